@@ -1,0 +1,91 @@
+# `make run` makes everything, `make test` tests it; either sets up what it needs. `make help` lists the rest.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv/bin
+PY := $(VENV)/python
+READY := .venv/installed
+
+# Programs that start programs (dvc starts stages, prefect starts dvc) find those of this environment.
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+# Every stage is a program of its own: compiled modules, kept in .venv, halve its start.
+unexport PYTHONDONTWRITEBYTECODE
+# No tool reports anything to anybody.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Prefect's database and settings stay in this checkout too.
+export PREFECT_HOME ?= $(CURDIR)/.local/prefect
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow test-gpu lint format up down doctor flow deploy solar-cells lock dvc-deps clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml infra/environment.py
+	@$(PYTHON) infra/environment.py
+
+# --- the work
+
+run: $(READY) ## From images to a published model; again: only what has changed
+	@mkdir -p .local && touch .local/started
+	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
+	@$(PY) -m dvc repro
+	@$(PY) -m pipelines.summary --since .local/started
+
+doctor: $(READY) ## What this machine has and lacks
+	@$(PY) -m pipelines.doctor
+
+solar-cells: $(READY) ## Install the photographs of the source solar-cells (CC BY-NC-SA 4.0)
+	@$(PY) -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r presets/solar-cells.lock
+
+up: $(READY) ## Start the local object store, for a machine without a bucket
+	@$(PY) -m infra.stack up
+
+down: $(READY) ## Stop what up and deploy started; data stays in .local
+	@$(PY) -m infra.scheduler down
+	@$(PY) -m infra.stack down
+
+# --- on a schedule
+
+flow: $(READY) ## The same run as a Prefect flow, with a server of its own
+	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
+	@mkdir -p "$(PREFECT_HOME)"
+	@$(PY) -m flows.train_alexnet
+
+deploy: $(READY) ## Prefect server, work pool gpu, a worker and the deployment, all on this machine
+	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
+	@$(PY) -m infra.scheduler up
+
+# --- the workshop
+
+test: $(READY) ## The tests
+	@$(PY) -m pytest
+
+test-slow: $(READY) ## The tests that take minutes or a server of their own
+	@$(PY) -m pytest -m "slow and not gpu"
+
+test-gpu: $(READY) ## The tests that need a CUDA device
+	@$(PY) -m pytest -m gpu
+
+lint: $(READY) ## Style, types and who may import whom
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(PY) -m mypy
+	@$(VENV)/lint-imports
+
+format: $(READY) ## Format the code
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
+
+dvc-deps: $(READY) ## Write the modules each stage imports into dvc.yaml
+	@$(PY) -m infra.dvc_deps
+
+lock: $(READY) ## Bring requirements.lock up to pyproject.toml; with UPGRADE=--upgrade to the newest versions
+	@$(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --all-extras $(UPGRADE) pyproject.toml --output-file requirements.lock
+
+clean: down ## Remove what runs have made here: outputs, caches, the local store's data
+	rm -rf .local artifacts .dvc/cache .dvc/tmp

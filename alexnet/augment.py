@@ -1,0 +1,117 @@
+"""What is done to a batch of images on its way into the network: crops, flips, color noise, the mean image.
+
+Every draw is keyed by (seed, epoch, global sample index): equal for any number of workers, ranks and restarts.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from alexnet import keyed
+from alexnet.model import CROP_PX
+from alexnet.train import AugmentConfig, ColorNoiseConfig
+
+Images = UInt8[Tensor, "n side side 3"]
+Crops = Float[Tensor, "n 3 224 224"]
+
+
+class Augment:
+    """Training's view of a batch. Statistics are those of the training set, RGB, on the 0-255 scale.
+
+    Args:
+        config: which augmentations, how strong.
+        mean_image: of the training set; its central 224x224 is subtracted wherever the crop came from, as the run did.
+        eigenvectors: of the covariance of RGB values, in columns.
+        eigen_std: standard deviations along them.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        mean_image: Float[Tensor, "side side 3"],
+        eigenvectors: Float[Tensor, "3 3"],
+        eigen_std: Float[Tensor, " 3"],
+        seed: int,
+    ) -> None:
+        self.config, self.seed = config, seed
+        self.mean = center(mean_image)
+        self.eigenvectors, self.eigen_std = eigenvectors.double(), eigen_std.double()
+        margin = mean_image.shape[0] - CROP_PX
+        if config.crop == "random" and config.crop_offsets > margin + 1:
+            side, got = mean_image.shape[0], config.crop_offsets
+            raise ValueError(f"crop_offsets: must be at most {margin + 1} for images of {side} pixels, got {got}")
+
+    def __call__(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> Crops:
+        """Float crops, mean subtracted, channels last in memory."""
+        crops = self._crops(images, samples, epoch)
+        crops = torch.sub(crops, self.mean.to(crops.device))
+        noise = self.config.color_noise
+        if noise.std > 0 and (noise.end_epoch is None or epoch < noise.end_epoch):
+            shift = self._color_noise(noise, samples, epoch).to(crops.device, crops.dtype)
+            crops = crops.add_(shift[:, None, None, :]).div_(noise.divide)
+        return crops.permute(0, 3, 1, 2)
+
+    def _crops(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
+        if self.config.crop == "center" and not self.config.flip:
+            return center(images)
+        tops, lefts, flips = self._draw(samples.to(images.device), images.shape[1] - CROP_PX, epoch)
+        cut = _slices if images.device.type == "cpu" else _indexed
+        return cut(images, tops, lefts, flips)
+
+    def _draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Top and left offsets, and whether to flip, of every sample."""
+        rows = torch.div(samples, self.config.crop_run, rounding_mode="floor")
+        k = keyed.key(self.seed, "crop", epoch)
+        if self.config.crop == "random":
+            tops, lefts = keyed.below(k, rows, 2, self.config.crop_offsets).unbind(1)
+        else:
+            tops = lefts = torch.full_like(rows, margin // 2)
+        flips = keyed.bits(keyed.key(k, "flip"), rows, torch.zeros(1, dtype=torch.int64, device=rows.device))[:, 0] >= 2**31
+        return tops, lefts, flips if self.config.flip else torch.zeros_like(flips)
+
+    def _color_noise(self, noise: ColorNoiseConfig, samples: Int64[Tensor, " n"], epoch: int) -> Float[Tensor, "n 3"]:
+        """RGB shifts: one draw an image along each eigenvector."""
+        draws = keyed.normal(keyed.key(self.seed, "color noise", epoch), samples.cpu(), 3) * noise.std
+        scale = self.eigen_std if noise.along == "std" else self.eigen_std**2 / 255
+        return (draws * scale.cpu()) @ self.eigenvectors.cpu().T
+
+
+def _slices(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
+    """The crops by plain copies: on a CPU several times faster than indexing every pixel."""
+    crops = images.new_empty((len(images), CROP_PX, CROP_PX, 3))
+    for i, (top, left, flip) in enumerate(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True)):
+        crop = images[i, top : top + CROP_PX, left : left + CROP_PX]
+        crops[i] = crop.flip(1) if flip else crop
+    return crops
+
+
+def _indexed(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
+    """The crops by one gather, without a look from the host."""
+    reach = torch.arange(CROP_PX, device=images.device)
+    columns = torch.where(flips[:, None], CROP_PX - 1 - reach, reach) + lefts[:, None]
+    rows = tops[:, None] + reach
+    index = torch.arange(len(images), device=images.device)
+    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def center(images: Tensor) -> Tensor:
+    """The central 224x224 of images whose last three dimensions are height, width and channels."""
+    start = (images.shape[-2] - CROP_PX) // 2
+    return images[..., start : start + CROP_PX, start : start + CROP_PX, :]
+
+
+def center_crop(images: Images, mean: Float[Tensor, "224 224 3"]) -> Crops:
+    """The one view of the quick test: mean subtracted, channels last in memory."""
+    return torch.sub(center(images), mean).permute(0, 3, 1, 2)
+
+
+def ten_crops(images: Images, mean: Float[Tensor, "224 224 3"]) -> Iterator[Crops]:
+    """The ten views of 4.1: four corners and the center, each as it is and flipped."""
+    margin = images.shape[1] - CROP_PX
+    for top, left in ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)):
+        crop = images[:, top : top + CROP_PX, left : left + CROP_PX]
+        yield torch.sub(crop, mean).permute(0, 3, 1, 2)
+        yield torch.sub(crop.flip(2), mean).permute(0, 3, 1, 2)

@@ -1,0 +1,277 @@
+"""Shards on the local disk: fetched once, verified before use, kept within a size, shared by any number of processes.
+
+A shard is a file named by its digest. It appears by a rename, after its size, SHA-256, sample count and labels were found to
+be those of the manifest; beside it lies its index, which also says which file (size, modification time, inode) was verified.
+A file that is another one, because something wrote to it, is verified again. A killed process leaves a part file; the next one
+resumes it. Evicting a shard unlinks it; whoever has it mapped keeps reading.
+"""
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet.errors import DataError
+from alexnet.flock import POLL_SECONDS, Busy, flock
+from alexnet.shards import Shard
+from alexnet.tarindex import TarIndex
+from alexnet.verified import Mismatch, map_file, read_index, verify, write_index
+
+Fetch = Callable[[str, int], Iterator[bytes]]  # an object's bytes from a start on
+
+
+@dataclass(frozen=True)
+class CachedShard:
+    """A verified shard, mapped into memory, and the index of its samples. It lives as long as anything refers to it."""
+
+    shard: Shard
+    index: TarIndex
+    bytes: memoryview
+
+    def jpeg(self, row: int) -> memoryview:
+        """The encoded image of the shard's sample `row`: a view, nothing is copied."""
+        start = int(self.index.offsets[row])
+        return self.bytes[start : start + int(self.index.sizes[row])]
+
+
+class ShardCache:
+    """Verified shards by their manifest entries.
+
+    Args:
+        folder: Where they are kept. Any number of processes and caches may share it; it is made when missing.
+        fetch: Gives an object's bytes from a byte on, by the shard's name. What it raises comes out of `open`.
+        limit_bytes: Shards used longest ago are removed to stay within it; None keeps all.
+        patience_seconds: How long a fetch, or another process's, may bring less than `min_bytes_per_second`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fetch: Fetch,
+        *,
+        limit_bytes: int | None = None,
+        patience_seconds: float = 60.0,
+        min_bytes_per_second: float = 20_000.0,
+    ) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self.patience_seconds = patience_seconds
+        self.fetched_bytes = 0  # grows with every chunk: who waits can see whether there is progress
+        self._fetch = fetch
+        self._min_rate = min_bytes_per_second
+        self._room = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def open(self, shard: Shard) -> CachedShard:
+        """The shard, from the disk or fetched.
+
+        Raises:
+            DataError: it names the shard: its bytes are not the manifest's twice in a row, it is larger than the cache,
+                or nothing came for `patience_seconds`.
+        """
+        cached = self._from_disk(shard)
+        if cached is None:
+            with self._locked(shard):
+                cached = self._from_disk(shard) or self._verified_again(shard) or self._fetched(shard)
+        self.touch(shard)
+        return cached
+
+    def has(self, shard: Shard) -> bool:
+        """Whether the shard is on the disk, by its name alone."""
+        return self._path(shard).exists()
+
+    def touch(self, shard: Shard) -> None:
+        """Marks a shard as used now, if it is on the disk: it is the last to be removed. Its index's time is the mark."""
+        now = time.time_ns()  # the kernel's own mark is some milliseconds coarse
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._index_path(shard), ns=(now, now))
+
+    # Paths. One folder holds them all; names begin with the digest, so different data sets never meet.
+
+    def _path(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.sha256}.tar"
+
+    def _index_path(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.sha256}.json"
+
+    def _part_path(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.sha256}.{shard.bytes}.part"  # its name says what room it will need
+
+    def _lock_path(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.sha256}.lock"
+
+    # From the disk.
+
+    def _from_disk(self, shard: Shard) -> CachedShard | None:
+        """The shard if it lies there as it was verified: same size, modification time and inode as its index says."""
+        mapped = map_file(self._path(shard))
+        if mapped is None:
+            return None
+        view, stamp = mapped
+        index = read_index(self._index_path(shard), shard, stamp)
+        return None if index is None else CachedShard(shard, index, view)
+
+    def _verified_again(self, shard: Shard) -> CachedShard | None:
+        """The shard's file, hashed, where its index is missing or speaks of another file; None, and no file, if it is wrong."""
+        mapped = map_file(self._path(shard))
+        if mapped is None:
+            return None
+        view, stamp = mapped
+        try:
+            index = verify(view, hashlib.sha256(view).hexdigest(), shard)
+        except DataError:
+            self._path(shard).unlink(missing_ok=True)  # a copy: the original is in the store
+            return None
+        write_index(self._index_path(shard), index, stamp)
+        return CachedShard(shard, index, view)
+
+    # From the store. The shard's lock is held.
+
+    def _fetched(self, shard: Shard) -> CachedShard:
+        self._make_room(shard)
+        part = self._part_path(shard)
+        try:
+            cached = self._fetch_verified(shard, part)
+        except OSError:
+            part.unlink(missing_ok=True)  # no room, or a sick disk: leave nothing that needs room
+            raise
+        _, stamp = map_file(part) or (None, (0, 0, 0))
+        write_index(self._index_path(shard), cached.index, stamp)
+        self.touch(shard)
+        part.replace(self._path(shard))
+        _sync(self.folder)
+        return cached
+
+    def _fetch_verified(self, shard: Shard, part: Path) -> CachedShard:
+        """Fills the part file, verifies and maps it; bytes that are wrong are fetched once more."""
+        with contextlib.suppress(Mismatch):
+            return self._fetch_once(shard, part)
+        try:
+            return self._fetch_once(shard, part)
+        except Mismatch as error:
+            raise DataError(
+                f"{error}, also when fetched again; the object is damaged or was changed: run the shard stage again"
+            ) from None
+
+    def _fetch_once(self, shard: Shard, part: Path) -> CachedShard:
+        digest = hashlib.sha256()
+        with part.open("a+b") as file:
+            file.seek(0)
+            while chunk := file.read(1 << 20):  # what a killed process left
+                digest.update(chunk)
+            self._append(shard, file.fileno(), file.tell(), digest.update)
+            os.fsync(file.fileno())
+        view, _ = map_file(part) or (memoryview(b""), None)
+        try:
+            return CachedShard(shard, verify(view, digest.hexdigest(), shard), view)
+        except DataError:
+            part.unlink()
+            raise
+
+    def _append(self, shard: Shard, file: int, done: int, update: Callable[[bytes], None]) -> None:
+        """Appends the object's bytes from `done` on. Raises when they come too slowly."""
+        if done >= shard.bytes:
+            return
+        since, brought = time.monotonic(), 0
+        for chunk in self._fetch(shard.name, done):
+            update(chunk)
+            _write_all(file, chunk)
+            done += len(chunk)
+            brought += len(chunk)
+            self.fetched_bytes += len(chunk)
+            if done > shard.bytes:
+                return  # more than the manifest says: verification refuses it
+            waited = time.monotonic() - since
+            if waited >= self.patience_seconds:
+                if brought < self._min_rate * waited:
+                    raise DataError(
+                        f"{shard.name}: only {brought:,} bytes came in {waited:.0f} s, {done:,} of {shard.bytes:,} in all; "
+                        "check the link to the store and run again, what came is kept"
+                    )
+                since, brought = time.monotonic(), 0
+
+    # Room. The part files of running fetches count in full.
+
+    def _make_room(self, shard: Shard) -> None:
+        """Removes the shards used longest ago until this one fits within the limit; waits for other fetches to end."""
+        if self.limit_bytes is None:
+            return
+        if shard.bytes > self.limit_bytes:
+            raise DataError(
+                f"{shard.name}: has {shard.bytes:,} bytes, the cache may hold {self.limit_bytes:,}; raise its limit"
+            )
+        deadline = time.monotonic() + self.patience_seconds
+        while not self._try_make_room(shard, self.limit_bytes):
+            if time.monotonic() > deadline:
+                raise DataError(
+                    f"{shard.name}: no room within {self.limit_bytes:,} bytes in {self.folder}: "
+                    "other shards are being fetched; raise the cache's limit"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _try_make_room(self, shard: Shard, limit: int) -> bool:
+        mine = self._part_path(shard)
+        with self._room, flock(self.folder / "room.lock", self.patience_seconds, "the cache's room"):
+            if self._excess(shard, limit) > 0:
+                self._drop_orphans(mine)
+            excess = self._excess(shard, limit)
+            for _, size, path in _by_last_use(self.folder):
+                if excess <= 0:
+                    break
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
+                excess -= size
+            if excess <= 0:
+                mine.touch()  # from here on the others count it
+            return excess <= 0
+
+    def _excess(self, shard: Shard, limit: int) -> int:
+        """Bytes above the limit once the shard and those being fetched are here."""
+        fetching = sum(int(part.name.split(".")[1]) for part in self.folder.glob("*.part") if part != self._part_path(shard))
+        return fetching + shard.bytes + sum(size for _, size, _ in _by_last_use(self.folder)) - limit
+
+    def _drop_orphans(self, mine: Path) -> None:
+        """Removes the part files that no live process is filling."""
+        for part in self.folder.glob("*.part"):
+            if part != mine:
+                with contextlib.suppress(Busy), flock(self.folder / f"{part.name.split('.')[0]}.lock", 0.0, ""):
+                    part.unlink(missing_ok=True)
+
+    def _locked(self, shard: Shard) -> contextlib.AbstractContextManager[None]:
+        """Holds the shard against other threads and processes; waits as long as whoever holds it makes progress."""
+        part = self._part_path(shard)
+
+        def progress() -> int:
+            with contextlib.suppress(FileNotFoundError):
+                return part.stat().st_size
+            return -1
+
+        return flock(self._lock_path(shard), self.patience_seconds, shard.name, progress)
+
+
+def _write_all(file: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _by_last_use(folder: Path) -> Sequence[tuple[int, int, Path]]:
+    """(time of last use, size, path) of the kept shards, the one used longest ago first."""
+    found = []
+    for path in folder.glob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            index = path.with_suffix(".json")
+            found.append((index.stat().st_mtime_ns if index.exists() else 0, path.stat().st_size, path))
+    return sorted(found)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

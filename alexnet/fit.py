@@ -1,0 +1,393 @@
+"""The training loop: steps, validation after every epoch, checkpoints, and a clear end for every way it can end."""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alexnet import keyed
+from alexnet.augment import Augment, center, center_crop
+from alexnet.checkpoint import Checkpoint, Checkpoints
+from alexnet.errors import DataError
+from alexnet.loader import Batch
+from alexnet.model import ModelConfig
+from alexnet.network import AlexNet, Draw, full_shapes, initial, layout
+from alexnet.pixels import PixelStatistics
+from alexnet.sgd import PaperSgd
+from alexnet.team import Piece, Team
+from alexnet.train import Rates, TrainConfig, rates_at
+
+State = dict[str, Any]
+Seen = tuple[Tensor, Tensor, int]  # sum of losses and number right, on the device, and number of samples
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Batches of one split, in an order that is a function of the epoch alone."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches, the last and smaller one included."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from a step on."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that determines the outcome. data: digest of what is trained on."""
+
+    seed: int
+    model: ModelConfig
+    train: TrainConfig
+    data: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One epoch in the history. Errors are fractions; losses are means over samples, in nats."""
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_top1_error: float
+    val_loss: float
+    val_top1_error: float
+    val_top5_error: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is, after a step. loss: mean over this epoch so far."""
+
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the caller wants to know and decide while training goes on."""
+
+    on_step: Callable[[Progress], None] = lambda progress: None
+    on_epoch: Callable[[Row], None] = lambda row: None
+    on_note: Callable[[str], None] = lambda note: None
+    should_stop: Callable[[], bool] = lambda: False
+    checkpoint_seconds: float = 300.0
+    look_every: int = 1  # steps between looks at the loss; a look waits for the device
+
+
+class Stopped(Exception):
+    """Training was asked to stop; a checkpoint of this step is written."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step}; its checkpoint is written, run again to go on from it")
+
+
+class Diverged(DataError):
+    """The loss is no longer a number."""
+
+
+class Trainer:
+    """A network in training: one step, one validation, one state. `fit` calls it in order."""
+
+    def __init__(
+        self, job: Job, network: AlexNet, pixels: PixelStatistics, device: torch.device, team: Team | None = None
+    ) -> None:
+        self.job, self.network, self.device = job, network, device
+        self.team = team or Team()
+        self.team.adopt([parameter for _, _, parameter in network.pieces()])
+        mean = torch.from_numpy(pixels.mean_image)
+        self.augment = Augment(
+            job.train.augment, mean, torch.from_numpy(pixels.eigenvectors), torch.from_numpy(pixels.eigen_std), job.seed
+        )
+        self.augment.mean = self.augment.mean.to(device)
+        self.mean = center(mean).to(device)
+        self.optimizer = PaperSgd(_groups(network, job.train), momentum=job.train.momentum)
+        self._moved, self._samples = 0, 0
+
+    @property
+    def bytes_a_sample(self) -> float:
+        """What this process sent to the other tower for every sample it trained on, both ways."""
+        return self._moved / max(1, self._samples)
+
+    def set_rates(self, rates: Rates) -> None:
+        """Learning rates for the steps to come."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = getattr(rates, group["name"])
+
+    def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """One update. Returns the sum of this replica's losses and the number right, on the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        before = self.network.link.bytes_sent
+        if len(batch.labels):
+            losses, right = self._losses(batch, epoch, number)
+            self.team.backward(losses)
+        else:
+            losses, right = torch.zeros(0), torch.zeros((), dtype=torch.int64)
+            self.team.backward(None)
+        self.optimizer.step()
+        self._moved += self.network.link.bytes_sent - before
+        self._samples += len(batch.labels)
+        return losses.detach().double().sum(), right
+
+    def _losses(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        images = batch.images.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        crops = self.augment(images, batch.samples, epoch).to(self._dtype())
+        draw = Draw(keyed.key(self.job.seed, "dropout", number), batch.samples.to(self.device, non_blocking=True))
+        logits = self._logits(crops, draw)
+        return functional.cross_entropy(logits, labels, reduction="none"), (logits.detach().argmax(1) == labels).sum()
+
+    @torch.no_grad()
+    def validate(self, batches: Batches, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, float, float] | None:
+        """Mean loss, top-1 and top-5 error of the center crop, over all replicas; None when the team stopped in between."""
+        sums = torch.zeros(4, dtype=torch.float64)
+        for number, batch in enumerate(batches.epoch(0)):
+            if number == 0:
+                self.team.check_samples(batch.samples)
+            if len(batch.labels):
+                sums += self._scores(batch)
+            if self.team.decide(should_stop(), False)[0]:
+                return None
+        if self.team.decide(should_stop(), False, now=True)[0]:
+            return None
+        loss, wrong1, wrong5, count = self.team.total(sums).tolist()
+        return loss / count, wrong1 / count, wrong5 / count
+
+    def _scores(self, batch: Batch) -> Tensor:
+        """Sum of losses, number wrong by the best guess, by the best five, and number of samples."""
+        labels = batch.labels.to(self.device)
+        crops = center_crop(batch.images.to(self.device), self.mean).to(self._dtype())
+        logits = self._logits(crops, None)
+        loss = functional.cross_entropy(logits, labels, reduction="none").double().sum()
+        best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+        wrong = torch.stack([~best[:, 0], ~best.any(1)]).sum(1).double()
+        return torch.tensor([loss.item(), *wrong.tolist(), len(labels)], dtype=torch.float64)
+
+    def _logits(self, crops: Tensor, draw: Draw | None) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.job.train.precision == "bf16"):
+            logits = self.network(crops, draw)
+        return logits if logits.dtype is torch.float64 else logits.float()  # type: ignore[no-any-return]  # Module.__call__
+
+    def _dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Full weights and velocities, on the CPU; on rank 0 only. Every rank calls it at the same step."""
+        own: list[Piece] = []
+        for name, where, parameter in self.network.pieces():
+            own.append((name, where, parameter.detach()))
+            own.append((f"velocity/{name}", where, self.optimizer.velocity(parameter)))
+        if not self.team.leads:
+            mine = {name for name, _ in self._layout(self.team.held or ())}
+            self.team.collect({}, [piece for piece in own if piece[0].removeprefix("velocity/") in mine], [])
+            return {}
+        shapes = full_shapes(self.job.model).items()
+        full = {
+            f"{kind}{name}": torch.empty(shape, dtype=self._dtype()) for kind in ("", "velocity/") for name, shape in shapes
+        }
+        held = self.team.held or [(0, self.job.model.towers)]
+        others = [(tower, tower + 1) for tower in range(self.job.model.towers) if not any(a <= tower < b for a, b in held)]
+        elsewhere = [(f"{kind}{name}", where) for name, where in self._layout(others) for kind in ("", "velocity/")]
+        self.team.collect(full, own, elsewhere)
+        return full
+
+    def _layout(self, held: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[slice, ...]]]:
+        return layout(self.job.model, held, self.network.plan)
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """Takes up the tensors of a checkpoint, written by any form."""
+        self.network.load_full(tensors)
+        for name, where, parameter in self.network.pieces():
+            self.optimizer.velocity(parameter).copy_(tensors[f"velocity/{name}"][where])
+
+
+def _groups(network: AlexNet, config: TrainConfig) -> list[State]:
+    """Parameters by learning rate and decay: conv1's weights, all other weights, biases."""
+    groups: dict[str, State] = {
+        "conv1": {"weight_decay": config.weight_decay},
+        "weights": {"weight_decay": config.weight_decay},
+        "biases": {"weight_decay": config.bias_weight_decay},
+    }
+    for name, _, parameter in network.pieces():
+        kind = "biases" if name.endswith("bias") else "conv1" if name.startswith("conv1.") else "weights"
+        groups[kind].setdefault("params", []).append(parameter)
+    return [{"name": name, "lr": 0.0, **group} for name, group in groups.items() if "params" in group]
+
+
+def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints, watch: Watch) -> list[Row]:
+    """Trains to the last epoch, from the newest checkpoint if there is one. Returns the history.
+
+    Raises:
+        Stopped: `watch.should_stop` said so; a checkpoint is written.
+        Diverged: the loss became NaN or infinite; names the step and the last good checkpoint.
+        DataError: the checkpoints belong to another run, or all are damaged.
+    """
+    team = trainer.team
+    steps = {"train": train.steps_per_epoch, "validation": val.steps_per_epoch}
+    team.require_alike(
+        {"job": _identity(trainer.job), "steps": steps, "plan": trainer.network.plan, "torch": torch.__version__}
+    )
+    state = _begin(trainer, checkpoints, watch)
+    history = [Row(**row) for row in state["history"]]
+    saver = _Saver(trainer, checkpoints, watch)
+    for epoch in range(state["epoch"], trainer.job.train.epochs):
+        rates = rates_at(trainer.job.train.schedule, epoch, [row.val_top1_error for row in history])
+        trainer.set_rates(rates)
+        sums = _epoch(trainer, train, state, saver, watch)
+        scores = trainer.validate(val, watch.should_stop)
+        if scores is None:  # the epoch's steps are done: on resuming, validation is what comes next
+            saver.save(state)
+            saver.wait()
+            raise Stopped(state["step"])
+        loss, top1, top5 = scores
+        row = Row(
+            epoch, state["step"], rates.weights, sums.loss / sums.samples, 1 - sums.right / sums.samples, loss, top1, top5
+        )
+        history.append(row)
+        watch.on_epoch(row)
+        state.update(epoch=epoch + 1, step_in_epoch=0, loss=0.0, right=0, samples=0, history=[asdict(r) for r in history])
+        if team.decide(False, saver.due(), now=True)[1]:
+            saver.save(state)
+    saver.wait()
+    return history
+
+
+@dataclass
+class _Sums:
+    """Over the steps of an epoch so far."""
+
+    loss: float
+    right: int
+    samples: int
+
+
+def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watch: Watch) -> _Sums:
+    sums = _Sums(state["loss"], state["right"], state["samples"])
+    unseen: list[Seen] = []
+    team = trainer.team
+    epoch, steps = state["epoch"], train.steps_per_epoch
+    for number, batch in enumerate(train.epoch(epoch, state["step_in_epoch"])):
+        if number == 0:
+            team.check_samples(batch.samples)
+        unseen.append((*trainer.step(batch, epoch, state["step"]), len(batch.labels)))
+        state["step"] += 1
+        state["step_in_epoch"] += 1
+        last = state["step_in_epoch"] == steps
+        stop, save = team.decide(watch.should_stop(), saver.due(), now=last)
+        if last or stop or save or len(unseen) >= watch.look_every:
+            _look(unseen, sums, state["step"], saver)
+            state.update(loss=sums.loss, right=sums.right, samples=sums.samples)
+            watch.on_step(Progress(epoch, state["step_in_epoch"], steps, sums.loss / sums.samples))
+            if stop or save:
+                saver.save(state)
+            if stop:
+                saver.wait()
+                raise Stopped(state["step"])
+    return sums
+
+
+def _look(unseen: list[Seen], sums: _Sums, step: int, saver: "_Saver") -> None:
+    """Fetches losses from the device, in order, and refuses to go on when one is not finite."""
+    here = torch.tensor([[loss.item(), right.item(), samples] for loss, right, samples in unseen], dtype=torch.float64)
+    for offset, (loss, right, samples) in enumerate(saver.trainer.team.total(here).tolist()):
+        if not math.isfinite(loss):
+            saver.wait()
+            at = step - len(unseen) + offset + 1
+            raise Diverged(
+                f"step {at}: the loss is {loss}; lower train.schedule's rates; last good checkpoint: {saver.last_good}"
+            )
+        sums.loss += loss
+        sums.right += int(right)
+        sums.samples += int(samples)
+    unseen.clear()
+
+
+class _Saver:
+    """Writes a checkpoint when told to, beside training: only the copy of the weights holds it up."""
+
+    def __init__(self, trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> None:
+        self.trainer, self.checkpoints = trainer, checkpoints
+        self.seconds, self.last = watch.checkpoint_seconds, time.monotonic()
+        steps = sorted(path.name for path in checkpoints.folder.glob("step-*"))
+        self.last_good = steps[-1] if steps else "none yet"
+        self._writing: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def due(self) -> bool:
+        """Whether it is time. Raises what stopped the last one."""
+        if self._error is not None:
+            raise self._error
+        return time.monotonic() - self.last >= self.seconds
+
+    def save(self, state: State) -> None:
+        """Begins to write one; all ranks call it at the same step."""
+        self.wait()
+        tensors = self.trainer.tensors()
+        if self.trainer.team.leads:
+            checkpoint = Checkpoint(tensors, {**state, "job": _identity(self.trainer.job)})
+            self._writing = threading.Thread(target=self._write, args=(state["step"], checkpoint), name="checkpoint")
+            self._writing.start()
+        self.last = time.monotonic()
+
+    def wait(self) -> None:
+        """Returns when the last one is on disk. Raises what stopped it."""
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        if self._error is not None:
+            raise self._error
+
+    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+        try:
+            for name, tensor in checkpoint.tensors.items():
+                if not tensor.isfinite().all():
+                    advice = f"lower train.schedule's rates; last good checkpoint: {self.last_good}"
+                    raise Diverged(f"step {step}: {name} is no longer finite; {advice}")
+            self.last_good = self.checkpoints.save(step, checkpoint).name
+        except Exception as error:  # noqa: BLE001 - it is raised in the thread that trains
+            self._error = error
+
+
+def _identity(job: Job) -> State:
+    """The job as plain JSON values, to be compared with a checkpoint's."""
+    return json.loads(json.dumps(asdict(job)))  # type: ignore[no-any-return]  # json is untyped
+
+
+def _begin(trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> State:
+    name: str | None
+    state: State
+    name, state, notes = trainer.team.from_first(lambda: (*(checkpoints.newest() or (None, None)), checkpoints.set_aside))
+    for note in notes:
+        watch.on_note(f"checkpoint set aside: {note}")
+    if name is None:
+        job = trainer.job
+        trainer.network.load_full(initial(job.model, job.seed))
+        return {"step": 0, "epoch": 0, "step_in_epoch": 0, "loss": 0.0, "right": 0, "samples": 0, "history": []}
+    _refuse_another_run(state.pop("job"), _identity(trainer.job))
+    with checkpoints.open(name) as tensors:
+        trainer.load(trainer.team.spread(tensors))
+    watch.on_note(f"resumed at step {state['step']}, epoch {state['epoch']}")
+    return state
+
+
+def _refuse_another_run(theirs: State, ours: State, path: str = "") -> None:
+    for name in sorted(theirs.keys() | ours.keys()):
+        a, b = theirs.get(name), ours.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            _refuse_another_run(a, b, f"{path}{name}.")
+        elif a != b:
+            raise DataError(
+                f"{path}{name}: is {b!r}, but the checkpoint was made with {a!r}; put it back, or remove the checkpoints"
+            )

@@ -1,0 +1,133 @@
+"""Pixel statistics of the training set: the mean image, and what color noise needs (section 4.1).
+
+Sums are whole numbers, so neither the order of the images nor how they are shared out changes a bit of the result.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
+
+from alexnet.errors import DataError
+
+
+class PixelSums:
+    """Adds images up: `sums` of every pixel, `products` of every pair of channels over all pixels."""
+
+    def __init__(self, side_px: int) -> None:
+        self.images = 0
+        self.products: Int64[np.ndarray, "3 3"] = np.zeros((3, 3), np.int64)
+        self._merged: Int64[np.ndarray, "3 h w"] = np.zeros((3, side_px, side_px), np.int64)
+        # 32 bits hold the sum of 16 million images, and a row's sum of squares; whole planes are added fastest.
+        self._added: UInt32[np.ndarray, "3 h w"] = np.zeros((3, side_px, side_px), np.uint32)
+        self._planes: UInt32[np.ndarray, "3 h w"] = np.empty((3, side_px, side_px), np.uint32)
+
+    @property
+    def sums(self) -> Int64[np.ndarray, "h w 3"]:
+        """Of every pixel over the images."""
+        return np.ascontiguousarray((self._merged + self._added).transpose(1, 2, 0))
+
+    def add(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Counts one image."""
+        self.images += 1
+        np.copyto(self._planes, image.transpose(2, 0, 1))
+        self._added += self._planes
+        for i in range(3):
+            for j in range(i, 3):
+                # No BLAS: its own threads would fight with those that decode.
+                self.products[i, j] += np.einsum("hw,hw->h", self._planes[i], self._planes[j]).sum(dtype=np.int64)
+
+    def merge(self, other: "PixelSums") -> None:
+        """Counts all images of `other`."""
+        self.images += other.images
+        self.products += other.products
+        self._merged += other._merged + other._added
+
+    def to_bytes(self) -> bytes:
+        """A compressed NPZ; equal sums are equal bytes."""
+        file = io.BytesIO()
+        np.savez_compressed(file, images=np.int64(self.images), sums=self.sums, products=self.products)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "PixelSums":
+        """What `to_bytes` wrote."""
+        with np.load(io.BytesIO(data)) as arrays:
+            sums = cls(arrays["sums"].shape[0])
+            sums.images, sums.products = int(arrays["images"]), arrays["products"]
+            sums._merged = np.ascontiguousarray(arrays["sums"].transpose(2, 0, 1))
+        return sums
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Over the training images in a shard's size, RGB, on the scale 0..255, before they are compressed.
+
+    eigenvectors: columns, of the covariance of the three channels, the largest first; each column's largest entry is
+    positive. eigen_std: the square roots of the eigenvalues.
+    """
+
+    mean_image: Float32[np.ndarray, "h w 3"]
+    channel_mean: Float64[np.ndarray, "3"]
+    channel_std: Float64[np.ndarray, "3"]
+    eigenvectors: Float64[np.ndarray, "3 3"]
+    eigen_std: Float64[np.ndarray, "3"]
+    images: int
+
+    @classmethod
+    def of(cls, sums: PixelSums) -> "PixelStatistics":
+        """The statistics of at least one image."""
+        whole = sums.sums
+        pixels = sums.images * whole.shape[0] * whole.shape[1]
+        totals = whole.sum((0, 1))
+        products = np.triu(sums.products) + np.triu(sums.products, 1).T
+        # n * sum(xy) - sum(x) * sum(y), in whole numbers of any size: no digit cancels.
+        exact = [[pixels * int(products[i, j]) - int(totals[i]) * int(totals[j]) for j in range(3)] for i in range(3)]
+        covariance = np.array([[value / pixels**2 for value in row] for row in exact], np.float64)
+        values, vectors = np.linalg.eigh(covariance)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(3)])
+        return cls(
+            mean_image=(whole / sums.images).astype(np.float32),
+            channel_mean=totals / pixels,
+            channel_std=np.sqrt(np.diag(covariance)),
+            eigenvectors=np.ascontiguousarray(vectors),
+            eigen_std=np.sqrt(np.maximum(values, 0)),
+            images=sums.images,
+        )
+
+    def write(self, path: Path) -> None:
+        """Writes an uncompressed NPZ; equal statistics are equal bytes. The file appears whole or not at all."""
+        part = path.with_name(f".{path.name}.part")
+        with part.open("wb") as file:
+            np.savez(
+                file,
+                mean_image=self.mean_image,
+                channel_mean=self.channel_mean,
+                channel_std=self.channel_std,
+                eigenvectors=self.eigenvectors,
+                eigen_std=self.eigen_std,
+                images=np.int64(self.images),
+            )
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "PixelStatistics":
+        """The statistics in a file. Raises DataError when it holds none."""
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                return cls(
+                    mean_image=arrays["mean_image"],
+                    channel_mean=arrays["channel_mean"],
+                    channel_std=arrays["channel_std"],
+                    eigenvectors=arrays["eigenvectors"],
+                    eigen_std=arrays["eigen_std"],
+                    images=int(arrays["images"]),
+                )
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file; run the shard stage") from None
+        except (KeyError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not pixel statistics: {error!r}; run the shard stage again") from None

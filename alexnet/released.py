@@ -1,0 +1,105 @@
+"""A trained network as it is stored and used: weights and mean image in one safetensors file, the rest as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from alexnet import tensorfile
+from alexnet.augment import center, center_crop, ten_crops
+from alexnet.errors import DataError
+from alexnet.model import ModelConfig
+from alexnet.network import AlexNet, full_shapes
+from alexnet.shards import Synset
+from alexnet.strict import build
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+_MEAN = "pixels.mean_image"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to use on images of side_px x side_px pixels."""
+
+    network: AlexNet
+    config: ModelConfig
+    synsets: tuple[Synset, ...]
+    side_px: int
+    mean_image: Float[Tensor, "side side 3"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; crops are made there, results are on the CPU."""
+        return next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def probabilities(
+        self, images: UInt8[Tensor, "n side side 3"], views: Literal["center", "ten"]
+    ) -> Float[Tensor, "n classes"]:
+        """Class probabilities: of the center crop, or averaged over ten crops (4.1 averages probabilities, not logits)."""
+        self.network.eval()
+        images, mean = images.to(self.device), center(self.mean_image).to(self.device)
+        crops = [center_crop(images, mean)] if views == "center" else ten_crops(images, mean)
+        total, count = torch.zeros(1), 0
+        for crop in crops:
+            total, count = total + self.network(crop).float().softmax(1).cpu(), count + 1
+        return total / count
+
+    @torch.inference_mode()
+    def features(self, images: UInt8[Tensor, "n side side 3"], layer: str) -> Float[Tensor, "n units"]:
+        """A layer's output for the center crop, one row an image."""
+        self.network.eval()
+        images, mean = images.to(self.device), center(self.mean_image).to(self.device)
+        numbers: Tensor = self.network(center_crop(images, mean), upto=layer)
+        return numbers.float().flatten(1).cpu()
+
+
+def save_model(folder: Path, model: Model, weights: dict[str, Tensor]) -> None:
+    """Writes the folder; weights are the full tensors. Equal models are equal bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
+    tensorfile.write({**tensors, _MEAN: model.mean_image.float()}, folder / WEIGHTS)
+    config = {
+        "model": asdict(model.config),
+        "synsets": [asdict(synset) for synset in model.synsets],
+        "side_px": model.side_px,
+        "input": "RGB, 0-255, shorter side to side_px, central square, center 224x224, pixels.mean_image's center subtracted",
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def load_model(folder: Path) -> Model:
+    """Reads the folder.
+
+    Raises:
+        DataError: a file is missing or damaged, or the weights do not fit the configuration.
+    """
+    for path in (folder / CONFIG, folder / WEIGHTS):
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; a model is a folder with {WEIGHTS} and {CONFIG}")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{folder}: damaged: {error}; pull or train the model again") from None
+    try:
+        kind = build(ModelConfig, config["model"], f"{folder / CONFIG}: model")
+        synsets = tuple(Synset(**synset) for synset in config["synsets"])
+        mean_image = tensors.pop(_MEAN)
+        if set(tensors) != set(full_shapes(kind)):
+            raise DataError(f"{folder / WEIGHTS}: holds {', '.join(sorted(tensors))}, not the layers of {CONFIG}")
+        network = AlexNet(kind).to(memory_format=torch.channels_last)
+        try:
+            network.load_full(tensors)
+        except ValueError as error:
+            raise DataError(f"{folder / WEIGHTS}: {error}; it does not belong to this {CONFIG}") from None
+        return Model(network, kind, synsets, config["side_px"], mean_image)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / CONFIG}: lacks {error}; pull or train the model again") from None

@@ -1,0 +1,153 @@
+"""One split's samples by their global index, over cached shards: keys, labels and decoded images."""
+
+import mmap
+import resource
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from jaxtyping import Int64, UInt8
+
+from alexnet.cache import CachedShard, ShardCache
+from alexnet.errors import DataError
+from alexnet.shards import Shard
+
+Pixels = UInt8[np.ndarray, "side side 3"]
+
+
+class Samples:
+    """The samples of one split. A sample's index counts through the shards in the manifest's order. Nothing is read in advance.
+
+    Args:
+        shards: The split's shards.
+        cache: Gives them, verified.
+        side_px: Side of every image; another size is an error.
+        classes: Labels are below it.
+        resident: Asks the system to read shards into memory as they are opened: right when the split fits in it.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        cache: ShardCache,
+        *,
+        side_px: int,
+        classes: int,
+        resident: bool = False,
+    ) -> None:
+        if not shards:
+            raise DataError("samples: the split has no shards; run the shard stage again")
+        self.shards = tuple(shards)
+        self.side_px = side_px
+        self.cache = cache
+        self.firsts: Int64[np.ndarray, " shards_and_one"] = np.concatenate(
+            [[0], np.cumsum([shard.samples for shard in shards])]
+        )
+        self._classes = classes
+        self._resident = resident
+        self._opened: OrderedDict[int, CachedShard] = OrderedDict()
+        self._most_open = _most_open(self.shards, cache.limit_bytes)
+        self._failed: dict[int, Exception] = {}
+        self._lock = threading.Lock()
+        self._opening = [threading.Lock() for _ in shards]
+
+    def __len__(self) -> int:
+        return int(self.firsts[-1])
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The key of every sample. Opens all shards."""
+        return [key for number in range(len(self.shards)) for key in self.open(number).index.keys]
+
+    @cached_property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """The label of every sample. Opens all shards."""
+        return np.concatenate([self.open(number).index.labels for number in range(len(self.shards))])
+
+    @property
+    def opening(self) -> list[str]:
+        """Names of the shards that are being opened: what a caller that gets nothing is waiting for."""
+        return [shard.name for shard, lock in zip(self.shards, self._opening, strict=True) if lock.locked()]
+
+    def open(self, number: int) -> CachedShard:
+        """The shard with this number, fetched if need be.
+
+        Raises what the cache raises, and raises it again when asked again: threads that wait for the same shard try once.
+        """
+        cached = self._open_already(number)
+        if cached is None:
+            with self._opening[number]:
+                if number in self._failed:
+                    raise self._failed[number]
+                cached = self._open_already(number) or self._try_open(number)
+        return cached
+
+    def locate(self, samples: Int64[np.ndarray, " n"]) -> tuple[list[int], list[int]]:
+        """The shard's number and the row in it, of every sample."""
+        numbers = np.searchsorted(self.firsts, samples, side="right") - 1
+        return numbers.tolist(), (samples - self.firsts[numbers]).tolist()
+
+    def decode(self, number: int, row: int, out: Pixels, colors: Literal["RGB", "BGR"] = "RGB") -> int:
+        """Decodes a sample into `out`, its colors in this order; the result is its label.
+
+        Raises:
+            DataError: it does not decode, or is not of the size the manifest says. Names shard, key and offset.
+        """
+        cached = self.open(number)
+        try:
+            image = simplejpeg.decode_jpeg(cached.jpeg(row), colors, buffer=out)
+        except ValueError as error:
+            raise self._corrupt(cached, row, str(error)) from error
+        if image.shape != out.shape:
+            raise self._corrupt(
+                cached,
+                row,
+                f"it is {image.shape[1]}x{image.shape[0]} pixels, not {self.side_px}x{self.side_px}",
+            )
+        return int(cached.index.labels[row])
+
+    def _corrupt(self, cached: CachedShard, row: int, what: str) -> DataError:
+        index = cached.index
+        return DataError(
+            f"{cached.shard.name}: the image of key {index.keys[row]} at byte {index.offsets[row]} "
+            f"({index.sizes[row]:,} bytes) cannot be used: {what}; run the shard stage again, or choose to skip corrupt samples"
+        )
+
+    def _open_already(self, number: int) -> CachedShard | None:
+        with self._lock:
+            cached = self._opened.get(number)
+            if cached is not None:
+                self._opened.move_to_end(number)
+            return cached
+
+    def _try_open(self, number: int) -> CachedShard:
+        try:
+            return self._open(number)
+        except Exception as error:
+            self._failed[number] = error
+            raise
+
+    def _open(self, number: int) -> CachedShard:
+        with self._lock:  # before the next is fetched: a mapped file takes room on the disk though it was evicted
+            while len(self._opened) >= self._most_open:
+                self._opened.popitem(last=False)
+        cached = self.cache.open(self.shards[number])
+        labels = cached.index.labels
+        if len(labels) and int(labels.max()) >= self._classes:
+            raise DataError(f"{cached.shard.name}: holds label {labels.max()}, the manifest has {self._classes} classes")
+        if self._resident and isinstance(cached.bytes.obj, mmap.mmap):
+            cached.bytes.obj.madvise(mmap.MADV_WILLNEED)
+        with self._lock:
+            self._opened[number] = cached
+        return cached
+
+
+def _most_open(shards: Sequence[Shard], limit_bytes: int | None) -> int:
+    """How many shards are kept mapped: as many as the cache holds, and half of the files a process may open."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = len(shards) if limit_bytes is None else limit_bytes // max(1, *(shard.bytes for shard in shards))
+    return max(1, min(most, files // 2 if files != resource.RLIM_INFINITY else most))

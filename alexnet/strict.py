@@ -1,0 +1,78 @@
+"""Plain trees (from YAML or JSON) as frozen dataclasses, checked to the last leaf."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union
+
+from alexnet.errors import ParamsError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], tree: object, path: str) -> T:
+    """tree as an instance of `kind`, checked to the last leaf; errors name the leaf's path.
+
+    Raises:
+        ParamsError: an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
+    """
+    return typing.cast("T", _value(kind, tree, path))
+
+
+def _value(kind: Any, value: object, path: str) -> object:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _dataclass(kind, value, path)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        (inner,) = [arg for arg in args if arg is not type(None)]
+        return _value(inner, value, path)
+    if origin is Literal:
+        if value not in args or type(value) not in {type(arg) for arg in args}:
+            raise ParamsError(f"{path}: must be one of {', '.join(map(str, args))}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ParamsError(f"{path}: must be a list, got {value!r}")
+        return tuple(_value(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise ParamsError(f"{path}: must be a mapping, got {value!r}")
+        return {_value(args[0], name, path): _value(args[1], item, f"{path}.{name}") for name, item in value.items()}
+    return _leaf(kind, value, path)
+
+
+def _leaf(kind: type, value: object, path: str) -> object:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ParamsError(f"{path}: must be {_NAMES.get(kind, kind.__name__)}, got {value!r}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _dataclass(kind: type, tree: object, path: str) -> object:
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: must be a mapping, got {tree!r}")
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    if unknown := [str(name) for name in tree if name not in names]:
+        raise ParamsError(f"{path}: unknown {', '.join(unknown)}; allowed: {', '.join(names)}")
+    if missing := [name for name in names if name not in tree]:
+        raise ParamsError(f"{path}: missing {', '.join(missing)}")
+    fields = {name: _value(hints[name], tree[name], _under(path, name)) for name in names}
+    try:
+        return kind(**fields)
+    except ParamsError:
+        raise
+    except ValueError as error:
+        raise ParamsError(_under(path, str(error))) from None
+
+
+def _under(path: str, name: str) -> str:
+    """The leaves of the whole file go by their own path: `train.lr`, not `params.yaml.train.lr`."""
+    return name if path.endswith(".yaml") else f"{path}.{name}"

@@ -1,0 +1,136 @@
+"""The recipe of section 5: its configuration, and the learning rates of every epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Rate:
+    """From this epoch on, this learning rate."""
+
+    epoch: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class StallConfig:
+    """Divide by `factor` when top-1 validation error has not fallen for `patience` epochs, `drops` times; 0 drops: never."""
+
+    patience: int
+    factor: float
+    drops: int
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rates by epoch: of weights, of biases, and of conv1's weights where they differ (the run froze it early)."""
+
+    weights: tuple[Rate, ...]
+    biases: tuple[Rate, ...]
+    conv1: tuple[Rate, ...]
+    stall: StallConfig
+
+    def __post_init__(self) -> None:
+        for name, rates in (("weights", self.weights), ("biases", self.biases)):
+            if not rates or rates[0].epoch != 0:
+                raise ValueError(f"{name}: must begin at epoch 0, got {list(rates)}")
+        for name, rates in (("weights", self.weights), ("biases", self.biases), ("conv1", self.conv1)):
+            epochs = [rate.epoch for rate in rates]
+            if epochs != sorted(set(epochs)):
+                raise ValueError(f"{name}: epochs must rise, got {epochs}")
+            if any(rate.lr < 0 for rate in rates):
+                raise ValueError(f"{name}: a learning rate must not be negative")
+
+
+@dataclass(frozen=True)
+class ColorNoiseConfig:
+    """PCA color noise (4.1).
+
+    std: of the draw along each axis, in units of the axis; 0 adds none. along: `std` scales by the standard deviation of
+    the training set's pixels, as the run did; `variance` by the eigenvalue, as the text reads, of pixels in 0..1. divide: the
+    whole crop is divided by it while noise is on. end_epoch: from there on none is added.
+    """
+
+    std: float
+    along: Literal["std", "variance"]
+    divide: float
+    end_epoch: int | None
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What training does to images (4.1).
+
+    crop_offsets: 33 on each axis in the run, 32 in the text. crop_run: that many consecutive samples share a crop and flip.
+    """
+
+    crop: Literal["random", "center"]
+    crop_offsets: int
+    crop_run: int
+    flip: bool
+    color_noise: ColorNoiseConfig
+
+    def __post_init__(self) -> None:
+        if self.crop_offsets < 1 or self.crop_run < 1:
+            raise ValueError(f"crop_offsets: must be at least 1, as crop_run, got {self.crop_offsets} and {self.crop_run}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe. order: `shuffled` anew every epoch, or `fixed`, as the loader of 2012 that survives."""
+
+    batch_size: int
+    epochs: int
+    momentum: float
+    weight_decay: float
+    bias_weight_decay: float
+    schedule: ScheduleConfig
+    order: Literal["shuffled", "fixed"]
+    precision: Literal["float32", "bf16"]
+    augment: AugmentConfig
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.epochs < 1:
+            raise ValueError(f"batch_size: must be at least 1, as epochs, got {self.batch_size} and {self.epochs}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: must be in [0, 1), got {self.momentum}")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of one epoch."""
+
+    weights: float
+    biases: float
+    conv1: float
+
+
+def rates_at(schedule: ScheduleConfig, epoch: int, val_errors: Sequence[float]) -> Rates:
+    """The rates of an epoch, given the top-1 validation errors of the epochs before it."""
+    scale = schedule.stall.factor ** stalls(schedule.stall, val_errors)
+    weights = _at(schedule.weights, epoch)
+    return Rates(
+        weights=weights * scale,
+        biases=_at(schedule.biases, epoch) * scale,
+        conv1=_at(schedule.conv1, epoch, weights) * scale,
+    )
+
+
+def _at(rates: Sequence[Rate], epoch: int, before: float = 0.0) -> float:
+    lr = before
+    for rate in rates:
+        if rate.epoch <= epoch:
+            lr = rate.lr
+    return lr
+
+
+def stalls(config: StallConfig, val_errors: Sequence[float]) -> int:
+    """How often the error has stalled so far, at most `drops` times; after each stall patience starts anew."""
+    drops, best, since = 0, float("inf"), 0
+    for error in val_errors:
+        since = 0 if error < best else since + 1
+        best = min(best, error)
+        if drops < config.drops and since >= config.patience:
+            drops, since = drops + 1, 0
+    return drops

@@ -1,0 +1,87 @@
+"""When a shard may be used: bytes, digest, sample count and labels are the manifest's. What was verified is written down."""
+
+import json
+import mmap
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from alexnet.errors import DataError
+from alexnet.shards import Shard
+from alexnet.tarindex import TarIndex, index_tar
+
+Stamp = tuple[int, int, int]  # which file was verified: size in bytes, modification time in ns, inode
+
+
+class Mismatch(DataError):
+    """Bytes that are not what the manifest says."""
+
+
+def verify(tar: memoryview, sha256: str, shard: Shard) -> TarIndex:
+    """The index of a shard whose bytes, digest, sample count and labels are the manifest's.
+
+    Raises:
+        DataError: it names the shard and what differs.
+    """
+    if len(tar) != shard.bytes:
+        raise Mismatch(f"{shard.name}: has {len(tar):,} bytes, the manifest says {shard.bytes:,}")
+    if sha256 != shard.sha256:
+        raise Mismatch(f"{shard.name}: sha256 is {sha256}, the manifest says {shard.sha256}")
+    index = index_tar(tar, shard.name)
+    if len(index) != shard.samples:
+        raise DataError(
+            f"{shard.name}: holds {len(index)} samples, the manifest says {shard.samples}; run the shard stage again"
+        )
+    if (found := dict(Counter(index.labels.tolist()))) != {label: count for label, count in shard.labels.items() if count}:
+        raise DataError(
+            f"{shard.name}: images per label are {found}, the manifest says {shard.labels}; run the shard stage again"
+        )
+    return index
+
+
+def map_file(path: Path) -> tuple[memoryview, Stamp] | None:
+    """A file's bytes, mapped, and which file they are; None when there is none or it is empty."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_size == 0:
+                return None
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        return None
+    return memoryview(mapped), (status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def write_index(path: Path, index: TarIndex, stamp: Stamp) -> None:
+    """Writes down that this file was verified, and what it holds."""
+    tree = {
+        "file": stamp,
+        "keys": index.keys,
+        "labels": index.labels.tolist(),
+        "offsets": index.offsets.tolist(),
+        "sizes": index.sizes.tolist(),
+    }
+    temporary = path.with_name(f"{path.name}.tmp")  # its writer holds the shard's lock
+    with temporary.open("w") as file:
+        json.dump(tree, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_index(path: Path, shard: Shard, stamp: Stamp) -> TarIndex | None:
+    """The index beside a shard's file; None when it is missing, damaged or of another file."""
+    try:
+        tree = json.loads(path.read_bytes())
+        if tuple(tree["file"]) != stamp or stamp[0] != shard.bytes:
+            return None
+        labels, offsets, sizes = (np.array(tree[name], np.int64) for name in ("labels", "offsets", "sizes"))
+        keys = [str(key) for key in tree["keys"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    fits = labels.shape == offsets.shape == sizes.shape == (len(keys),) and len(keys) == shard.samples
+    if not fits or (keys and (offsets.min() < 0 or sizes.min() < 0 or (offsets + sizes).max() > shard.bytes)):
+        return None
+    return TarIndex(keys, labels, offsets, sizes)

@@ -1,0 +1,186 @@
+"""Bytes per second from the object store: verified reads of shards beside the clients people use, on a real SeaweedFS.
+
+    python -m benchmarks.store                 # starts a server of its own on loopback
+    python -m benchmarks.store --mebibytes 64 --rounds 7
+
+Server and clients share the cores, so the CPU seconds of the client are the sturdier column. s3fs and the `aws` command are
+measured where they are installed (give the command by --aws).
+"""
+
+import argparse
+import hashlib
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet.cache import ShardCache
+from alexnet.errors import DataError
+from alexnet.shards import Shard
+from alexnet.tarfiles import Sample, tar_of
+from benchmarks import timing
+from infra.stack import Places, Stack
+from pipelines.bucket import Bucket
+from pipelines.places import Store
+
+_PREFIX = "benchmark/"
+Read = Callable[[], object]
+
+
+def make_shards(bucket: Bucket, mebibytes: int, count: int) -> list[Shard]:
+    """Shards of noise in samples of 30 kB, in the bucket."""
+    draw = np.random.default_rng(1)
+    made = []
+    for number in range(count):
+        samples = [Sample(f"k{i:05}", 0, draw.bytes(30_000)) for i in range(mebibytes * (1 << 20) // 31_744)]
+        tar, name = tar_of(samples), f"train-{number:06}.tar"
+        bucket.put(_PREFIX + name, tar)
+        made.append(Shard(name, len(tar), hashlib.sha256(tar).hexdigest(), len(samples), {0: len(samples)}))
+    return made
+
+
+def readers(bucket: Bucket, places: Places, shards: list[Shard], aws: str | None) -> dict[str, Read]:
+    """What reads all the shards once, one after the other."""
+    found: dict[str, Read] = {
+        "ours, verified and on the disk": in_parallel(bucket, shards, 1),
+        "ours, its digest compared, in memory": lambda: _compare_digests(bucket, shards),
+        "ours, streamed only": lambda: [sum(map(len, bucket.stream(_PREFIX + shard.name))) for shard in shards],
+        "boto3, body read in chunks of 1 MiB": _boto3(places, shards),
+        "sha256 alone, of bytes in memory": lambda: [hashlib.sha256(bytes(shard.bytes)).digest() for shard in shards],
+    }
+    if client := _s3fs(places, shards):
+        found["s3fs, whole objects"] = client
+    if aws:
+        found["pipe: aws s3 cp"] = lambda: _piped(aws, places, shards)
+    return found | {f"ours, verified and on the disk, {n} streams": in_parallel(bucket, shards, n) for n in (2, 4)}
+
+
+def _compare_digests(bucket: Bucket, shards: list[Shard]) -> None:
+    """What a read of unknown bytes costs at the least: the stream, and its SHA-256."""
+    for shard in shards:
+        digest = hashlib.sha256()
+        for chunk in bucket.stream(_PREFIX + shard.name):
+            digest.update(chunk)
+        assert digest.hexdigest() == shard.sha256
+
+
+def _boto3(places: Places, shards: list[Shard]) -> Read:
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=places.endpoint,
+        aws_access_key_id=places.access_key,
+        aws_secret_access_key=places.secret_key,
+        region_name=places.region,
+    )
+
+    def read() -> None:
+        for shard in shards:
+            body = client.get_object(Bucket=places.bucket, Key=_PREFIX + shard.name)["Body"]
+            while body.read(1 << 20):
+                pass
+
+    return read
+
+
+def _s3fs(places: Places, shards: list[Shard]) -> Read | None:
+    try:
+        import s3fs
+    except ImportError:
+        return None
+    client = s3fs.S3FileSystem(
+        key=places.access_key, secret=places.secret_key, endpoint_url=places.endpoint, use_listings_cache=False
+    )
+    return lambda: [client.cat_file(f"{places.bucket}/{_PREFIX}{shard.name}") for shard in shards]
+
+
+def _piped(aws: str, places: Places, shards: list[Shard]) -> None:
+    """What WebDataset's manual advises: a process for every object, that writes it into a pipe."""
+    for shard in shards:
+        command = [aws, "s3", "cp", f"s3://{places.bucket}/{_PREFIX}{shard.name}", "-"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | places.environment()) as process:
+            assert process.stdout is not None
+            while process.stdout.read(1 << 20):
+                pass
+
+
+def in_parallel(bucket: Bucket, shards: list[Shard], streams: int) -> Read:
+    """Verified reads by so many threads, as the loader fetches ahead."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def read() -> None:
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(streams) as threads:
+            cache = ShardCache(Path(folder), lambda name, start: bucket.stream(_PREFIX + name, start))
+            list(threads.map(cache.open, shards))
+
+    return read
+
+
+def measure(candidates: dict[str, Read], total: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Interleaved rounds: MB/s of wall time and CPU seconds a GB of the client and its children."""
+    wall: dict[str, list[float]] = {name: [] for name in candidates}
+    cpu: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(rounds + 1):
+        for name, read in candidates.items():
+            start, used = time.perf_counter(), _cpu_seconds()
+            read()
+            if number:  # the first round warms up
+                wall[name].append(time.perf_counter() - start)
+                cpu[name].append(_cpu_seconds() - used)
+    peer = "boto3, body read in chunks of 1 MiB"
+    return {
+        name: {
+            "megabytes_per_second": round(total / 1e6 / statistics.median(wall[name])),
+            "best": round(total / 1e6 / min(wall[name])),
+            "cpu_seconds_per_gigabyte": round(statistics.median(cpu[name]) / total * 1e9, 3),
+            "of_unverified_boto3": round(timing.ratio(wall[peer], wall[name]), 3),
+        }
+        for name in candidates
+    }
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def main() -> None:
+    """Measures and writes results/store.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mebibytes", type=int, default=32, help="of a shard")
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--aws", default=shutil.which("aws"), help="the aws command")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Stack(Path(folder))
+        places = stack.up()
+        try:
+            bucket = Bucket(places.bucket, Store(**vars(places)))
+            shards = make_shards(bucket, args.mebibytes, args.shards)
+            candidates = readers(bucket, places, shards, args.aws)
+            rates = measure(candidates, sum(shard.bytes for shard in shards), args.rounds)
+        except DataError as error:
+            raise SystemExit(f"store: {error}") from error
+        finally:
+            stack.down()
+    result: dict[str, Any] = {
+        "object_mebibytes": args.mebibytes,
+        "objects": args.shards,
+        "store": "SeaweedFS",
+        "clients": rates,
+    }
+    timing.write("store", result)
+
+
+if __name__ == "__main__":
+    main()

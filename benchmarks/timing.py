@@ -1,0 +1,61 @@
+"""What the benchmarks share: interleaved rounds, medians and paired ratios, the machine's name, one results file each."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(candidates: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Wall seconds of every candidate in every round; in a round each runs once, so that all see the same machine."""
+    for _ in range(warmup):
+        for run in candidates.values():
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(rounds):
+        names = list(candidates)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            start = time.perf_counter()
+            candidates[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> float:
+    """How many times faster, paired round by round: the median."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def machine() -> dict[str, Any]:
+    """Names what the figures were measured on."""
+    found = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+    import torch
+
+    found["torch"] = torch.__version__
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:
+        return platform.processor()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    named = {name.strip(): text.strip() for name, text in fields.items()}
+    return f"{named.get('model name', platform.machine())} (family {named.get('cpu family')}, model {named.get('model')})"
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    """Prints the result and keeps it under results/."""
+    text = json.dumps({"machine": machine(), **result}, indent=1)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")

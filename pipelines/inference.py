@@ -1,0 +1,45 @@
+"""What the stages that run a trained network share: the network on its device, and a split's batches with their keys."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from alexnet.errors import DataError
+from alexnet.loader import Batch, Loader
+from alexnet.released import Model, load_model
+from alexnet.samples import Samples
+from alexnet.shards import Manifest
+from pipelines import console, places
+
+
+def open_model(path: Path, manifest: Manifest) -> Model:
+    """The network on its device. Raises DataError unless its classes and the size of its images are the manifest's."""
+    model = load_model(path)
+    if model.synsets != manifest.synsets or model.side_px != manifest.side_px:
+        raise DataError(
+            f"{path}: knows {len(model.synsets)} classes in images of {model.side_px} px, the manifest has "
+            f"{len(manifest.synsets)} in {manifest.side_px} px, or others of the same number; train on these shards"
+        )
+    torch.set_num_threads(places.workers())
+    model.network.to(places.devices()[0])
+    return model
+
+
+def batches(samples: Samples, batch_size: int, label: str) -> Iterator[Batch]:
+    """All samples in the manifest's order, with progress shown by images."""
+    loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=places.workers())
+
+    def images() -> Iterator[Batch | None]:
+        """A batch, and nothing for every further image of it: what is shown counts images."""
+        for batch in loader.epoch(0):
+            yield batch
+            yield from [None] * (len(batch.labels) - 1)
+
+    return (batch for batch in console.track(images(), len(samples), label) if batch is not None)
+
+
+def keys_of(samples: Samples, batch: Batch) -> list[str]:
+    """The keys of a batch's images; only the shards that it was read from are open."""
+    numbers, rows = samples.locate(batch.samples.numpy())
+    return [samples.open(number).index.keys[row] for number, row in zip(numbers, rows, strict=True)]

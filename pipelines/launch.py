@@ -1,0 +1,191 @@
+"""The processes of a training run: which form it takes, how this process joins the others, and how they are started.
+
+Under torchrun every rank finds its place in torch's own variables. With several devices and no torchrun, this is torchrun.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from alexnet.errors import DataError, ParamsError
+from alexnet.links import Lost
+from alexnet.ranks import Seat, join
+from alexnet.team import Form, Team, pick_form
+from pipelines import console, places
+
+_HUNG = "gave no sign of life"
+_APART = ((0, 1), (1, 2))
+STOPPED = 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
+
+
+@dataclass(frozen=True)
+class Here:
+    """What this process trains with. devices: one, or one for each of two towers. threads: its share of the cores."""
+
+    team: Team
+    devices: tuple[torch.device, ...]
+    threads: int
+    why: str
+
+
+def seat() -> Seat | None:
+    """This process's place among those that torchrun, or another launcher that sets the same variables, has started."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    try:
+        return Seat(
+            rank=int(os.environ["RANK"]),
+            size=int(os.environ["WORLD_SIZE"]),
+            attempt=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            host=os.environ["MASTER_ADDR"],
+            port=int(os.environ["MASTER_PORT"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise DataError(f"RANK is set, but {error} is missing or no number; start the ranks with torchrun") from None
+
+
+def chosen(towers: int) -> tuple[Form, str]:
+    """The form that training takes when it is started here, and why."""
+    names = places.devices()
+    return pick_form(names, _peer_access(names), places.processes(), towers)
+
+
+def wants_launch() -> bool:
+    """Whether this process is to start the ranks instead of training itself."""
+    return seat() is None and len(places.devices()) > 1 and places.processes() != 1
+
+
+@contextmanager
+def joined(towers: int) -> Iterator[Here]:
+    """This process, in the form that it was launched for.
+
+    Raises:
+        ParamsError: so many processes cannot share the towers.
+        console.Unreachable: another rank ended or hangs.
+    """
+    place = seat()
+    names = places.devices()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place else 1
+    try:
+        form, why = pick_form(names, _peer_access(names), place.size if place else 1, towers)
+    except ValueError as error:
+        raise ParamsError(str(error)) from None
+    threads = max(1, places.workers() // local)
+    if place is None:
+        devices = tuple(torch.device(name) for name in names[:2]) if form == "two-devices" else (torch.device(names[0]),)
+        yield Here(Team(_APART if form == "two-devices" else None), devices, threads, f"{form}: {why}")
+        return
+    name, shared = places.device_of_rank(int(os.environ.get("LOCAL_RANK", "0")), local)
+    device = torch.device(name)
+    try:
+        with (
+            _reasons_kept(),
+            join(
+                place,
+                device,
+                towers=towers,
+                shares_device=shared,
+                timeout_seconds=places.timeout_seconds(),
+                on_death=_last_words,
+            ) as team,
+        ):
+            yield Here(team, (device,), threads, f"{form}: {why}")
+    except Lost as lost:
+        raise console.Unreachable(str(lost)) from lost
+
+
+def launch(module: str, arguments: Sequence[str], processes: int) -> None:
+    """Runs the module in as many ranks of this machine, and again when one was killed or hung, ALEXNET_RESTARTS times.
+
+    Raises:
+        DataError: what stopped the first rank that failed.
+        SystemExit: the run was told to stop.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, shorter
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, places.workers() // processes)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(max(1, round(places.timeout_seconds() / 3))))
+    for left in reversed(range(places.restarts() + 1)):
+        try:
+            command = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
+            run(parse_args(command))  # as torchrun's own main does
+            return
+        except SignalException as stop:
+            raise SystemExit(128 + stop.sigval) from None
+        except ChildFailedError as failed:
+            failures = {rank: (failure.exitcode, _text(failure.message)) for rank, failure in failed.failures.items()}
+            reason, curable = first_reason(failures)
+            if not curable or not left:
+                raise (console.Unreachable if curable else DataError)(reason) from None
+            console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")
+
+
+def first_reason(failures: dict[int, tuple[int, str]]) -> tuple[str, bool]:
+    """Of all that went wrong, what came first, and whether starting again can cure it.
+
+    Args:
+        failures: by rank, the exit status (negative for a signal) and the message it left.
+
+    Raises:
+        SystemExit: the ranks ended because they were told to.
+    """
+    if all(status == STOPPED for status, _ in failures.values()):
+        raise SystemExit(STOPPED)
+    hung = [message for _, message in failures.values() if _HUNG in message]
+    if hung:
+        return hung[0].removeprefix("Lost: "), True
+    killed = {rank: -status for rank, (status, _) in failures.items() if status < 0}
+    if killed:
+        return "; ".join(f"rank {rank} was killed by {signal.Signals(number).name}" for rank, number in killed.items()), True
+    rank, (_, message) = min(failures.items(), key=lambda item: (item[1][1].startswith("Lost"), item[0]))
+    kind, _, text = message.partition(": ")
+    if kind == "Lost":
+        return text, True
+    if kind == "Unreachable":
+        return f"rank {rank}: {text}", True
+    return f"rank {rank}: {text if kind in ('DataError', 'ParamsError', 'Diverged') else message}", False
+
+
+def _text(message: object) -> str:
+    """What a rank left: torch keeps it as it was written, with more around it."""
+    text = str(message["message"]) if isinstance(message, dict) else str(message)
+    return "ended before training began; what it said stands above" if text.startswith("To enable traceback") else text
+
+
+@contextmanager
+def _reasons_kept() -> Iterator[None]:
+    """Leaves the reason of a failure where the launcher looks for it."""
+    try:
+        yield
+    except Exception as error:
+        _keep(error)
+        raise
+
+
+def _last_words(message: str) -> None:
+    print(f"train: error: {message}", file=sys.stderr, flush=True)
+    _keep(Lost(message))
+
+
+def _keep(error: Exception) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        get_error_handler().record_exception(error)
+
+
+def _peer_access(names: Sequence[str]) -> bool | None:
+    """Whether the first two GPUs reach each other's memory."""
+    gpus = [torch.device(name) for name in dict.fromkeys(names) if name.startswith("cuda")]
+    if len(gpus) < 2 or torch.cuda.device_count() < 2:
+        return None
+    return torch.cuda.can_device_access_peer(gpus[0], gpus[1])

@@ -1,0 +1,140 @@
+"""Where things are on this machine: buckets, credentials, the source, devices, workers. Never a number that changes a result.
+
+With ALEXNET_BUCKET set, the standard AWS variables say how to reach it. Without it, the local stack is used if it runs.
+"""
+
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alexnet.errors import DataError
+
+LOCAL = Path(".local")  # everything this checkout keeps for itself and git ignores
+STACK = LOCAL / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
+
+
+@dataclass(frozen=True)
+class Store:
+    """How to reach the object store, and the names of its two buckets."""
+
+    bucket: str
+    registry: str
+    endpoint: str | None
+    access_key: str | None  # None: boto3's own chain of credentials
+    secret_key: str | None
+    region: str | None
+
+    def __repr__(self) -> str:
+        return f"Store(bucket={self.bucket!r}, registry={self.registry!r}, endpoint={self.endpoint!r})"
+
+
+def store() -> Store:
+    """The object store named by the environment, else that of the running local stack."""
+    bucket = os.environ.get("ALEXNET_BUCKET")
+    if bucket:
+        registry = os.environ.get("ALEXNET_REGISTRY", bucket)
+        return Store(bucket, registry, os.environ.get("AWS_ENDPOINT_URL"), None, None, None)
+    try:
+        return Store(**json.loads(STACK.read_text()))
+    except FileNotFoundError:
+        raise DataError(
+            "no bucket: ALEXNET_BUCKET is not set and no local stack runs; "
+            "run `make up`, or set ALEXNET_BUCKET (and ALEXNET_REGISTRY, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...)"
+        ) from None
+
+
+def source() -> str | None:
+    """ALEXNET_SOURCE: the folder, archive folder or s3:// prefix the source `folder` or `imagenet` reads."""
+    return os.environ.get("ALEXNET_SOURCE")
+
+
+def workers() -> int:
+    """ALEXNET_WORKERS: threads for decoding and resizing; all the cores this process may use unless set."""
+    text = os.environ.get("ALEXNET_WORKERS")
+    if text is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdigit() or int(text) < 1:
+        raise DataError(f"ALEXNET_WORKERS: must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def dask() -> str | None:
+    """ALEXNET_DASK: the address of a Dask scheduler, whose workers then validate and shard instead of threads here."""
+    text = os.environ.get("ALEXNET_DASK")
+    if text and not re.fullmatch(r"(tcp|tls|ucx)://[^/\s]+:\d+", text):
+        raise DataError(f"ALEXNET_DASK: must be a scheduler's address, such as tcp://10.0.0.1:8786, got {text!r}")
+    return text or None
+
+
+def devices() -> list[str]:
+    """ALEXNET_DEVICES: a device for every process, such as `cuda:0,cuda:1`; every GPU up to two, else the CPU, unless set."""
+    text = os.environ.get("ALEXNET_DEVICES")
+    if text is None:
+        import torch  # only the stages that train or run the network ask
+
+        return [f"cuda:{i}" for i in range(min(2, torch.cuda.device_count()))] or ["cpu"]
+    names = [name.strip() for name in text.split(",")]
+    if not all(re.fullmatch(r"cpu|cuda(:\d+)?", name) for name in names):
+        raise DataError(f"ALEXNET_DEVICES: must name devices, such as cpu, cuda:0 or cuda:0,cuda:1, got {text!r}")
+    return names
+
+
+def device_of_rank(local_rank: int, local_size: int) -> tuple[str, bool]:
+    """The device of one of this machine's ranks, in turn from ALEXNET_DEVICES or all GPUs; whether another shares that GPU."""
+    if "ALEXNET_DEVICES" in os.environ:
+        names = devices()
+    else:
+        import torch  # as above
+
+        names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    taken = [names[rank % len(names)] for rank in range(local_size)]
+    name = taken[local_rank]
+    return name, name != "cpu" and taken.count(name) > 1
+
+
+def processes() -> int | None:
+    """ALEXNET_PROCESSES: 1 holds both towers in one process, also on two devices; a process a device unless set."""
+    text = os.environ.get("ALEXNET_PROCESSES")
+    if text not in (None, "1"):
+        raise DataError(
+            f"ALEXNET_PROCESSES: must be 1 where it is set, got {text!r}; more are named by ALEXNET_DEVICES or torchrun"
+        )
+    return None if text is None else 1
+
+
+def plan() -> Literal["lean", "gather"]:
+    """ALEXNET_PLAN: what towers exchange: `lean`, or `gather` as in 2012."""
+    text = os.environ.get("ALEXNET_PLAN", "lean")
+    if text not in ("lean", "gather"):
+        raise DataError(f"ALEXNET_PLAN: must be lean or gather, got {text!r}")
+    return "lean" if text == "lean" else "gather"
+
+
+def timeout_seconds() -> float:
+    """ALEXNET_TIMEOUT: seconds that a process waits for another; 60 unless set."""
+    return _number("ALEXNET_TIMEOUT", 60, least=2)
+
+
+def restarts() -> int:
+    """ALEXNET_RESTARTS: how often training that starts its own processes starts them again; 2 unless set."""
+    return int(_number("ALEXNET_RESTARTS", 2, least=0))
+
+
+def checkpoint_seconds() -> float:
+    """ALEXNET_CHECKPOINT_MINUTES: time between checkpoints of training; 5 minutes unless set."""
+    return _number("ALEXNET_CHECKPOINT_MINUTES", 5, least=0) * 60
+
+
+def _number(name: str, default: float, least: float) -> float:
+    text = os.environ.get(name, str(default))
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number < math.inf:
+        raise DataError(f"{name}: must be a number of at least {least:g}, got {text!r}")
+    return number

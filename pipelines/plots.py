@@ -1,0 +1,291 @@
+"""The pictures of an evaluation: curves, conv1's kernels (figure 3), predictions (figure 4, left), confusions.
+
+Equal evaluations are equal bytes: no times in the files, one font, every choice of an image by a digest.
+"""
+
+import csv
+import hashlib
+import logging
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from alexnet import evaluate as scores
+from alexnet.released import Model
+from alexnet.samples import Samples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from pipelines.evaluate import Outcome
+
+_INK, _FAINT, _GRID = "#20242c", "#6b7280", "#e5e7eb"
+_BLUE, _ORANGE, _RED, _GREY = "#2f6db5", "#e08a2e", "#d1435b", "#b9c0cc"
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _FAINT,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+}
+_DPI = 144
+_EXAMPLES, _MISTAKES = 8, 3  # pictures of predictions, and how many of them show a mistake where there are so many
+_MOST_CELLS = 30  # classes of a confusion matrix that can still be read
+_KERNELS_A_ROW = 16  # as in figure 3
+_GREY_LEVELS = 0.5  # channels of a mean image that differ by less, of 255, are those of grey images
+_MARGIN = 0.12  # inches
+
+
+def draw_all(folder: Path, model: Model, samples: Samples, outcome: "Outcome", metrics: dict[str, Any], history: Path) -> None:
+    """Every picture, as PNG."""
+    names = [synset.name for synset in model.synsets]
+    draw_curves(folder / "curves.png", history, metrics)
+    weight = next(tensor for name, _, tensor in model.network.pieces() if name == "conv1.weight")
+    draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.towers, model.mean_image)
+    draw_predictions(folder / "predictions.png", samples, outcome, names)
+    matrix = scores.confusion(outcome.ten_crop.labels[:, 0], outcome.labels, len(names))
+    draw_confusion(folder / "confusion.png", matrix, names)
+
+
+def draw_curves(path: Path, history: Path, metrics: dict[str, Any]) -> None:
+    """Loss and error rates by epoch, with the baselines, and where the learning rate dropped."""
+    with history.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    epochs = [row["epoch"] + 1 for row in rows]
+
+    def draw(figure: "Figure") -> None:
+        loss, error = figure.subplots(1, 2)
+        _line(loss, epochs, rows, "train_loss", "training", _GREY)
+        _line(loss, epochs, rows, "val_loss", "validation", _BLUE)
+        loss.set_title("Loss")
+        loss.set_ylim(bottom=0)
+        _line(error, epochs, rows, "train_top1_error", "training, top-1", _GREY)
+        _line(error, epochs, rows, "val_top1_error", "validation, top-1", _BLUE)
+        _line(error, epochs, rows, "val_top5_error", "validation, top-5", _ORANGE)
+        ridge = metrics["baselines"]["ridge"]["top1_error"]
+        error.axhline(ridge, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        right = max(epochs)
+        error.annotate(
+            "ridge on thumbnails", (right, ridge), (0, 3), textcoords="offset points", ha="right", color=_FAINT, size=8
+        )
+        error.set_title("Error")
+        error.set_ylim(0, min(1.0, 1.15 * max(ridge, *(row["val_top1_error"] for row in rows))))
+        error.yaxis.set_major_formatter("{x:.0%}" if error.get_ylim()[1] > 0.1 else "{x:.1%}")
+        for axes in (loss, error):
+            _mark_drops(axes, epochs, [row["lr"] for row in rows])
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(_whole_numbers())
+            axes.grid(visible=False, axis="x")
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8, handlelength=1.2, columnspacing=1.2)
+
+    _save(path, (9.6, 3.6), draw)
+
+
+def draw_kernels(
+    path: Path, weight: Float[Tensor, "kernels 3 size size"], towers: int, mean_image: Float[Tensor, "side side 3"]
+) -> None:
+    """conv1's kernels, tower a above tower b; each on its own scale, grey where it is zero.
+
+    Grey images give all channels the same numbers, so that only their sum matters: then that is drawn.
+    """
+    is_grey = bool((mean_image.amax(2) - mean_image.amin(2)).max() < _GREY_LEVELS)
+    if is_grey:
+        weight = weight.sum(1, keepdim=True).expand(-1, 3, -1, -1)
+    scaled = 0.5 + weight / (2 * weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12))
+    kernels = scaled.permute(0, 2, 3, 1).numpy()
+    a_tower = len(kernels) // towers
+    columns = min(a_tower, _KERNELS_A_ROW)
+    sheets = [_tiles(kernels[tower * a_tower : (tower + 1) * a_tower], columns) for tower in range(towers)]
+    width, title = 9.6, 0.32
+    height = (width - 2 * _MARGIN) * sheets[0].shape[0] / sheets[0].shape[1]
+    total = towers * (height + title + _MARGIN) + _MARGIN
+
+    def draw(figure: "Figure") -> None:
+        for tower, sheet in enumerate(sheets):
+            top = total - tower * (height + title + _MARGIN) - _MARGIN - title
+            axes = _axes(figure, _MARGIN, top - height, width - 2 * _MARGIN, height)
+            axes.imshow(sheet, interpolation="nearest", aspect="auto")
+            axes.axis("off")
+            axes.set_title(f"Tower {'ab'[tower]}" if towers > 1 else "conv1", fontsize=10, pad=6)
+            if is_grey and not tower:
+                axes.text(1, 1 + 0.06 / height, "summed over the channels: the images are grey", transform=axes.transAxes,
+                          ha="right", va="bottom", color=_FAINT, size=8)  # fmt: skip
+
+    _save(path, (width, total), draw, placed=True)
+
+
+def draw_predictions(path: Path, samples: Samples, outcome: "Outcome", names: Sequence[str]) -> None:
+    """Some images with their best classes as bars, the right one red."""
+    chosen, columns = choose(outcome), 4
+    side, gap, title, bars = 2.1, 0.28, 0.3, 0.23 * outcome.ten_crop.labels.shape[1]
+    block = title + side + 0.1 + bars + 0.3
+    width, height = columns * (side + gap) + gap, -(-len(chosen) // columns) * block
+
+    def draw(figure: "Figure") -> None:
+        for place, at in enumerate(chosen):
+            line, column = divmod(place, columns)
+            left, top = gap + column * (side + gap), height - line * block - title
+            label, best = int(outcome.labels[at]), outcome.ten_crop
+            _image(_axes(figure, left, top - side, side, side), _pixels(samples, at), _short(names[label]))
+            axes = _axes(figure, left, top - side - 0.1 - bars, side, bars)
+            _bars(axes, [_short(names[each]) for each in best.labels[at]], best.probabilities[at], best.labels[at] == label)
+
+    _save(path, (width, height), draw, placed=True)
+
+
+def choose(outcome: "Outcome") -> list[int]:
+    """Images to show: some that were named rightly, then a few that were not, each drawn by the digest of its key."""
+    drawn = sorted(range(len(outcome.keys)), key=lambda at: hashlib.sha256(outcome.keys[at].encode()).digest())
+    right = outcome.ten_crop.labels[:, 0] == outcome.labels
+    mistakes = [at for at in drawn if not right[at]][:_MISTAKES]
+    return ([at for at in drawn if right[at]] + [at for at in drawn if not right[at]][len(mistakes) :])[
+        : _EXAMPLES - len(mistakes)
+    ] + mistakes
+
+
+def draw_confusion(path: Path, matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str]) -> None:
+    """Which class was taken for which: a matrix, or the most frequent mistakes where a matrix could not be read."""
+    if len(names) <= _MOST_CELLS:
+        side = 3.2 + 0.42 * len(names)
+        _save(path, (side + 0.6, side), lambda figure: _matrix(figure.subplots(), matrix, [_short(name) for name in names]))
+    else:
+        _save(path, (9.6, 6.4), lambda figure: _mistakes(figure.subplots(), matrix, names))
+
+
+def _matrix(axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: list[str]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    colors = LinearSegmentedColormap.from_list("blues", ["#f8fafc", "#c9daef", "#7fa8d6", _BLUE, "#1d4a80"])
+    axes.imshow(np.sqrt(share), cmap=colors, vmin=0, vmax=1)  # the root: one mistake in a hundred can be seen
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            color = "white" if share[row, column] > 0.3 else _INK
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, size=8)
+    ticks = range(len(names))
+    upright = max(map(len, names)) > 3
+    axes.set_xticks(ticks, names, rotation=45 if upright else 0, ha="right" if upright else "center", rotation_mode="anchor")
+    axes.set_yticks(ticks, names)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("is")
+    axes.set_title("Confusions, images by ten crops")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _mistakes(axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str], count: int = 20) -> None:
+    off = matrix - np.diag(np.diag(matrix))
+    pairs = [divmod(int(at), len(names)) for at in np.argsort(-off, axis=None, kind="stable")[:count]]
+    pairs = [pair for pair in pairs if off[pair]][::-1]
+    axes.barh(range(len(pairs)), [int(off[pair]) for pair in pairs], color=_BLUE, height=0.7)
+    axes.set_yticks(range(len(pairs)), [f"{_short(names[is_])} taken for {_short(names[for_])}" for is_, for_ in pairs])
+    axes.set_title("The most frequent mistakes, images by ten crops")
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(_whole_numbers())
+
+
+def _line(axes: "Axes", epochs: list[float], rows: list[dict[str, float]], name: str, label: str, color: str) -> None:
+    axes.plot(
+        epochs, [row[name] for row in rows], color=color, label=label, marker="o" if len(rows) < 20 else None, markersize=3.5
+    )
+
+
+def _mark_drops(axes: "Axes", epochs: list[float], rates: list[float]) -> None:
+    for before, after, epoch in zip(rates, rates[1:], epochs[1:], strict=False):
+        if after < before:
+            axes.axvline(epoch - 0.5, color=_GRID, linewidth=1.2, zorder=0)
+            axes.annotate(
+                f"lr {after:g}", (epoch - 0.5, 0.95), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+                color=_FAINT, size=7,
+            )  # fmt: skip
+
+
+def _image(axes: "Axes", pixels: UInt8[np.ndarray, "side side 3"], name: str) -> None:
+    axes.imshow(pixels, interpolation="lanczos")
+    axes.set_title(name, loc="center", fontsize=9.5, pad=5)
+    axes.axis("off")
+
+
+def _bars(axes: "Axes", names: list[str], probabilities: Float[np.ndarray, " k"], is_right: Any) -> None:
+    places = range(len(names))[::-1]
+    axes.barh(places, probabilities, color=[_RED if right else _GREY for right in is_right], height=0.78)
+    for place, name, value in zip(places, names, probabilities, strict=True):
+        axes.text(0.02, place, name, va="center", size=8)
+        axes.text(
+            1.0, place, f"{value:.0%}" if value >= 0.01 else f"{value:.1%}", va="center", ha="right", color=_FAINT, size=7
+        )
+    axes.set_xlim(0, 1)
+    axes.axis("off")
+
+
+def _tiles(kernels: Float[np.ndarray, "n size size 3"], columns: int) -> Float[np.ndarray, "h w 3"]:
+    """Kernels side by side with a white line between them, each of their pixels 6 pixels wide."""
+    large = kernels.repeat(6, axis=1).repeat(6, axis=2)
+    count, side = len(large), large.shape[1]
+    lines = -(-count // columns)
+    sheet = np.ones((lines * (side + 6) - 6, columns * (side + 6) - 6, 3), np.float32)
+    for place, kernel in enumerate(large):
+        top, left = ((side + 6) * each for each in divmod(place, columns))
+        sheet[top : top + side, left : left + side] = kernel
+    return sheet
+
+
+def _pixels(samples: Samples, at: int) -> UInt8[np.ndarray, "side side 3"]:
+    pixels = np.empty((samples.side_px, samples.side_px, 3), np.uint8)
+    (number,), (row,) = samples.locate(np.array([at]))
+    samples.decode(number, row, pixels)
+    return pixels
+
+
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
+
+
+def _short(name: str) -> str:
+    """The first of a synset's names, cut to fit a bar."""
+    return textwrap.shorten(name.partition(",")[0], 24, placeholder="…") or name[:24]
+
+
+def _axes(figure: "Figure", left: float, bottom: float, width: float, height: float) -> "Axes":
+    """Axes at a place given in inches."""
+    of_width, of_height = figure.get_size_inches()
+    return figure.add_axes((left / of_width, bottom / of_height, width / of_width, height / of_height))
+
+
+def _save(path: Path, inches: tuple[float, float], draw: Callable[["Figure"], None], *, placed: bool = False) -> None:
+    """Writes a picture; with `placed`, axes stay where they were put."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache on the first run
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(inches, layout=None if placed else "constrained", dpi=_DPI)
+        FigureCanvasAgg(figure)
+        draw(figure)
+        figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,91 @@
+"""The best classes of image files, by a model folder: prepared as the images it was trained on were."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from alexnet import evaluate as scores
+from alexnet.errors import DataError
+from alexnet.images import FORMATS
+from alexnet.prepare import prepare
+from alexnet.released import Model, load_model
+from pipelines import tree
+
+Views = Literal["center", "ten"]
+_MOST_PIXELS = 89_000_000  # decoded, some 270 MB
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class and its probability."""
+
+    label: int
+    wnid: str
+    name: str
+    probability: float
+
+
+class Predictor:
+    """A model that names what is in a picture.
+
+    Args:
+        folder: The model's: trained here, or pulled.
+        views: The center crop, or ten crops; None takes whichever erred less on the validation images, if the folder says.
+    """
+
+    def __init__(self, folder: Path, views: Views | None = None) -> None:
+        self._model: Model = load_model(folder)
+        self.views: Views = views or better_views(folder)
+        self._filter: Literal["triangle", "area"] = "area" if _filter_of(folder) == "area" else "triangle"
+
+    def guesses(self, path: Path, count: int = scores.TOP) -> list[Guess]:
+        """The best classes of the picture in a file, the best first. Raises DataError if there is no picture in it."""
+        data = read_picture(path)
+        pixels = torch.from_numpy(prepare(data, self._model.side_px, self._filter).copy())[None]
+        best = scores.best(self._model.probabilities(pixels, self.views).cpu().numpy(), count)
+        return [
+            Guess(int(label), self._model.synsets[label].wnid, self._model.synsets[label].name, float(probability))
+            for label, probability in zip(best.labels[0], best.probabilities[0], strict=True)
+        ]
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a file that decodes whole, of whatever format. Raises DataError that names the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise DataError(f"{path}: {image.width:,} x {image.height:,} pixels are too many; at most {_MOST_PIXELS:,}")
+            image.load()
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001  # Pillow lets through whatever its parsers meet
+        why = " ".join(str(error).split())[:80]
+        what = (
+            "an empty file" if not data else "not an image" if isinstance(error, UnidentifiedImageError) else f"damaged: {why}"
+        )
+        raise DataError(f"{path}: {what}; allowed: {', '.join(FORMATS)}") from None
+    return data
+
+
+def better_views(folder: Path) -> Views:
+    """Whichever protocol has the lower top-1 error in the folder's metrics.json; ten crops, the paper's, if there is none."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        return "center" if metrics["center_crop"]["top1_error"] < metrics["ten_crop"]["top1_error"] else "ten"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "ten"
+
+
+def _filter_of(folder: Path) -> str | None:
+    """How the training images were resized, if the folder says."""
+    path = folder / "params.yaml"
+    return tree.read(path).get("shard", {}).get("filter") if path.is_file() else None

@@ -1,0 +1,184 @@
+"""The publish stage: model, card, metrics, features and digests into the registry; then the alias moves, behind a gate."""
+
+import argparse
+import io
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from alexnet.errors import DataError
+from alexnet.shards import Manifest
+from pipelines import console, page, params, places, signing
+from pipelines import release as releases
+from pipelines.bucket import registry_bucket
+from pipelines.card import Facts, card, front_matter
+from pipelines.files import write_whole
+from pipelines.registry import Registry
+from pipelines.release import PublishConfig, Release
+from pipelines.transfer import progress
+
+_FOLDER = places.LOCAL / "release"  # what was published last, to look at
+_LOCK = Path("dvc.lock")
+_LATER = ("publish",)  # stages of dvc.lock that are not part of what is published: they say what was published before
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What earlier stages made."""
+
+    model: Path
+    metrics: Path
+    evaluation: Path
+    features: Path
+    validation: Path
+    manifest: Path
+    history: Path
+
+
+def main() -> None:
+    """Reads the arguments and publishes."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.publish", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON of the error rates")
+    parser.add_argument("--evaluation", type=Path, required=True, help="folder of predictions, tables, pictures")
+    parser.add_argument("--features", type=Path, required=True, help="Parquet of a layer's output")
+    parser.add_argument("--validation", type=Path, required=True, help="JSON of the validate stage")
+    parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")
+    parser.add_argument("--history", type=Path, required=True, help="CSV of the training")
+    parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
+    given = vars(parser.parse_args())
+    receipt = given.pop("receipt")
+    publish(Inputs(**given), receipt)
+
+
+def publish(inputs: Inputs, receipt_path: Path) -> None:
+    """Publishes what earlier stages made, and writes the receipt: equal content, equal receipt."""
+    config = params.load().publish
+    registry = Registry(registry_bucket(), config.name)
+    release, folder = make_release(inputs, config.name), _FOLDER
+    signature = signing.sign(release.manifest())
+    with progress(release.total_bytes, "publish") as came:
+        is_new = registry.publish(release, folder, signature, lambda path: came(release.files[path].bytes))
+    where = f"{registry.bucket}/{registry.key(release.version)}"
+    what = f"{config.name}@{release.version}, {len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
+    state = "published" if is_new else "was published already:"
+    console.say(f"publish: {state} {what}, {'signed' if signature else 'not signed'}, at {where}")
+    console.say(f"publish: its page: {folder / 'index.html'}")
+    held_back = gate(config, _read_json(inputs.metrics), _read_json(inputs.validation))
+    if held_back:
+        console.say(f"publish: {config.name}@{config.alias} stays where it is: {held_back}")
+    else:
+        alias = registry.move(config.alias, release)
+        before = f" (before: {alias.previous})" if alias.previous else ""
+        console.say(f"publish: {config.name}@{config.alias} is {alias.version}{before}")
+    receipt = {
+        "name": config.name,
+        "version": release.version,
+        "files": {path: file.sha256 for path, file in release.files.items()},
+        "alias": config.alias,
+        "held_back": held_back,
+    }
+    write_whole(receipt_path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
+
+
+def gate(config: PublishConfig, metrics: dict[str, Any], validation: dict[str, Any]) -> str | None:
+    """Why the alias must not move; None if it may."""
+    if broken := [rule["rule"] for rule in validation["rules"] if rule["severity"] == "critical" and not rule["success"]]:
+        return f"the data broke a critical rule: {'; '.join(broken)}"
+    error = metrics["center_crop"]["top1_error"]
+    if config.max_top1_error is not None and error > config.max_top1_error:
+        return f"top-1 error is {error:.4f}, publish.max_top1_error allows {config.max_top1_error}"
+    return None
+
+
+def make_release(inputs: Inputs, name: str) -> Release:
+    """Lays out everything that is published in .local/release; equal inputs are equal bytes."""
+    beside = _FOLDER.with_name(f".{_FOLDER.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _copy_all(inputs, beside)
+        facts = _facts(inputs, beside, name)
+        written = card(facts, beside)
+        (beside / "README.md").write_text(page.to_markdown(written, front_matter(facts)))
+        (beside / "index.html").write_text(page.to_html(written, beside))
+        release = releases.of_folder(name, beside)
+        shutil.rmtree(_FOLDER, ignore_errors=True)
+        beside.rename(_FOLDER)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return release
+
+
+def _copy_all(inputs: Inputs, folder: Path) -> None:
+    files = {
+        "metrics.json": inputs.metrics,
+        "features.parquet": inputs.features,
+        "validation.json": inputs.validation,
+        "shards.json": inputs.manifest,
+        "history.csv": inputs.history,
+        "params.yaml": params.FILE,
+    }
+    files |= {path.name: path for path in sorted(inputs.model.iterdir())}
+    for path in sorted(inputs.evaluation.iterdir()):
+        files[f"{'pictures' if path.suffix == '.png' else 'evaluation'}/{path.name}"] = path
+    for name, path in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    if _LOCK.exists():
+        (folder / _LOCK.name).write_text(lineage(_LOCK.read_text()))
+
+
+def lineage(lock: str) -> str:
+    """dvc.lock without the stages that come after: what was published before is no part of what is published now."""
+    tree = YAML(typ="safe", pure=True).load(lock)
+    tree["stages"] = {name: stage for name, stage in sorted(tree["stages"].items()) if name not in _LATER}
+    text = io.StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.dump(tree, text)
+    return text.getvalue()
+
+
+def _facts(inputs: Inputs, folder: Path, name: str) -> Facts:
+    digests = {path: file.sha256 for path, file in releases.scan(folder).items() if "/" not in path}
+    return Facts(
+        name=name,
+        params=params.load(),
+        manifest=Manifest.read(inputs.manifest),
+        metrics=_read_json(inputs.metrics),
+        validation=_read_json(inputs.validation),
+        digests=digests,
+        commit=git_commit(),
+    )
+
+
+def git_commit() -> str | None:
+    """The commit that is checked out, and whether tracked files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}; run the stage that makes it again") from None
+    return tree
+
+
+if __name__ == "__main__":
+    console.run("publish", main)

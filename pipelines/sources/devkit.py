@@ -1,0 +1,116 @@
+"""ImageNet's development kit: which synsets there are, what they are called, and the labels of the validation images."""
+
+import gzip
+import io
+import tarfile
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from alexnet.errors import DataError
+
+_LARGEST = 64 << 20  # of a file in it; the real ones have less than 1 MB
+
+
+@dataclass(frozen=True)
+class Year:
+    """Names in one year's distribution."""
+
+    name: str
+    train: str
+    val: str
+    devkit: str
+    folder: str  # in the devkit's archive
+
+    @property
+    def truth(self) -> str:
+        """The file of the validation images' ids."""
+        return f"{self.folder}/data/{self.name}_validation_ground_truth.txt"
+
+    @property
+    def meta(self) -> str:
+        """The MATLAB file of the synsets."""
+        return f"{self.folder}/data/meta.mat"
+
+
+ILSVRC2012 = Year(
+    "ILSVRC2012",
+    train="ILSVRC2012_img_train.tar",
+    val="ILSVRC2012_img_val.tar",
+    devkit="ILSVRC2012_devkit_t12.tar.gz",
+    folder="ILSVRC2012_devkit_t12",
+)
+ILSVRC2010 = Year(
+    "ILSVRC2010",
+    train="ILSVRC2010_images_train.tar",
+    val="ILSVRC2010_images_val.tar",
+    devkit="ILSVRC2010_devkit-1.0.tar.gz",
+    folder="devkit-1.0",
+)
+YEARS = (ILSVRC2012, ILSVRC2010)
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """names: wnid to words. val_wnids: of the validation images 1, 2, ... train_images: how many there should be."""
+
+    names: dict[str, str]
+    val_wnids: tuple[str, ...]
+    train_images: int
+
+
+def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
+    """The kit in a year's archive.
+
+    The ids in it are neither the wnids' order nor the labels: a label is a wnid's place among all in order.
+
+    Raises:
+        DataError: damaged, another year's, or ids that do not fit together.
+    """
+    files = _files(data, {year.meta, year.truth}, where)
+    synsets = _synsets(files[year.meta], year, where)
+    try:
+        ids = [int(line) for line in files[year.truth].split()]
+    except ValueError as error:
+        raise DataError(f"{where}: {year.truth}: {error}; it should hold one id a line") from None
+    if unknown := sorted(set(ids) - synsets.keys()):
+        raise DataError(
+            f"{where}: {year.truth} has id {unknown[0]}, which is no synset's; the kit is not the one of {year.name}"
+        )
+    return Devkit(
+        names={wnid: words for wnid, words, _ in synsets.values()},
+        val_wnids=tuple(synsets[each][0] for each in ids),
+        train_images=sum(images for _, _, images in synsets.values()),
+    )
+
+
+def _files(data: bytes, names: set[str], where: str) -> dict[str, bytes]:
+    """Some files of a compressed tar, by their exact names; nothing is extracted."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if name in names and member.isreg() and member.size <= _LARGEST:
+                    body = tar.extractfile(member)
+                    found[name] = body.read() if body else b""
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
+        raise DataError(f"{where}: damaged: {error}; fetch it again") from None
+    if missing := sorted(names - found.keys()):
+        raise DataError(f"{where}: has no {', '.join(missing)}; is it another year's?")
+    return found
+
+
+def _synsets(meta: bytes, year: Year, where: str) -> dict[int, tuple[str, str, int]]:
+    """wnid, words and number of training images by id, of the synsets that have no children: the classes."""
+    from scipy.io import loadmat
+
+    try:
+        rows: Any = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        return {
+            int(row[f"{year.name}_ID"]): (str(row["WNID"]), str(row["words"]), int(row["num_train_images"]))
+            for row in rows
+            if int(row["num_children"]) == 0
+        }
+    except Exception as error:  # noqa: BLE001 - the reader of MATLAB files lets through whatever it meets
+        raise DataError(f"{where}: {year.meta} holds no list of synsets: {type(error).__name__}: {error}") from None

@@ -1,0 +1,262 @@
+"""The source `folder`: one folder a class, on disk or in a bucket, with or without given splits.
+
+hat/1.jpg                                  the split is keyed by the image
+train/hat/1.jpg, val/hat/2.jpg             given; `validation` or `valid` count as val, and `test` does where there is no val
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from alexnet.errors import DataError
+from alexnet.images import SUFFIXES, suffix
+from alexnet.shards import Split
+from pipelines import places
+from pipelines.sources import File, Item, Part
+
+if TYPE_CHECKING:
+    from pipelines.bucket import Bucket
+
+_VAL_NAMES = ("val", "validation", "valid", "test")  # the first that exists
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_KEY_BYTES = 80
+_PIECE = 1 << 20
+_IMAGES = 64  # of a part
+
+Found = tuple[Split | None, str, File]  # an image's split, class and file
+
+
+class Tree(Protocol):
+    """Files below one place."""
+
+    def list(self) -> list[File]:
+        """All of them, by path."""
+        ...
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """A part of one."""
+        ...
+
+    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
+        """A part of one, in order and in pieces."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalTree:
+    """Files below a folder of this machine."""
+
+    root: Path
+
+    def list(self) -> list[File]:
+        """All files by path, and empty folders with a slash at their end; hidden ones are left out."""
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX")
+        return sorted(_walk(str(self.root), ""), key=lambda file: file.path)
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """Reads only the bytes that are asked for."""
+        try:
+            with (self.root / path).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except OSError as error:
+            raise DataError(f"{self.root / path}: {error.strerror}; the source changed or is damaged") from None
+
+    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
+        """Pieces of 1 MiB."""
+        for start in range(offset, offset + size, _PIECE):
+            yield self.read(path, start, min(_PIECE, offset + size - start))
+
+
+def _walk(folder: str, below: str) -> Iterator[File]:
+    with os.scandir(folder) as entries:
+        seen = [entry for entry in entries if not entry.name.startswith(".")]
+        if not seen and below:
+            yield File(below, 0, "")
+        for entry in seen:
+            path = f"{below}{entry.name}"
+            if entry.is_dir():
+                yield from _walk(entry.path, f"{path}/")
+            elif entry.is_file():
+                stat = entry.stat()
+                yield File(path, stat.st_size, str(stat.st_mtime_ns))
+
+
+@dataclass(frozen=True)
+class BucketTree:
+    """Objects below a prefix of a bucket, by the credentials of the data bucket."""
+
+    bucket: str
+    prefix: str
+
+    def list(self) -> list[File]:
+        """All objects by path, with their entity tags as stamps."""
+        found = self._objects.listing(self.prefix)
+        files = [File(key.removeprefix(self.prefix), size, etag) for key, size, etag in found]
+        return sorted((file for file in files if "/." not in f"/{file.path}"), key=lambda file: file.path)
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """A ranged read."""
+        return self._objects.get_range(self.prefix + path, offset, size) if size else b""
+
+    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
+        """One request, taken up again where it breaks off."""
+        return self._objects.stream(self.prefix + path, offset, size)
+
+    @cached_property
+    def _objects(self) -> "Bucket":
+        from pipelines.bucket import Bucket  # boto3 takes a second to import
+
+        return Bucket(self.bucket, places.store())
+
+    def __reduce__(self) -> tuple[type["BucketTree"], tuple[str, str]]:
+        return BucketTree, (self.bucket, self.prefix)  # sent without its connections
+
+
+def tree_at(place: str) -> Tree:
+    """The files at a local path or an s3://BUCKET/PREFIX."""
+    if not place.startswith("s3://"):
+        return LocalTree(Path(place).expanduser())
+    parts = urlsplit(place)
+    if not parts.netloc:
+        raise DataError(f"ALEXNET_SOURCE: {place!r} has no bucket; write s3://BUCKET/PREFIX")
+    prefix = parts.path.strip("/")
+    return BucketTree(parts.netloc, f"{prefix}/" if prefix else "")
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """One folder a class. where: how errors name the source; words: names of classes for people, where they are known.
+
+    named: an image's own name is its key, as in ImageNet; otherwise the class comes before it. labels: wnids by name, of
+    images that lie in a split's folder itself.
+    """
+
+    tree: Tree
+    where: str
+    words: dict[str, str] = field(default_factory=dict)
+    named: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def files(self) -> list[File]:
+        """All files, images or not."""
+        files = [file for file in self._listing if not file.path.endswith("/")]
+        assert self._found  # raises if there are no images
+        return files
+
+    def items(self) -> Iterator[Item]:
+        """Every file with an image's suffix that lies in a class's folder, by path."""
+        found = self._found
+        for key, (split, wnid, file) in zip(_keys(found, self.named), found, strict=True):
+            yield Item(key, split, wnid, file.path, 0, file.bytes, suffix(file.path))
+
+    def names(self) -> dict[str, str]:
+        """Folders are called what they are called, unless there are words for them."""
+        return {wnid: self.words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
+
+    def count(self) -> int:
+        """Images."""
+        return len(self._found)
+
+    def parts(self) -> Iterator[Part]:
+        """Some images at a time."""
+        items = self.items()
+        while some := tuple(islice(items, _IMAGES)):
+            yield Part(some)
+
+    def walk(self, part: Part) -> Iterator[tuple[Item, bytes]]:
+        """Whole files."""
+        for item in part.items:
+            data = self.read(item.path, item.offset, item.bytes)
+            if len(data) != item.bytes:
+                raise DataError(f"{item.path}: has {len(data)} bytes, {item.bytes} were listed; the source changed, run again")
+            yield item, data
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """Part of a file."""
+        return self.tree.read(path, offset, size)
+
+    def __reduce__(self) -> tuple[type["FolderSource"], tuple[object, ...]]:
+        return FolderSource, (self.tree, self.where, self.words, self.named, self.labels)  # sent without its list
+
+    @cached_property
+    def _listing(self) -> list[File]:
+        return self.tree.list()
+
+    @cached_property
+    def _found(self) -> list[Found]:
+        """Every image with its split and class, by path."""
+        found: list[Found] = []
+        images: Counter[tuple[Split | None, str]] = Counter()
+        for root, split in _roots(self._listing, bool(self.labels)).items():
+            for file in self._listing:
+                wnid, slash, _ = file.path.removeprefix(root).partition("/")
+                if not slash:
+                    wnid = self.labels.get(wnid, "")
+                if not file.path.startswith(root) or not wnid:
+                    continue
+                is_image = suffix(file.path) in SUFFIXES
+                images[split, wnid] += is_image
+                if is_image:
+                    found.append((split, wnid, file))
+        self._check(images)
+        return sorted(found, key=lambda each: each[2].path)
+
+    def _check(self, images: Counter[tuple[Split | None, str]]) -> None:
+        if not images.total():
+            raise DataError(
+                f"{self.where}: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, "
+                f"with IMAGE ending in {', '.join(SUFFIXES)}"
+            )
+        splits, classes = {split for split, _ in images}, {wnid for _, wnid in images}
+        if empty := sorted(
+            f"{split}/{wnid}" if split else wnid for split in splits for wnid in classes if not images[split, wnid]
+        ):
+            raise DataError(f"{self.where}: no images in class {', '.join(empty)}; add some, or remove the class's folder")
+        if len(classes) < 2:
+            raise DataError(f"{self.where}: one class only, {classes.pop()}; it takes two to tell apart")
+
+
+def _roots(files: list[File], flat: bool) -> dict[str, Split | None]:
+    """The folders that hold the classes' folders (or, flat, the images themselves), and their splits."""
+    tops = {file.path.split("/")[0] for file in files if file.path.count("/") > (0 if flat else 1)}
+    if "train" not in tops:
+        return {"": None}
+    val = next((name for name in _VAL_NAMES if name in tops), None)
+    return {"train/": "train", f"{val}/": "val"} if val else {"train/": None}
+
+
+def _keys(found: list[Found], named: bool) -> list[str]:
+    """CLASS_NAME in safe characters; names that clash, or are too long, end in a digest of their path."""
+    plain = [_plain_key("" if named else f"{wnid}_", file.path) for _, wnid, file in found]
+    times = Counter(key.lower() for key in plain)
+    return [
+        key if times[key.lower()] == 1 and len(key) <= _KEY_BYTES else f"{key[: _KEY_BYTES - 17]}-{_digest(file.path)}"
+        for key, (_, _, file) in zip(plain, found, strict=True)
+    ]
+
+
+def _plain_key(before: str, path: str) -> str:
+    stem = path.rpartition("/")[2].rpartition(".")[0]
+    return _UNSAFE.sub("-", stem if stem.startswith(before) else before + stem)
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:16]
+
+
+def open_folder() -> FolderSource:
+    """The folder or prefix that ALEXNET_SOURCE names."""
+    place = places.source()
+    if not place:
+        raise DataError("ALEXNET_SOURCE: not set; the source `folder` reads the folder or s3://BUCKET/PREFIX that it names")
+    return FolderSource(tree_at(place), place)

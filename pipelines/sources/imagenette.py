@@ -1,0 +1,92 @@
+"""The source `imagenette`: 13,394 photographs of ten classes of ImageNet, whose archive is fetched once and checked."""
+
+import hashlib
+import re
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from alexnet.errors import DataError
+from pipelines import console, places
+from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.sources.written import write_once
+
+URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
+SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"
+NAMES = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+_IMAGE = re.compile(r"[^/]+/((?:train|val)/n\d{8}/[A-Za-z0-9_]+\.JPEG)")
+_LARGEST = 64 << 20
+_PIECE = 1 << 20
+
+
+def open_imagenette(url: str = URL, sha256: str = SHA256) -> FolderSource:
+    """The photographs, below .local/sources/imagenette. ALEXNET_SOURCE may name the archive, where there is no network."""
+    root = places.LOCAL / "sources" / "imagenette"
+    if not root.is_dir():
+        archive = places.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
+        given = places.source()
+        _check_or_fetch(Path(given) if given else archive, None if given else url, sha256)
+        write_once(root, lambda: _images(Path(given) if given else archive))
+    return FolderSource(LocalTree(root), "imagenette", NAMES, named=True)
+
+
+def _check_or_fetch(archive: Path, url: str | None, sha256: str) -> None:
+    """Raises DataError unless the archive is there at last, and the right one."""
+    if url and not archive.is_file():
+        _fetch(url, archive)
+    try:
+        with archive.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{archive}: {error.strerror}; ALEXNET_SOURCE should name imagenette2-320.tgz") from None
+    if found != sha256:
+        if url:
+            archive.unlink()
+        raise DataError(
+            f"{url or archive}: sha256 is {found}, should be {sha256}; it is damaged or was changed, fetch it again"
+        )
+
+
+def _fetch(url: str, archive: Path) -> None:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    part = archive.with_name(f".{archive.name}.part")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply, part.open("wb") as file:  # noqa: S310 - our own https address
+            size = int(reply.headers.get("Content-Length") or 0)
+            pieces = iter(lambda: reply.read(_PIECE), b"")
+            for piece in console.track(pieces, -(-size // _PIECE), "imagenette", unit="MiB"):
+                file.write(piece)
+        part.replace(archive)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise console.Unreachable(
+            f"{url}: {error}; try again, or fetch it elsewhere and set ALEXNET_SOURCE to the file"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Path and bytes of every image; whatever else is in the archive is left there."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                match = _IMAGE.fullmatch(member.name)
+                body = tar.extractfile(member) if match and member.isreg() and member.size <= _LARGEST else None
+                if match and body:
+                    yield match[1], body.read()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(f"{archive}: damaged: {error}; remove it and run again") from None

@@ -1,0 +1,229 @@
+"""The train stage: shards in, one trained network out."""
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from alexnet.checkpoint import Checkpoints
+from alexnet.errors import ParamsError
+from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
+from alexnet.loader import Loader
+from alexnet.network import AlexNet
+from alexnet.pixels import PixelStatistics
+from alexnet.released import Model, save_model
+from alexnet.shards import Manifest, Split
+from pipelines import console, launch, params, places
+from pipelines.data import open_samples
+
+_CHECKPOINTS = places.LOCAL / "checkpoints"
+_LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end
+_LOOK_EVERY = 50  # steps between looks at a GPU's loss: each waits for the device
+_STOP_SECONDS = 17.0  # from SIGTERM to the end, whatever a rank waits for
+
+
+def main() -> None:
+    """Reads the arguments and trains."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=Path, required=True, help="the shards to train on")
+    parser.add_argument("--pixels", type=Path, required=True, help="statistics of the training set's pixels")
+    parser.add_argument("--model", type=Path, required=True, help="folder to make for the trained network")
+    parser.add_argument("--history", type=Path, required=True, help="CSV file to make, a row an epoch")
+    parser.add_argument("--variant", help="a name under `variants` in params.yaml")
+    args = parser.parse_args()
+    if launch.wants_launch():
+        check(args.manifest, args.pixels, args.variant)
+        launch.launch("pipelines.train", sys.argv[1:], len(places.devices()))
+        return
+    train(args.manifest, args.pixels, args.model, args.history, args.variant)
+
+
+def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[Job, Manifest, PixelStatistics]:
+    """The job that these inputs make. Raises what is wrong with them."""
+    settings = params.load(variant=variant)
+    manifest, pixels = Manifest.read(manifest_path), PixelStatistics.read(pixels_path)
+    _check_classes(manifest, settings.model.classes)
+    return Job(settings.seed, settings.model, settings.train, _data_digest(manifest_path, pixels_path)), manifest, pixels
+
+
+def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path: Path, variant: str | None = None) -> None:
+    """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank."""
+    job, manifest, pixels = check(manifest_path, pixels_path, variant)
+    checkpoints = Checkpoints(_CHECKPOINTS / _fingerprint(job))
+    with _stop_on_sigterm() as stopped, launch.joined(job.model.towers) as here, ExitStack() as held:
+        here.team.from_first(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
+        torch.set_num_threads(here.threads)
+        trainer = _trainer(job, pixels, here)
+        show = held.enter_context(_Show(job.train.epochs, trainer))
+        train_batches, val_batches = (_loader(job, manifest, split, here) for split in ("train", "val"))
+        try:
+            history = fit(trainer, train_batches, val_batches, checkpoints, _watch(here, show, stopped))
+            tensors = trainer.tensors()
+        except Stopped as stop:
+            show.say(f"train: {stop}")
+            history = None
+        if history is not None and here.team.leads:
+            weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("velocity/")}
+            model = Model(trainer.network, job.model, manifest.synsets, manifest.side_px, torch.from_numpy(pixels.mean_image))
+            _write(model, weights, history, model_path, history_path)
+            checkpoints.remove()
+    if history is None:
+        raise SystemExit(launch.STOPPED)
+
+
+def _trainer(job: Job, pixels: PixelStatistics, here: launch.Here) -> Trainer:
+    network = AlexNet(job.model, held=here.team.held, link=here.team.link, plan=places.plan())
+    if len(here.devices) > 1:
+        network.to_devices(here.devices)
+    else:
+        network.to(here.devices[0]).to(memory_format=torch.channels_last)
+    return Trainer(job, network, pixels, here.devices[0], here.team)
+
+
+def _loader(job: Job, manifest: Manifest, split: Split, here: launch.Here) -> Loader:
+    return Loader(
+        open_samples(manifest, split),
+        job.train.batch_size,
+        seed=job.seed,
+        shuffle=split == "train" and job.train.order == "shuffled",
+        workers=here.threads,
+        replica=here.team.replica,
+        replicas=here.team.replicas,
+    )
+
+
+def _watch(here: launch.Here, show: "_Show", stopped: list[int]) -> Watch:
+    """Rank 0 speaks for all; each says whether it was told to stop."""
+    look_every = _LOOK_EVERY if here.devices[0].type == "cuda" else 1
+    common = Watch(should_stop=lambda: bool(stopped), checkpoint_seconds=places.checkpoint_seconds(), look_every=look_every)
+    if not here.team.leads:
+        return common
+    show.say(f"train: {here.why}")
+    return dataclasses.replace(common, on_step=show.step, on_epoch=show.epoch, on_note=show.say)
+
+
+def _check_classes(manifest: Manifest, classes: int) -> None:
+    if len(manifest.synsets) != classes:
+        raise ParamsError(
+            f"model.classes: is {classes}, but the manifest has {len(manifest.synsets)} classes; "
+            f"set it to {len(manifest.synsets)}"
+        )
+
+
+def _data_digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
+
+
+def _fingerprint(job: Job) -> str:
+    """Names the folder of a job's checkpoints: another job never finds them."""
+    return hashlib.sha256(json.dumps(dataclasses.asdict(job), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[list[int]]:
+    """A list that is no longer empty once SIGTERM or SIGINT has arrived.
+
+    Who then waits for a store or another rank cannot stop in time: the process ends, and the last checkpoint is what stays.
+    """
+    received: list[int] = []
+    end = threading.Timer(_STOP_SECONDS, lambda: os._exit(launch.STOPPED))
+    end.daemon = True
+
+    def receive(number: int, _: object) -> None:
+        if not received:
+            end.start()
+        received.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        end.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(model: Model, weights: dict[str, torch.Tensor], history: list[Row], model_path: Path, history_path: Path) -> None:
+    """Both outputs appear whole: made beside, then renamed."""
+    beside = model_path.with_name(f".{model_path.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    save_model(beside, model, weights)
+    part = history_path.with_name(f".{history_path.name}.part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in history)
+    shutil.rmtree(model_path, ignore_errors=True)
+    beside.replace(model_path)
+    part.replace(history_path)
+
+
+class _Show:
+    """Progress of training: a bar an epoch on a terminal, a line now and then otherwise, and a line for every epoch."""
+
+    def __init__(self, epochs: int, trainer: Trainer) -> None:
+        self.epochs, self.trainer = epochs, trainer
+        self.bar: tqdm[Any] | None = None
+        self.began = self.last_line = time.monotonic()
+        self.first_step: int | None = None
+
+    def __enter__(self) -> "_Show":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def step(self, progress: Progress) -> None:
+        """After a look at the loss."""
+        if console.is_terminal():
+            if self.bar is None:
+                self.bar = tqdm(
+                    total=progress.steps_per_epoch, desc=f"epoch {progress.epoch + 1}/{self.epochs}", unit="step", leave=False
+                )
+            self.bar.update(progress.step - self.bar.n)
+            self.bar.set_postfix(loss=f"{progress.loss:.4f}")
+        elif time.monotonic() - self.last_line > console.LINE_SECONDS:
+            self.last_line = time.monotonic()
+            console.say(
+                f"train: epoch {progress.epoch + 1}/{self.epochs}, step {progress.step}/{progress.steps_per_epoch}, "
+                f"loss {progress.loss:.4f}"
+            )
+
+    def epoch(self, row: Row) -> None:
+        """After the validation of an epoch."""
+        self._close()
+        moved = self.trainer.bytes_a_sample
+        between = f", {moved:,.0f} bytes a sample between towers" if moved else ""
+        console.say(
+            f"train: epoch {row.epoch + 1}/{self.epochs}: loss {row.train_loss:.4f}, top-1 error {row.train_top1_error:.4f}; "
+            f"validation: loss {row.val_loss:.4f}, top-1 error {row.val_top1_error:.4f}, lr {row.lr:g}, "
+            f"{time.monotonic() - self.began:.0f} s{between}"
+        )
+
+    def say(self, line: str) -> None:
+        """Prints a line, when this rank speaks for all."""
+        if self.trainer.team.leads:
+            console.say(line)
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+if __name__ == "__main__":
+    console.run("train", main)

@@ -1,0 +1,159 @@
+"""The validate stage: every image decoded once, what it is and what is wrong with it; then the suite judges the whole."""
+
+import argparse
+import json
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import repeat
+from mimetypes import guess_type
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from alexnet.errors import DataError
+from alexnet.images import KINDS, MEANINGS, ValidateConfig
+from pipelines import console, index, params, places
+from pipelines.bucket import Bucket, data_bucket
+from pipelines.datadocs import write_front_page
+from pipelines.files import write_whole
+from pipelines.sources import Source, SourceConfig, open_source
+from pipelines.suite import Rule, judge
+
+DOCS = places.LOCAL / "data-docs"
+_KEYS = 1000  # culprits that the report names for a kind of fault that does not stop
+_NAMED = 5  # culprits that the error names
+
+
+def main(index_path: Path, report_path: Path) -> None:
+    """Judges the source that params.yaml names. The index appears only when nothing stops the stage."""
+    # Pillow warns of what the index records, and of what it tolerates: EXIF, color profiles, odd TIFF tags.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    given = params.load()
+    bucket = data_bucket()
+    bucket.check()
+    source = open_source(given.source)
+    table = look_at_all(source, given.source, given.validate)
+    index_path.unlink(missing_ok=True)  # an older one must not be taken for this source's
+    part = index_path.with_name(f".{index_path.name}.part")
+    try:
+        digest = index.write(table, part)
+        rules = judge(table, given.validate, sorted(source.names()), DOCS, digest)
+        report = make_report(given.source.name, table, given.validate, rules, digest)
+        write_front_page(DOCS, report)
+        _upload_docs(bucket, digest)
+        write_whole(report_path, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
+        _stop_if_bad(table, rules, report_path)
+        part.replace(index_path)
+    finally:
+        part.unlink(missing_ok=True)
+    dropped = sum(faults["images"] for faults in report["faults"].values() if faults["policy"] == "drop")
+    console.say(f"validate: {report['used']:,} images to use, {dropped:,} dropped; Data Docs: {DOCS / 'index.html'}")
+
+
+def look_at_all(source: Source, config: SourceConfig, rules: ValidateConfig) -> pa.Table:
+    """The index of a source."""
+    batches = _counted(index.scan(source, rules), source.count())
+    return index.complete(batches, rules, config.val_fraction)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], total: int) -> list[pa.RecordBatch]:
+    """All batches, with progress shown by images."""
+    kept: list[pa.RecordBatch] = []
+
+    def images() -> Iterator[None]:
+        for batch in batches:
+            kept.append(batch)
+            yield from repeat(None, batch.num_rows)
+
+    for _ in console.track(images(), total, "validate"):
+        pass
+    return kept
+
+
+def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[Rule], digest: str) -> dict[str, Any]:
+    """What validation.json holds: counts, faults with their images' keys, and every rule's verdict. No times, no places."""
+    rows = table.select(["key", "split", "wnid", "fault", "action"]).to_pandas()
+    used = rows[rows["action"].isin(["use", "repair"])]
+    splits = {}
+    for split in ("train", "val"):
+        counts = Counter(used[used["split"] == split]["wnid"])
+        per_class = {"min": min(counts.values(), default=0), "max": max(counts.values(), default=0)}
+        splits[split] = {"images": counts.total(), "classes": len(counts), "per_class": per_class}
+    faults = {}
+    for kind in KINDS:
+        keys = rows[rows["fault"] == kind]["key"].tolist()
+        if keys:
+            policy = config.policy[kind]
+            named = keys if policy == "stop" else keys[:_KEYS]
+            faults[kind] = {"policy": policy, "meaning": MEANINGS[kind], "images": len(keys), "keys": named}
+    return {
+        "source": name,
+        "success": not _against(rules),
+        "images": len(rows),
+        "used": len(used),
+        "splits": splits,
+        "faults": faults,
+        "rules": [asdict(rule) for rule in rules],
+        "index_sha256": digest,
+        "data_docs": docs_prefix(digest) + "index.html",
+    }
+
+
+def docs_prefix(digest: str) -> str:
+    """Where in the data bucket the Data Docs of an index are."""
+    return f"data-docs/{digest}/"
+
+
+def _upload_docs(bucket: Bucket, digest: str) -> None:
+    for path in sorted(DOCS.rglob("*")):
+        if path.is_file():
+            kind = guess_type(path.name)[0]
+            bucket.put(docs_prefix(digest) + path.relative_to(DOCS).as_posix(), path.read_bytes(), content_type=kind)
+
+
+def _against(rules: list[Rule]) -> list[Rule]:
+    return [rule for rule in rules if rule.severity == "critical" and not rule.success]
+
+
+def _stop_if_bad(table: pa.Table, rules: list[Rule], report: Path) -> None:
+    """Raises DataError that names the first culprits and every rule that does not hold."""
+    if not (against := _against(rules)):
+        return
+    rows = table.select(["path", "offset", "fault", "action"]).to_pandas()
+    stopping = rows[rows["action"] == "stop"]
+    lines = [f"{row.path} is {row.fault} ({MEANINGS[row.fault]})" for row in stopping.head(_NAMED).itertuples()]
+    if len(stopping) > _NAMED:
+        lines.append(f"{len(stopping) - _NAMED:,} images more")
+    for rule in against:
+        if rule.about == "classes" or not len(stopping):
+            culprits = ", ".join(rule.keys[:_NAMED]) or f"observed {rule.observed}"
+            lines.append(f"not so: {rule.rule} ({culprits})")
+    raise DataError(
+        f"{'; '.join(lines)}; mend the source, or change validate.policy in params.yaml; "
+        f"all are in {report} and in {DOCS / 'index.html'}"
+    )
+
+
+_HELP = """\
+Sections `source` and `validate` of params.yaml say what a fault is and what is done about it. A rule of critical severity that
+does not hold stops the stage: the report and the Data Docs (.local/data-docs, and the data bucket) name the culprits.
+ALEXNET_WORKERS: threads. ALEXNET_DASK: a scheduler whose workers decode instead. ALEXNET_BUCKET, AWS_...: the data bucket.
+"""
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.validate",
+        description=__doc__,
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--source", type=Path, required=True, help="JSON of the fetch stage; read by DVC only, to see a change")
+    parser.add_argument("--index", type=Path, required=True, help="Parquet to write: a row an image")
+    parser.add_argument("--report", type=Path, required=True, help="JSON to write: counts, faults, verdicts")
+    arguments = parser.parse_args()
+    console.run("validate", lambda: main(arguments.index, arguments.report))

@@ -1,0 +1,111 @@
+"""Augmentation: keyed draws, one result on every path, and the views of testing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet.augment import Augment, _indexed, _slices, center, center_crop, ten_crops
+from alexnet.train import AugmentConfig, ColorNoiseConfig
+
+QUIET = ColorNoiseConfig(std=0.0, along="std", divide=1.1, end_epoch=None)
+PLAIN = AugmentConfig(crop="random", crop_offsets=33, crop_run=1, flip=True, color_noise=QUIET)
+AXES = torch.linalg.qr(torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 4.0], [5.0, 6.0, 0.0]])).Q
+
+
+def images(count: int) -> Tensor:
+    return torch.randint(0, 256, (count, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def augment(config: AugmentConfig, mean: Tensor | None = None) -> Augment:
+    return Augment(config, torch.zeros(256, 256, 3) if mean is None else mean, AXES, torch.tensor([20.0, 37.0, 122.0]), seed=1)
+
+
+def test_what_happens_to_a_sample_does_not_depend_on_its_batch() -> None:
+    noisy = replace(PLAIN, color_noise=replace(QUIET, std=0.1))
+    batch, samples = images(6), torch.tensor([3, 141, 59, 26, 5, 35])
+    whole = augment(noisy)(batch, samples, epoch=4)
+    parts = [augment(noisy)(batch[i : i + 2], samples[i : i + 2], epoch=4) for i in (0, 2, 4)]
+    assert torch.equal(whole, torch.cat(parts))
+    assert not torch.equal(whole, augment(noisy)(batch, samples, epoch=5))
+
+
+def test_every_crop_is_a_window_of_its_image_or_that_windows_mirror() -> None:
+    batch = images(8)
+    crops = augment(PLAIN)(batch, torch.arange(8), epoch=0).permute(0, 2, 3, 1)
+    for image, crop in zip(batch.float(), crops, strict=True):
+        windows = image.unfold(0, 224, 1).unfold(1, 224, 1)  # 33 x 33 x 3 x 224 x 224
+        corner = windows[..., 0, 0]
+        assert any(
+            torch.equal(image[y : y + 224, x : x + 224], seen)
+            for seen in (crop, crop.flip(1))
+            for y, x in (corner == seen[0, 0]).all(-1).nonzero().tolist()
+        )
+
+
+def test_offsets_cover_0_to_32_and_flips_are_even() -> None:
+    drawn = augment(PLAIN)._draw(torch.arange(20_000), 32, epoch=0)
+    tops, lefts, flips = drawn
+    for offsets in (tops, lefts):
+        assert set(offsets.tolist()) == set(range(33))
+        assert torch.bincount(offsets).float().std() < 60  # 606 each, 24 expected
+    assert abs(flips.float().mean().item() - 0.5) < 0.02
+    assert abs(torch.corrcoef(torch.stack([tops.float(), lefts.float(), flips.float()])).fill_diagonal_(0)).max() < 0.03
+
+
+def test_consecutive_samples_share_a_crop_when_told_to_as_in_2012() -> None:
+    tops, lefts, flips = augment(replace(PLAIN, crop_run=32))._draw(torch.arange(128), 32, epoch=0)
+    for drawn in (tops, lefts, flips):
+        assert (drawn.view(4, 32) == drawn.view(4, 32)[:, :1]).all()
+    assert len(set(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True))) == 4
+
+
+def test_the_path_for_a_gpu_gives_the_same_crops() -> None:
+    batch, drawn = images(5), augment(PLAIN)._draw(torch.arange(5), 32, epoch=2)
+    assert torch.equal(_indexed(batch, *drawn), _slices(batch, *drawn))
+
+
+def test_color_noise_moves_a_whole_image_along_the_axes_by_their_deviations() -> None:
+    noise = replace(QUIET, std=0.1)
+    shifts = augment(PLAIN)._color_noise(noise, torch.arange(4000), 0)
+    along = shifts @ AXES.double()
+    assert torch.allclose(along.std(0).float(), torch.tensor([2.0, 3.7, 12.2]), rtol=0.05)
+    assert torch.allclose(along.mean(0).float(), torch.zeros(3), atol=0.8)
+    grey = torch.full((4, 256, 256, 3), 128, dtype=torch.uint8)
+    crops = augment(replace(PLAIN, color_noise=noise))(grey, torch.arange(4), 0)
+    assert torch.allclose(crops, ((128 + shifts[:4]) / 1.1).float()[:, :, None, None].expand(-1, -1, 224, 224), atol=1e-4)
+
+
+def test_color_noise_and_its_division_end_when_told() -> None:
+    config = replace(PLAIN, crop="center", flip=False, color_noise=replace(QUIET, std=0.1, end_epoch=67))
+    batch = images(2)
+    assert torch.equal(augment(config)(batch, torch.arange(2), 67), center(batch).float().permute(0, 3, 1, 2))
+    assert not torch.equal(augment(config)(batch, torch.arange(2), 66), center(batch).float().permute(0, 3, 1, 2))
+
+
+def test_the_means_center_is_subtracted_wherever_the_crop_came_from() -> None:
+    mean = torch.rand(256, 256, 3) * 255
+    batch = images(3)
+    without, with_mean = augment(PLAIN)(batch, torch.arange(3), 0), augment(PLAIN, mean)(batch, torch.arange(3), 0)
+    assert torch.allclose(without - with_mean, center(mean).permute(2, 0, 1).expand(3, -1, -1, -1), atol=1e-4)
+
+
+def test_crops_are_channels_last_for_the_convolutions() -> None:
+    assert augment(PLAIN)(images(2), torch.arange(2), 0).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_ten_views_are_four_corners_the_center_and_their_mirrors() -> None:
+    batch = images(1)
+    views = [view[0].permute(1, 2, 0).to(torch.uint8) for view in ten_crops(batch, torch.zeros(224, 224, 3))]
+    corners = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    assert len(views) == 10
+    for (top, left), plain, mirrored in zip(corners, views[::2], views[1::2], strict=True):
+        assert torch.equal(plain, batch[0, top : top + 224, left : left + 224])
+        assert torch.equal(mirrored, plain.flip(1))
+    assert torch.equal(center_crop(batch, torch.zeros(224, 224, 3))[0].permute(1, 2, 0).to(torch.uint8), views[8])
+
+
+def test_more_offsets_than_the_image_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="crop_offsets: must be at most 33 for images of 256 pixels, got 34"):
+        augment(replace(PLAIN, crop_offsets=34))

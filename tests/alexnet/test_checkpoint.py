@@ -1,0 +1,158 @@
+"""Checkpoints: whole and verified, or absent."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet.checkpoint import Checkpoint, Checkpoints
+from alexnet.errors import DataError
+
+
+def tensors(step: int) -> dict[str, Tensor]:
+    """Something to keep."""
+    return {
+        "fc6.weight": torch.arange(24.0).view(4, 6) + step,
+        "fc6.bias": torch.arange(4.0),
+        "velocity/fc6.bias": torch.ones(4),
+    }
+
+
+def save(checkpoints: Checkpoints, step: int) -> None:
+    """One checkpoint of a step."""
+    checkpoints.save(step, Checkpoint(tensors(step), {"step": step, "loss": 0.1}))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Checkpoints:
+    """Steps 1 and 2."""
+    checkpoints = Checkpoints(tmp_path / "run")
+    for step in (1, 2):
+        save(checkpoints, step)
+    return checkpoints
+
+
+def test_a_fresh_folder_has_none(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path / "none").newest() is None
+
+
+def test_the_newest_comes_back_as_it_was(two: Checkpoints) -> None:
+    found = two.newest()
+    assert found == ("step-00000002", {"step": 2, "loss": 0.1})
+    with two.open("step-00000002") as read:
+        assert read is not None
+        assert set(read) == set(tensors(2))
+        assert len(read) == 3
+        assert "fc7.bias" not in read
+        for name, tensor in tensors(2).items():
+            assert torch.equal(read[name][:], tensor)
+
+
+def test_a_form_reads_its_slices(two: Checkpoints) -> None:
+    with two.open("step-00000002") as read:
+        assert read is not None
+        columns = read["fc6.weight"][slice(None), slice(3, 6)]
+        assert torch.equal(columns, tensors(2)["fc6.weight"][:, 3:])
+        assert torch.equal(read["fc6.bias"][(slice(2, 4),)], torch.tensor([2.0, 3.0]))
+
+
+def test_a_machine_without_the_file_is_told_so(two: Checkpoints) -> None:
+    with two.open("step-00000009") as read:
+        assert read is None
+
+
+def test_equal_states_are_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(Checkpoints(tmp_path / name), 3)
+    for file in ("tensors.safetensors", "state.json"):
+        assert (tmp_path / "a/step-00000003" / file).read_bytes() == (tmp_path / "b/step-00000003" / file).read_bytes()
+
+
+def test_only_the_newest_stay(two: Checkpoints) -> None:
+    save(two, 3)
+    assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_at_least_two_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keep: must be at least 2, since the newest may be damaged, got 1"):
+        Checkpoints(tmp_path, keep=1)
+
+
+@pytest.mark.parametrize("kind", ["torn", "flipped", "missing", "no state", "empty state", "state of another"])
+def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(two: Checkpoints, kind: str) -> None:
+    folder = two.folder / "step-00000002"
+    file, state = folder / "tensors.safetensors", folder / "state.json"
+    content = file.read_bytes()
+    if kind == "torn":
+        file.write_bytes(content[:-7])
+    elif kind == "flipped":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif kind == "missing":
+        file.unlink()
+    elif kind == "no state":
+        state.unlink()
+    elif kind == "empty state":
+        state.write_text("")
+    else:
+        state.write_text('{"step": 2}')
+    found = two.newest()
+    assert found is not None
+    assert found[0] == "step-00000001"
+    assert two.set_aside[0].startswith("damaged-0-step-00000002 (")
+    assert (two.folder / "damaged-0-step-00000002").exists()
+    save(two, 2)  # its name is free again
+    assert Checkpoints(two.folder).newest() == ("step-00000002", {"step": 2, "loss": 0.1})
+
+
+def test_all_damaged_stops_with_their_list_and_never_begins_again(two: Checkpoints) -> None:
+    for folder in two.folder.glob("step-*"):
+        (folder / "state.json").unlink()
+    with pytest.raises(
+        DataError, match=r"every checkpoint is damaged: .*step-00000002.*; .*step-00000001.*; remove the folder"
+    ):
+        two.newest()
+
+
+def test_what_a_killed_writer_left_is_cleaned_up(two: Checkpoints) -> None:
+    left = two.folder / ".tmp-step-00000003"
+    left.mkdir()
+    (left / "tensors.safetensors").write_bytes(b"half")
+    assert two.newest() is not None
+    assert not left.exists()
+
+
+def test_a_second_trainer_is_refused_at_once_and_told_who_has_it(two: Checkpoints) -> None:
+    with (
+        two.lock(),
+        pytest.raises(DataError, match=f"another trainer \\(process {os.getpid()}\\) uses it; wait for it, or stop it"),
+    ):
+        Checkpoints(two.folder).lock().__enter__()
+    with Checkpoints(two.folder).lock(patience_seconds=1.0):
+        pass
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_says_so_and_leaves_the_older_ones_whole(small_disk: Path) -> None:
+    checkpoints = Checkpoints(small_disk / "run")
+    save(checkpoints, 1)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        checkpoints.save(2, Checkpoint({"fc6.weight": torch.zeros(1 << 16)}, {"step": 2}))
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000001"]
+    assert Checkpoints(checkpoints.folder).newest() is not None

@@ -1,0 +1,84 @@
+"""alexnet/device_feed.py."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet.device_feed import decode_on_device, to_device
+from alexnet.errors import DataError
+from alexnet.loader import Batch, Loader
+from tests import shardmaker
+from tests.shardmaker import CLASSES, Made
+
+MADE = shardmaker.make([9, 6])
+CPU = torch.device("cpu")
+
+
+def loader(folder: Path, made: Made = MADE, *, pin_memory: bool = False) -> Loader:
+    return Loader(made.samples(folder), 4, seed=3, shuffle=True, workers=2, pin_memory=pin_memory)
+
+
+def copied(batches: list[Batch]) -> list[tuple[list[int], list[int]]]:
+    return [(batch.samples.tolist(), batch.labels.tolist()) for batch in batches]
+
+
+def test_on_a_cpu_the_batches_pass_as_they_are(tmp_path: Path) -> None:
+    plain, fed = list(loader(tmp_path).epoch(0)), list(to_device(loader(tmp_path).epoch(0), CPU))
+    assert copied(fed) == copied(plain)
+    assert all(torch.equal(a.images, b.images) for a, b in zip(fed, plain, strict=True))
+
+
+def test_decoding_on_the_device_gives_the_same_batches_within_rounding(tmp_path: Path) -> None:
+    batches = loader(tmp_path)
+    plain = list(batches.epoch(1, first_step=1))
+    decoded = list(decode_on_device(batches.epoch_encoded(1, first_step=1), CPU, batches.samples))
+    assert copied(decoded) == copied(plain)
+    for mine, theirs in zip(decoded, plain, strict=True):
+        assert mine.images.shape == theirs.images.shape
+        assert (mine.images.int() - theirs.images.int()).abs().max() <= 2
+
+
+def test_a_sample_the_device_cannot_decode_is_named(tmp_path: Path) -> None:
+    members = [("a.jpg", shardmaker.jpeg(0)), ("a.cls", b"0"), ("b.jpg", b"no image at all"), ("b.cls", b"1")]
+    body = shardmaker.tar(members)
+    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [0, 1])])
+    batches = loader(tmp_path, made)
+    with pytest.raises(DataError, match=r"s\.tar: the image of key b at byte \d+"):
+        list(decode_on_device(batches.epoch_encoded(0), CPU, batches.samples))
+
+
+def test_an_empty_share_is_an_empty_batch(tmp_path: Path) -> None:
+    made = shardmaker.make([1])
+    batches = Loader(made.samples(tmp_path), 4, seed=3, shuffle=True, workers=2, replica=0, replicas=2)
+    (plain,), (decoded,) = list(batches.epoch(0)), list(decode_on_device(batches.epoch_encoded(0), CPU, batches.samples))
+    assert plain.images.shape == decoded.images.shape == (0, 32, 32, 3)
+
+
+def test_a_failing_fetch_surfaces_in_encoded_epochs_too(tmp_path: Path) -> None:
+    batches = loader(tmp_path, Made(dict.fromkeys(MADE.tars, b"other bytes"), MADE.shards))
+    with pytest.raises(DataError, match=r"train-00000\d\.tar: has 11 bytes, the manifest says"):
+        list(batches.epoch_encoded(0))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_batches_arrive_whole_though_memory_is_used_again(tmp_path: Path) -> None:
+    device = torch.device("cuda")
+    made = shardmaker.make([40] * 4)
+    plain = list(Loader(made.samples(tmp_path), 8, seed=3, shuffle=True, workers=0).epoch(0))
+    fed = []
+    for batch in to_device(loader(tmp_path, made, pin_memory=True).epoch(0), device):
+        assert batch.images.device.type == "cuda"
+        fed.append(Batch(batch.images.clone(), batch.labels.clone(), batch.samples.clone()))
+    images = torch.cat([batch.images for batch in fed]).cpu()
+    assert torch.equal(images, torch.cat([batch.images for batch in plain]))
+
+
+@pytest.mark.gpu
+def test_nvjpeg_gives_the_same_batches_within_rounding(tmp_path: Path) -> None:
+    batches = loader(tmp_path)
+    plain = list(batches.epoch(0))
+    decoded = list(decode_on_device(batches.epoch_encoded(0), torch.device("cuda"), batches.samples))
+    for mine, theirs in zip(decoded, plain, strict=True):
+        assert (mine.images.cpu().int() - theirs.images.int()).abs().max() <= 4
+        assert mine.labels.tolist() == [sample % CLASSES for sample in mine.samples.tolist()]

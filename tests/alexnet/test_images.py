@@ -1,0 +1,144 @@
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from alexnet.errors import ParamsError
+from alexnet.images import KINDS, MEANINGS, Look, ValidateConfig, look, suffix
+from alexnet.strict import build
+from pipelines import params
+from tests import pictures
+
+CONFIG = params.load().validate
+STRICT = replace(CONFIG, policy=CONFIG.policy | {"grey": "repair"})
+
+
+def faults(data: bytes, name: str = "a.jpg") -> set[str]:
+    return set(look(data, name, STRICT).faults)
+
+
+def test_a_good_image_has_no_fault_and_says_what_it_is() -> None:
+    assert look(pictures.jpeg(1), "a.jpg", CONFIG) == Look(64, 48, "RGB", "JPEG", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "fault"),
+    [
+        (b"", "a.jpg", "empty"),
+        (b"<html>404</html>", "a.jpg", "not_an_image"),
+        (pictures.jpeg(1)[:-2], "a.jpg", "truncated"),
+        (pictures.jpeg(1)[: len(pictures.jpeg(1)) // 2], "a.jpg", "truncated"),
+        (pictures.jpeg(1)[:40], "a.jpg", "truncated"),
+        (pictures.file_of(pictures.picture(1), "PNG")[:200], "a.png", "truncated"),
+        (pictures.huge_png(20_000), "a.png", "bomb"),
+        (pictures.file_of(Image.new("RGB", (12_000, 12_000))), "a.jpg", "bomb"),
+        (pictures.text_bomb(), "a.png", "bomb"),
+        (pictures.jpeg(1, 1, 1), "a.jpg", "tiny"),
+        (pictures.jpeg(1, 4000, 9), "a.jpg", "extreme_aspect"),
+        (pictures.dirty(1), "a.jpg", "damaged"),
+        (pictures.file_of(pictures.picture(1), "PNG"), "a.JPEG", "wrong_format"),
+        (pictures.file_of(pictures.picture(1).convert("CMYK")), "a.jpg", "cmyk"),
+        (pictures.file_of(Image.fromarray(np.full((20, 20), 999, np.uint16)), "PNG"), "a.png", "deep"),
+        (pictures.file_of(pictures.picture(1).convert("RGBA"), "PNG"), "a.png", "alpha"),
+        (pictures.file_of(pictures.picture(1).convert("P"), "PNG"), "a.png", "palette"),
+        (pictures.file_of(pictures.picture(1).convert("L")), "a.jpg", "grey"),
+        (pictures.file_of(pictures.picture(1).convert("1"), "PNG"), "a.png", "grey"),
+        (pictures.with_exif(1, b"II*\0\xff\xff\xff\x0f"), "a.jpg", "exif_damaged"),
+        (pictures.with_exif(1, b"nonsense"), "a.jpg", "exif_damaged"),
+        (pictures.rotated(1), "a.jpg", "exif_rotated"),
+    ],
+)
+def test_every_kind_of_fault_is_found_alone(data: bytes, name: str, fault: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of the EXIF; the stage silences them
+        assert faults(data, name) == {fault}
+
+
+def test_bytes_after_the_end_are_no_fault() -> None:
+    assert not faults(pictures.jpeg(1) + b"trailing garbage")
+
+
+def test_a_bomb_is_found_before_it_is_decoded() -> None:
+    import tracemalloc
+
+    data = pictures.huge_png(40_000)
+    tracemalloc.start()
+    look(data, "a.png", CONFIG)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_no_cut_of_a_jpeg_passes(data: st.DataObject) -> None:
+    whole = pictures.jpeg(3)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    assert faults(whole[:cut]) & {"empty", "not_an_image", "truncated"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"RIFF"]))
+def test_no_bytes_raise(tail: bytes, magic: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert look(magic + tail, "a.jpg", CONFIG).faults <= set(KINDS)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.binary(max_size=200))
+def test_no_exif_raises(exif: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert faults(pictures.with_exif(1, exif)) <= {"exif_damaged", "exif_rotated"}
+
+
+def test_the_strictest_policy_decides_then_the_order_of_kinds() -> None:
+    policy = CONFIG.policy | {"tiny": "drop", "cmyk": "repair", "wrong_format": "repair", "grey": "ignore"}
+    config = replace(CONFIG, policy=policy)
+    assert config.worst({"cmyk", "tiny", "grey"}) == "tiny"
+    assert config.worst({"cmyk", "wrong_format"}) == "wrong_format"
+    assert config.worst({"grey"}) is None
+    assert config.worst(set()) is None
+
+
+def test_every_kind_has_a_meaning() -> None:
+    assert tuple(MEANINGS) == KINDS
+
+
+def tree(**changes: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(CONFIG) | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"min_side_px": 0}, "validate.min_side_px: must be at least 1, got 0"),
+        ({"max_aspect": 0.5}, "validate.max_aspect: must be at least 1, got 0.5"),
+        ({"max_pixels": 0}, "validate.max_pixels: must be at least 1, got 0"),
+        ({"policy": dict.fromkeys(KINDS[1:], "stop")}, "validate.policy: missing empty"),
+        ({"policy": CONFIG.policy | {"gray": "drop"}}, f"validate.policy: must be one of {', '.join(KINDS)}, got 'gray'"),
+        (
+            {"policy": CONFIG.policy | {"tiny": "keep"}},
+            "validate.policy.tiny: must be one of ignore, repair, drop, stop, got 'keep'",
+        ),
+        (
+            {"policy": CONFIG.policy | {"truncated": "repair"}},
+            "validate.policy.truncated: must be drop or stop, for there is nothing to repair; got 'repair'",
+        ),
+    ],
+)
+def test_a_wrong_rule_is_refused_by_its_path(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        build(ValidateConfig, tree(**changes), "validate")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("name", "end"), [("a/b.JPG", ".jpg"), ("a.b/c", ""), (".hidden", ""), ("x.tar.gz", ".gz")])
+def test_a_suffix_is_the_last_one_in_lower_case(name: str, end: str) -> None:
+    assert suffix(name) == end

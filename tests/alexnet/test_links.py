@@ -1,0 +1,155 @@
+"""Links: what moves between towers, and its gradient, against sums and joins written by hand."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from alexnet.group_link import GroupLink
+from alexnet.links import Link, LocalLink, Lost
+from alexnet.model import ModelConfig
+from alexnet.network import AlexNet, Draw, Plan
+from tests.team import CONTEXT
+
+
+def parts(width: int = 4, other: int | None = None) -> list[Tensor]:
+    """What two towers made."""
+    generator = torch.Generator().manual_seed(1)
+    widths = (width, width if other is None else other)
+    return [torch.randn(3, w, dtype=torch.float64, generator=generator, requires_grad=True) for w in widths]
+
+
+def test_two_parts_of_one_process_gather_join_and_add() -> None:
+    a, b = parts()
+    link = LocalLink()
+    whole = torch.cat([a, b], 1)
+    assert all(torch.equal(found, whole) for found in link.gather([a, b]))
+    assert [found.tolist() for found in link.sum_scatter([a, b])] == [(a + b)[:, :2].tolist(), (a + b)[:, 2:].tolist()]
+    assert torch.equal(link.sum([a, b])[0], a + b)
+    assert torch.equal(link.gather_alike([a, b], 8)[0], whole)
+
+
+def test_one_part_is_left_as_it_is() -> None:
+    a, _ = parts()
+    link = LocalLink()
+    assert link.gather([a])[0] is a
+    assert link.sum_scatter([a])[0] is a
+    assert torch.equal(link.sum([a])[0], a)
+
+
+def test_what_stays_on_its_device_is_not_counted() -> None:
+    link = LocalLink()
+    link.gather(parts())
+    assert link.bytes_sent == 0
+
+
+def move(link: Link, held: list[Tensor], total: int) -> dict[str, Tensor]:
+    """Every movement, and the gradient of a weighted sum of what it gave."""
+    found = {}
+    movements: dict[str, Callable[[list[Tensor]], list[Tensor]]] = {
+        "gather": link.gather,
+        "gather_alike": lambda given: link.gather_alike(given, total),
+        "sum_scatter": link.sum_scatter,
+        "sum": link.sum,
+    }
+    for name, movement in movements.items():
+        if total % 2 and name != "gather_alike":
+            continue
+        leaves = [part.detach().clone().requires_grad_() for part in held]
+        for i, moved in enumerate(movement(leaves)):
+            found[f"{name}/{i}"] = moved.detach().contiguous()
+            weights = torch.arange(1, moved.numel() + 1, dtype=torch.float64).view(moved.shape)
+            (moved * weights).sum().backward(retain_graph=True)
+        found |= {f"{name}/grad/{i}": leaf.grad.contiguous() for i, leaf in enumerate(leaves) if leaf.grad is not None}
+    return found
+
+
+def tower(number: int, folder: Path, total: int) -> None:
+    """One process of a pair."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2, timeout=timedelta(seconds=20)
+    )
+    group = dist.group.WORLD
+    assert group is not None
+    link = GroupLink(group, number, staged=False)
+    found = move(link, [parts(total // 2, total - total // 2)[number]], total)
+    found["bytes"] = torch.tensor([link.bytes_sent])
+    maps = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last) + 100 * number
+    joined = link.gather([maps.bfloat16()])[0]
+    assert joined.is_contiguous(memory_format=torch.channels_last)
+    found["maps"] = joined.contiguous()
+    save_file(found, folder / f"tower-{number}")
+    if number == 0:
+        with pytest.raises(Lost, match="swap between towers"):
+            link.gather([maps])
+
+
+def pair(folder: Path, total: int) -> list[dict[str, Tensor]]:
+    """What both processes of a pair found."""
+    processes = [CONTEXT.Process(target=tower, args=(number, folder, total)) for number in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [load_file(folder / f"tower-{number}") for number in (0, 1)]
+
+
+def test_two_processes_move_what_two_parts_of_one_move(tmp_path: Path) -> None:
+    """The loss after `sum` and `gather_alike` is the same on both sides, so each takes its gradient once."""
+    first, second = pair(tmp_path, 8)
+    local = move(LocalLink(), parts(), 8)
+    for name in ("gather", "sum_scatter"):
+        assert torch.equal(first[f"{name}/0"], local[f"{name}/0"])
+        assert torch.equal(second[f"{name}/0"], local[f"{name}/1"])
+    for name in ("gather_alike", "sum"):
+        assert torch.equal(first[f"{name}/0"], local[f"{name}/0"])
+        assert torch.equal(second[f"{name}/0"], local[f"{name}/0"])
+    for name in ("gather", "gather_alike", "sum_scatter", "sum"):
+        assert torch.equal(first[f"{name}/grad/0"], local[f"{name}/grad/0"])
+        assert torch.equal(second[f"{name}/grad/0"], local[f"{name}/grad/1"])
+    whole = torch.arange(24.0).view(2, 3, 2, 2)
+    assert torch.equal(first["maps"], torch.cat([whole, whole + 100], 1).bfloat16())
+
+
+def test_bytes_sent_are_those_of_both_directions(tmp_path: Path) -> None:
+    for found in pair(tmp_path, 8):
+        number = 3 * 8  # bytes of a column of three samples
+        gather, alike, sum_scatter, total = 2 * 4, 4, 2 * 2, 4
+        assert found["bytes"].item() == number * (gather + alike + sum_scatter + total)
+
+
+def test_an_odd_number_of_classes_is_shared_unevenly(tmp_path: Path) -> None:
+    whole = torch.cat(parts(2, 3), 1)
+    for found in pair(tmp_path, 5):
+        assert torch.equal(found["gather_alike/0"], whole)
+
+
+class Echo(GroupLink):
+    """Counts, and answers with what was sent: enough for sizes."""
+
+    def __init__(self, number: int) -> None:
+        self.tower, self.bytes_sent = number, 0
+
+    def swap(self, x: Tensor, layout: torch.memory_format) -> Tensor:  # noqa: ARG002 - the base class has it
+        """See GroupLink."""
+        self.bytes_sent += x.numel() * x.element_size()
+        return x.clone()
+
+
+@pytest.mark.parametrize(("plan", "expected"), [("lean", 209_824), ("gather", 244_688)])
+@pytest.mark.parametrize("number", [0, 1])
+def test_at_full_width_a_tower_sends_so_many_bytes_a_sample(paper: ModelConfig, number: int, plan: Plan, expected: int) -> None:
+    """In float32, both ways. Without memory: shapes alone go through the network."""
+    link = Echo(number)
+    with torch.device("meta"):
+        network = AlexNet(paper, held=[(number, number + 1)], link=link, plan=plan)
+        logits = network(torch.zeros(2, 3, 224, 224), Draw(1, torch.zeros(2, dtype=torch.int64)))
+    assert logits.shape == (2, 1000)
+    logits.sum().backward()
+    assert link.bytes_sent == 2 * expected

@@ -1,0 +1,369 @@
+"""alexnet/loader.py, and alexnet/ahead.py through it."""
+
+import contextlib
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import simplejpeg
+import torch
+import webdataset as wds
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from alexnet.ahead import needs
+from alexnet.cache import ShardCache
+from alexnet.errors import DataError
+from alexnet.loader import Batch, Cropping, Loader
+from alexnet.samples import Samples
+from alexnet.tarindex import index_tar
+from tests import shardmaker
+from tests.shardmaker import CLASSES, SIDE_PX, Made
+
+MADE = shardmaker.make([9, 4, 11, 7])
+TOTAL = 31
+MOST = max(shard.bytes for shard in MADE.shards)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def loader(folder: Path, workers: int = 2, batch_size: int = 5, made: Made = MADE, **options: object) -> Loader:
+    arguments = {"seed": 7, "shuffle": True} | options
+    limit = arguments.pop("limit_bytes", None)
+    return Loader(made.samples(folder, limit), batch_size, workers=workers, **arguments)  # type: ignore[arg-type]
+
+
+def whole(batches: list[Batch]) -> Batch:
+    """Parts put together, in memory of its own."""
+    return Batch(*(torch.cat([getattr(part, name) for part in batches]) for name in ("images", "labels", "samples")))
+
+
+def equal(first: Batch, second: Batch) -> bool:
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("images", "labels", "samples"))
+
+
+def pixels(sample: int) -> Tensor:
+    return torch.from_numpy(simplejpeg.decode_jpeg(shardmaker.jpeg(sample), "RGB"))
+
+
+def test_a_batch_holds_the_images_and_labels_of_its_samples(folder: Path) -> None:
+    batches = [whole([batch]) for batch in loader(folder).epoch(0)]
+    assert [len(batch.labels) for batch in batches] == [5] * 6 + [1]
+    for batch in batches:
+        assert torch.equal(batch.images, torch.stack([pixels(int(i)) for i in batch.samples]))
+        assert batch.labels.tolist() == [int(i) % CLASSES for i in batch.samples]
+
+
+def test_over_two_epochs_every_sample_appears_once_an_epoch(folder: Path) -> None:
+    batches = loader(folder)
+    orders = [whole(list(batches.epoch(epoch))).samples.tolist() for epoch in (0, 1)]
+    assert [sorted(order) for order in orders] == [list(range(TOTAL))] * 2
+    assert orders[0] != orders[1]
+    assert batches.steps_per_epoch == 7
+
+
+@given(
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([0, 1, 3]),
+    st.sampled_from([None, 1, 2]),
+    st.integers(1, 12),
+    st.integers(0, 3),
+    st.data(),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_batches_are_the_same_for_any_replicas_workers_and_resume(
+    folder: Path, replicas: int, workers: int, window: int | None, batch_size: int, epoch: int, data: st.DataObject
+) -> None:
+    """Against the simplest loader: one replica, no threads, from the start."""
+    plain = list(loader(folder, 0, batch_size, window_shards=window).epoch(epoch))
+    first_step = data.draw(st.integers(0, len(plain)))
+    limit = None if window is None else window * MOST
+    parts = [
+        loader(folder, workers, batch_size, window_shards=window, replica=r, replicas=replicas, limit_bytes=limit)
+        for r in range(replicas)
+    ]
+    assert {part.steps_per_epoch for part in parts} == {len(plain)}
+    steps = zip(*(part.epoch(epoch, first_step) for part in parts), strict=True)
+    found = [whole(list(step)) for step in steps]
+    assert len(found) == len(plain) - first_step
+    assert all(equal(mine, theirs) for mine, theirs in zip(found, plain[first_step:], strict=True))
+
+
+def test_the_ranks_of_a_tower_pair_get_the_same_batches(folder: Path) -> None:
+    pair = [list(loader(folder, replica=1, replicas=2).epoch(0)) for _ in range(2)]
+    assert all(equal(a, b) for a, b in zip(*pair, strict=True))
+
+
+def test_resuming_reads_nothing_of_what_was_seen(tmp_path: Path) -> None:
+    """With one shard a window, the shards of the steps before are not even fetched."""
+    fetched: list[str] = []
+
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        fetched.append(name)
+        return MADE.fetch(name, start)
+
+    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    batches = Loader(samples, 5, seed=7, shuffle=True, workers=1, window_shards=1)
+    rest = [shard.name for i in batches.order(0)[25:] for shard in [MADE.shards[samples.locate(i[None])[0][0]]]]
+    list(batches.epoch(0, first_step=5))
+    assert set(fetched) == set(rest) != {shard.name for shard in MADE.shards}
+
+
+def size(folder: Path) -> int:
+    """Bytes of the cached shards; one may go while we look."""
+    total = 0
+    for path in folder.glob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def test_a_cache_of_two_shards_serves_an_epoch(tmp_path: Path) -> None:
+    made = shardmaker.make([6] * 8)
+    limit = 2 * max(shard.bytes for shard in made.shards)
+    seen, most = [], 0
+    for batch in loader(tmp_path, 3, 5, made, window_shards=1, limit_bytes=limit).epoch(0):
+        seen += batch.samples.tolist()
+        most = max(most, size(tmp_path))
+    assert sorted(seen) == list(range(48))
+    assert most <= limit
+
+
+def test_each_shard_is_fetched_once_an_epoch_though_the_cache_holds_two(tmp_path: Path) -> None:
+    made = shardmaker.make([6] * 8)
+    fetched: list[str] = []
+
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        fetched.append(name)
+        return made.fetch(name, start)
+
+    limit = 2 * max(shard.bytes for shard in made.shards)
+    samples = Samples(made.shards, ShardCache(tmp_path, fetch, limit_bytes=limit), side_px=SIDE_PX, classes=CLASSES)
+    list(Loader(samples, 5, seed=1, shuffle=True, workers=2, window_shards=1).epoch(0))
+    assert sorted(fetched) == [shard.name for shard in made.shards]
+
+
+def test_an_order_that_the_cache_cannot_hold_is_refused_at_once(tmp_path: Path) -> None:
+    message = (
+        r"samples: 4 shards of together [\d,]+ bytes are mixed at a time, the cache may hold [\d,]+; .* lower window_shards"
+    )
+    with pytest.raises(DataError, match=message):
+        loader(tmp_path, limit_bytes=2 * MOST)
+
+
+def test_shards_are_needed_in_the_order_of_their_first_sample(folder: Path) -> None:
+    batches = loader(folder, window_shards=1)
+    found = needs(batches.samples, [batches.order(0)[start : start + 5] for start in range(0, TOTAL, 5)])
+    assert [need.first_step for need in found] == sorted(need.first_step for need in found)
+    assert sorted(need.number for need in found) == [0, 1, 2, 3]
+    assert all(need.first_step <= need.last_step for need in found)
+
+
+# Crops.
+
+
+def places(epoch: int, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return (samples + epoch) % 9, samples % 5, samples % 2 == 0
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("side_px", [24, 23])
+def test_crops_cut_by_the_loader_are_those_cut_from_whole_images(folder: Path, workers: int, side_px: int) -> None:
+    whole_images = list(loader(folder, workers).epoch(2))
+    crops = list(loader(folder, workers, cropping=Cropping(side_px, places)).epoch(2))
+    for cut, batch in zip(crops, whole_images, strict=True):
+        assert torch.equal(cut.samples, batch.samples)
+        for crop, image, top, left, flip in zip(cut.images, batch.images, *places(2, batch.samples), strict=True):
+            expected = image[top : top + side_px, left : left + side_px]
+            assert torch.equal(crop, expected.flip(1) if flip else expected)
+
+
+# Corrupt samples.
+
+
+def corrupted() -> Made:
+    """Sample 3 is cut, sample 5 has another size; digests are true: this passed sharding."""
+    bodies = [shardmaker.jpeg(i) for i in range(8)]
+    bodies[3] = bodies[3][: len(bodies[3]) // 2]
+    bodies[5] = shardmaker.jpeg(5, side_px=16)
+    members = [part for i, body in enumerate(bodies) for part in ((f"k{i}.jpg", body), (f"k{i}.cls", b"%d" % (i % CLASSES)))]
+    body = shardmaker.tar(members)
+    return Made({"train-000000.tar": body}, [shardmaker.describe("train-000000.tar", body, [i % CLASSES for i in range(8)])])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_sample_is_an_error_that_names_shard_key_and_offset(tmp_path: Path, workers: int) -> None:
+    made = corrupted()
+    offset = index_tar(made.tars["train-000000.tar"], "s").offsets[3]
+    with pytest.raises(
+        DataError, match=rf"^train-000000\.tar: the image of key k3 at byte {offset} \(.* bytes\) cannot be used: "
+    ) as error:
+        list(loader(tmp_path, workers, 4, made, shuffle=False).epoch(0))
+    assert isinstance(error.value.__cause__, ValueError)
+
+
+def test_an_image_of_another_size_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"key k5 at byte \d+ .* it is 16x16 pixels, not 32x32"):
+        list(loader(tmp_path, 0, 4, corrupted(), shuffle=False).epoch(0, first_step=1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipping_puts_the_next_good_sample_in_the_place_and_counts(tmp_path: Path, workers: int) -> None:
+    batches = loader(tmp_path, workers, 4, corrupted(), shuffle=False, on_corrupt="skip")
+    batch = whole(list(batches.epoch(0)))
+    crops = loader(tmp_path, workers, 4, corrupted(), shuffle=False, on_corrupt="skip", cropping=Cropping(24, places)).epoch(0)
+    assert torch.equal(whole(list(crops)).images[3], pixels(4)[4:28, 4:28].flip(1))
+    assert batch.samples.tolist() == [0, 1, 2, 4, 4, 6, 6, 7]
+    assert batch.labels.tolist() == [i % CLASSES for i in batch.samples.tolist()]
+    assert torch.equal(batch.images[3], pixels(4))
+    assert sorted(batches.skipped) == [3, 5]
+    assert "key k3 at byte" in batches.skipped[3]
+    assert batches.steps_per_epoch == 2
+
+
+def test_a_shard_without_a_good_sample_is_an_error_even_when_skipping(tmp_path: Path) -> None:
+    body = shardmaker.tar([("a.jpg", b"no image"), ("a.cls", b"0")])
+    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [0])])
+    with pytest.raises(DataError, match="key a at byte"):
+        list(loader(tmp_path, 1, 4, made, on_corrupt="skip").epoch(0))
+
+
+def test_a_label_beyond_the_manifests_classes_is_an_error(tmp_path: Path) -> None:
+    body = shardmaker.tar([("a.jpg", shardmaker.jpeg(0)), ("a.cls", b"3")])
+    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [3])])
+    with pytest.raises(DataError, match=r"s\.tar: holds label 3, the manifest has 3 classes"):
+        list(loader(tmp_path, 1, 4, made).epoch(0))
+
+
+# Threads.
+
+
+def test_closing_an_epoch_early_ends_its_threads(folder: Path) -> None:
+    before = set(threading.enumerate())
+    epoch = loader(folder, 3, 2).epoch(0)
+    next(epoch)
+    assert set(threading.enumerate()) > before
+    epoch.close()  # type: ignore[attr-defined]
+    assert set(threading.enumerate()) == before
+
+
+def test_dropping_an_epoch_ends_its_threads(folder: Path) -> None:
+    before = set(threading.enumerate())
+    for _ in loader(folder, 3, 2).epoch(0):
+        break
+    gc.collect()
+    assert set(threading.enumerate()) == before
+
+
+def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        raise DataError(f"s3://data/{name}: no such object") from ConnectionError("refused")
+
+    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    with pytest.raises(DataError, match=r"s3://data/train-.*: no such object") as error:
+        list(Loader(samples, 4, seed=1, shuffle=True, workers=2).epoch(0))
+    assert isinstance(error.value.__cause__, ConnectionError)
+
+
+def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> None:
+    hang = threading.Event()
+
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        hang.wait(30)
+        yield from MADE.fetch(name, start)
+
+    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    batches = Loader(samples, 4, seed=1, shuffle=False, workers=1, streams=1, patience_seconds=1.5)
+    begin = time.monotonic()
+    with pytest.raises(
+        DataError, match=r"loader: no progress for 2 s, waiting for train-000000\.tar; check the store and run again"
+    ):
+        next(batches.epoch(0))
+    hang.set()
+    assert time.monotonic() - begin < 10
+
+
+def test_a_slow_fetch_that_makes_progress_is_waited_for(tmp_path: Path) -> None:
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        for chunk in MADE.fetch(name, start):
+            time.sleep(0.2)
+            yield chunk
+
+    samples = Samples(MADE.shards[:1], ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    assert len(list(Loader(samples, 4, seed=1, shuffle=False, workers=1, patience_seconds=1.0).epoch(0))) == 3
+
+
+# Memory.
+
+
+def test_a_batch_that_is_kept_is_never_overwritten(folder: Path) -> None:
+    batches = loader(folder, 2, 2)
+    kept = list(batches.epoch(0))
+    again = list(batches.epoch(0))
+    assert all(torch.equal(batch.images, torch.stack([pixels(int(i)) for i in batch.samples])) for batch in kept + again)
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda images: images[1:], lambda images: images.numpy()[0], lambda images: images.permute(0, 3, 1, 2)]
+)
+def test_a_view_of_a_batch_is_never_overwritten(folder: Path, keep: object) -> None:
+    batches = loader(folder, 0, 2)
+    epoch = batches.epoch(0)
+    view = keep(next(epoch).images)  # type: ignore[operator]
+    before = view.copy() if hasattr(view, "copy") else view.clone()
+    for _ in epoch:
+        pass
+    assert (view == before).all()
+
+
+def test_memory_is_used_again_once_nobody_refers_to_it(folder: Path) -> None:
+    batches = loader(folder, 0, 2)
+    places = {batch.images.data_ptr() for _ in range(3) for batch in batches.epoch(0)}
+    assert len(places) <= 2
+
+
+# Peers.
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file to the collector
+def test_webdataset_reads_the_same_samples_from_the_cached_files(tmp_path: Path) -> None:
+    ours = whole(list(loader(tmp_path, 1, shuffle=False).epoch(0)))
+    paths = [str(tmp_path / f"{shard.sha256}.tar") for shard in MADE.shards]
+    theirs = list(wds.WebDataset(paths, shardshuffle=False).decode("torchrgb8", only=["jpg"]))
+    assert [int(sample["cls"]) for sample in theirs] == ours.labels.tolist()
+    for sample, image in zip(theirs, ours.images, strict=True):
+        difference = sample["jpg"].permute(1, 2, 0).int() - image.int()
+        assert difference.abs().max() <= 2  # another decoder's rounding
+
+
+def test_shards_by_webdatasets_own_writer_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.tar"
+    with wds.TarWriter(str(path)) as writer:
+        for i in range(5):
+            writer.write({"__key__": f"k{i}", "jpg": shardmaker.jpeg(i), "cls": i % CLASSES})
+    made = Made(
+        {"theirs.tar": path.read_bytes()},
+        [shardmaker.describe("theirs.tar", path.read_bytes(), [i % CLASSES for i in range(5)])],
+    )
+    batch = whole(list(loader(tmp_path, 1, made=made, shuffle=False).epoch(0)))
+    assert torch.equal(batch.images, torch.stack([pixels(i) for i in range(5)]))
+    assert batch.labels.tolist() == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"replica": 2, "replicas": 2}, r"replica must be in 0\.\.1, got 2"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(folder: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        loader(folder, **options)  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+"""The C++ kernels against the same formulas in torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from alexnet import native, norms
+from alexnet.sgd import _plain
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler here")
+
+
+def maps(seed: int, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 30
+    return drawn.to(kind).contiguous(memory_format=torch.channels_last)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    shape=st.tuples(st.integers(1, 4), st.sampled_from([2, 6, 10, 96, 130]), st.integers(1, 9), st.integers(1, 9)),
+    size=st.sampled_from([1, 3, 5, 9]),
+    beta=st.sampled_from([0.75, 0.5]),
+    kind=st.sampled_from([torch.float32, torch.bfloat16]),
+    threads=st.integers(1, 3),
+)
+def test_norms_are_those_of_torch(
+    seed: int, shape: tuple[int, ...], size: int, beta: float, kind: torch.dtype, threads: int
+) -> None:
+    x, grad = maps(seed, shape, kind), maps(seed + 1, shape, kind)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        kinds: tuple[tuple[Callable[[Tensor | None], Tensor], str, int], ...] = (
+            (lambda g: native.lrn(g, x, 2, size, 2e-3, beta, 2.0), "band", 2),
+            (lambda g: native.map_norm(g, x, size, 2e-3, beta, 1.0), "box", 1),
+        )
+        for found, spread, towers in kinds:
+            constants: Any = (spread, towers, size, 2e-3, beta, 2.0 if spread == "band" else 1.0)
+            close(found(None), norms._forward(x, *constants))
+            close(found(grad), norms._backward(grad, x, *constants))
+    finally:
+        torch.set_num_threads(before)
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    tolerance = 2**-7 if expected.dtype is torch.bfloat16 else 2e-6
+    assert found.dtype is expected.dtype
+    assert (found.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max()
+
+
+@given(st.integers(1, 200_000))
+@settings(max_examples=10, deadline=None)
+def test_the_update_is_that_of_torch(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    w, v, grad = (torch.randn(count, generator=generator) for _ in range(3))
+    w2, v2 = w.clone(), v.clone()
+    _plain(w, v, grad, torch.tensor([0.9, 0.01, 0.0005]))
+    native.update(w2, v2, grad, 0.9, 0.01, 0.0005)
+    assert torch.allclose(w, w2, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(v, v2, rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_compiler_there_are_no_kernels_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    native.library.cache_clear()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    try:
+        assert native.library() is None
+        x = maps(1, (2, 8, 5, 5), torch.float32)
+        assert not native.can_norm(x, 2, 5)
+        assert norms.local_response_norm(x, towers=2, size=5, alpha=1e-3, beta=0.75, k=2.0).shape == x.shape
+    finally:
+        native.library.cache_clear()

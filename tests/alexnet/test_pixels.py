@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet.errors import DataError
+from alexnet.pixels import PixelStatistics, PixelSums
+
+
+def images(count: int, seed: int = 0, side_px: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side_px, side_px, 3)).astype(np.uint8)
+
+
+def sums_of(batch: np.ndarray) -> PixelSums:
+    sums = PixelSums(batch.shape[1])
+    for image in batch:
+        sums.add(image)
+    return sums
+
+
+def test_the_statistics_are_numpys() -> None:
+    batch = images(20)
+    found = PixelStatistics.of(sums_of(batch))
+    flat = batch.reshape(-1, 3).astype(float)
+    assert found.images == 20
+    assert np.allclose(found.mean_image, batch.astype(float).mean(0), atol=1e-4)
+    assert np.allclose(found.channel_mean, flat.mean(0), rtol=1e-12)
+    assert np.allclose(found.channel_std, flat.std(0), rtol=1e-12)
+    covariance = np.cov(flat.T, bias=True)
+    vectors, stds = found.eigenvectors, found.eigen_std
+    assert np.allclose(vectors @ np.diag(stds**2) @ vectors.T, covariance)
+    assert np.allclose(vectors.T @ vectors, np.eye(3))
+    assert (np.diff(stds) <= 0).all()
+    assert all(column[np.abs(column).argmax()] > 0 for column in vectors.T)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(range(9)), st.integers(1, 8))
+def test_neither_order_nor_sharing_changes_a_bit(order: list[int], cut: int) -> None:
+    batch = images(9)
+    first, second = sums_of(batch[order[:cut]]), sums_of(batch[order[cut:]])
+    second.merge(PixelSums.from_bytes(first.to_bytes()))
+    assert second.to_bytes() == sums_of(batch).to_bytes()
+
+
+def test_bright_large_images_do_not_overflow() -> None:
+    sums = PixelSums(512)
+    sums.add(np.full((512, 512, 3), 255, np.uint8))
+    assert int(sums.products[0, 2]) == 255**2 * 512**2
+    assert PixelStatistics.of(sums).channel_std.tolist() == [0, 0, 0]
+
+
+def test_a_file_reads_back_and_equal_statistics_are_equal_bytes(tmp_path: Path) -> None:
+    found = PixelStatistics.of(sums_of(images(3)))
+    for name in ("a.npz", "b.npz"):
+        found.write(tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    again = PixelStatistics.read(tmp_path / "a.npz")
+    assert all(np.array_equal(getattr(again, name), value) for name, value in vars(found).items())
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "b.npz"}
+
+
+def test_a_file_that_holds_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pixels.npz"
+    with pytest.raises(DataError, match=r"pixels\.npz: no such file; run the shard stage"):
+        PixelStatistics.read(path)
+    for data in (b"", b"text", b"PK\x03\x04cut"):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"pixels\.npz: not pixel statistics: .*; run the shard stage again"):
+            PixelStatistics.read(path)
+    np.savez(path, mean_image=np.zeros(3))
+    with pytest.raises(DataError, match="not pixel statistics"):
+        PixelStatistics.read(path)

@@ -1,0 +1,79 @@
+"""alexnet/sampler.py."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet.sampler import order, share, steps
+
+COUNTS = st.lists(st.integers(1, 12), min_size=1, max_size=7)
+WINDOW = st.none() | st.integers(1, 8)
+
+
+@given(COUNTS, WINDOW, st.integers(0, 5), st.integers(0, 5))
+@settings(max_examples=100, deadline=None)
+def test_an_epoch_holds_every_sample_once(counts: list[int], window: int | None, seed: int, epoch: int) -> None:
+    found = order(counts, seed=seed, epoch=epoch, shuffle=True, window_shards=window)
+    assert sorted(found.tolist()) == list(range(sum(counts)))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    first = order([50, 50], seed=1, epoch=0, shuffle=True)
+    assert np.array_equal(first, order([50, 50], seed=1, epoch=0, shuffle=True))
+    assert not np.array_equal(first, order([50, 50], seed=1, epoch=1, shuffle=True))
+    assert not np.array_equal(first, order([50, 50], seed=2, epoch=0, shuffle=True))
+
+
+def test_without_shuffling_the_order_is_the_manifests() -> None:
+    assert order([2, 3], seed=1, epoch=9, shuffle=False).tolist() == [0, 1, 2, 3, 4]
+
+
+@given(COUNTS, st.integers(1, 7))
+@settings(max_examples=60, deadline=None)
+def test_a_window_is_over_before_the_next_begins(counts: list[int], window: int) -> None:
+    """So that a cache of a few shards never fetches one twice in an epoch."""
+    firsts = np.cumsum([0, *counts])
+    shards = np.searchsorted(firsts, order(counts, seed=3, epoch=1, shuffle=True, window_shards=window), side="right") - 1
+    if window < len(counts):
+        opened = list(dict.fromkeys(shards.tolist()))
+        for start in range(0, len(opened), window):
+            inside = opened[start : start + window]
+            span = [place for place, shard in enumerate(shards.tolist()) if shard in inside]
+            assert span == list(range(span[0], span[-1] + 1))
+
+
+def test_a_window_of_every_shard_is_the_full_permutation() -> None:
+    whole = order([4, 5, 6], seed=1, epoch=0, shuffle=True)
+    assert np.array_equal(whole, order([4, 5, 6], seed=1, epoch=0, shuffle=True, window_shards=3))
+
+
+def test_windows_meet_in_other_companies_every_epoch() -> None:
+    """The quality of a windowed order: over 40 epochs of 16 shards in windows of 4, every two shards have met."""
+    met = set()
+    for epoch in range(40):
+        shards = order([1] * 16, seed=1, epoch=epoch, shuffle=True, window_shards=4).reshape(4, 4)
+        met |= {(int(a), int(b)) for window in shards for a in window for b in window if a < b}
+    assert len(met) == 16 * 15 // 2
+
+
+@given(st.integers(0, 40), st.integers(1, 8))
+def test_the_shares_of_a_batch_put_together_are_the_batch(size: int, replicas: int) -> None:
+    batch = np.arange(size)
+    parts = [share(batch, replica, replicas) for replica in range(replicas)]
+    assert np.concatenate(parts).tolist() == batch.tolist()
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_the_last_step_takes_what_is_left() -> None:
+    assert [steps(total, 4) for total in (0, 1, 4, 5, 8)] == [0, 1, 1, 2, 2]
+
+
+def test_a_window_of_no_shards_is_refused() -> None:
+    with pytest.raises(ValueError, match="window_shards must be at least 1, got 0"):
+        order([1, 2], seed=1, epoch=0, shuffle=True, window_shards=0)
+
+
+def test_a_replica_beyond_the_last_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"replica must be in 0\.\.1, got 2"):
+        share(np.arange(4), 2, 2)

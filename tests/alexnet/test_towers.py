@@ -1,0 +1,183 @@
+"""Every form of training is the same function: one device, both towers in one process, a process a tower, towers x replicas.
+
+In float64, with dropout and every augmentation on, and with a last batch of the epoch that replicas share unevenly.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from alexnet.network import Plan
+from tests.team import APART, Rank, Run, finish, job, joined, start
+
+HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
+    "one": {0: None},
+    "apart": {0: APART},
+    "pair": {0: [(0, 1)], 1: [(1, 2)]},
+    "mesh": {0: [(0, 1)], 1: [(1, 2)]},
+    "other replica": {2: [(0, 1)], 3: [(1, 2)]},
+}
+FORMS = ("one", "apart", "pair", "mesh")
+SIZES = {"one": 1, "apart": 1, "pair": 2, "mesh": 4}
+EXACT = {"one": "one", "apart": "tower", "pair": "tower", "mesh": "mesh"}  # which forms are alike to the bit
+PLANS: tuple[Plan, ...] = ("lean", "gather")
+STEPS = 20
+
+
+def runs(base: Run, form: str) -> list[Run]:
+    """All that a form has to do, in one launch: bare steps, a fit, one that stops, and what goes on from others."""
+    kind: Literal["one", "apart"] = "apart" if form == "apart" else "one"
+    base = replace(base, form=kind, checkpoint_seconds=1e9)
+    bare = [replace(base, name=f"{form}-{plan}", plan=plan, steps=STEPS) for plan in PLANS]
+    whole = [replace(base, name=f"{form}-fit"), replace(base, name=f"{form}-stop", stop_at=3)]
+    after = [replace(base, name=f"{writer}-then-{form}", takes=f"{writer}-stop") for writer in FORMS]
+    return [*bare, *whole, *after]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A folder with what all forms left, and the run that they share."""
+
+    folder: Path
+    run: Run
+
+    def full(self, form: str, plan: Plan, kind: str, held: str) -> dict[str, Tensor]:
+        """The full tensors that a form ended with."""
+        return joined(replace(self.run, plan=plan), self.folder / f"{form}-{plan}", kind, HELD[held])
+
+
+WIDTHS = [
+    pytest.param(Run(), id="tiny"),
+    pytest.param(Run(kernels=(6, 16, 24, 24, 16), units=256, classes=15), id="eighth", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """All forms, at once."""
+    folder = tmp_path_factory.mktemp("towers")
+    ranks: list[Rank] = []
+    for form in FORMS:
+        ranks += start(runs(request.param, form), folder, SIZES[form])
+    finish(ranks)
+    return Made(folder, request.param)
+
+
+def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest difference of a tensor, relative to its largest number."""
+    return max(((found[name] - tensor).abs().max() / tensor.abs().max()).item() for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("form", ["apart", "pair", "mesh", "other replica"])
+def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: Made, form: str, plan: Plan) -> None:
+    base = "mesh" if form == "other replica" else form
+    for kind in ("grad", "weight", "velocity"):
+        one = made.full("one", plan, kind, "one")
+        assert worst(made.full(base, plan, kind, form), one) < 1e-12, kind
+
+
+@pytest.mark.parametrize("form", ["apart", "pair", "mesh"])
+def test_every_form_has_the_losses_of_one_device(made: Made, form: str) -> None:
+    one = load_file(made.folder / "one-lean" / "pieces-0.safetensors")["losses"]
+    for rank in range(SIZES[form]):
+        found = load_file(made.folder / f"{form}-lean" / f"pieces-{rank}.safetensors")["losses"]
+        assert (found / one - 1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_two_processes_are_two_parts_of_one_process_to_the_bit(made: Made, plan: Plan) -> None:
+    for kind in ("grad", "weight", "velocity"):
+        apart, pair = (made.full(form, plan, kind, form) for form in ("apart", "pair"))
+        assert all(torch.equal(pair[name], tensor) for name, tensor in apart.items())
+
+
+def test_replicas_stay_alike_to_the_bit(made: Made) -> None:
+    for tower in (0, 1):
+        first, second = (
+            load_file(made.folder / "mesh-lean" / f"pieces-{tower + 2 * replica}.safetensors") for replica in (0, 1)
+        )
+        assert all(torch.equal(second[name], tensor) for name, tensor in first.items() if name != "bytes")
+
+
+def test_every_rank_has_the_same_history_and_it_is_that_of_one_device(made: Made) -> None:
+    one = json.loads((made.folder / "one-fit" / "history-0.json").read_text())
+    for form in ("apart", "pair", "mesh"):
+        histories = [(made.folder / f"{form}-fit" / f"history-{rank}.json").read_text() for rank in range(SIZES[form])]
+        assert len(set(histories)) == 1
+        for row, expected in zip(json.loads(histories[0]), one, strict=True):
+            assert row == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("reader", FORMS)
+@pytest.mark.parametrize("writer", FORMS)
+def test_a_checkpoint_of_any_form_goes_on_in_any_other(made: Made, writer: str, reader: str) -> None:
+    found = load_file(made.folder / f"{writer}-then-{reader}" / "weights.safetensors")
+    unbroken = load_file(made.folder / f"{reader}-fit" / "weights.safetensors")
+    if EXACT[writer] == EXACT[reader]:
+        assert all(torch.equal(found[name], tensor) for name, tensor in unbroken.items())
+    assert worst(found, unbroken) < 1e-12
+    notes = (made.folder / f"{writer}-then-{reader}" / "notes").read_text()
+    assert "resumed at step" in notes
+
+
+@pytest.mark.parametrize(("plan", "dtype"), [("lean", 8), ("gather", 8)])
+def test_bytes_between_towers_are_counted(made: Made, plan: Plan, dtype: int) -> None:
+    """Forward and backward of every cross connection: conv3's input, fc6, fc7 and fc8, by one tower."""
+    config = job(made.run).model
+    conv2, units, classes = config.kernels[1] * 13 * 13, config.units, config.classes
+    conv5 = config.kernels[4] * 6 * 6
+    numbers = {
+        "lean": 2 * conv2 + 2 * units + 2 * units + classes,
+        "gather": 2 * conv2 + 2 * conv5 + 2 * units + 2 * units + -(-classes // 2),
+    }
+    for rank in (0, 1):
+        found = load_file(made.folder / f"pair-{plan}" / f"pieces-{rank}.safetensors")["bytes"]
+        assert found.item() == numbers[plan] * dtype
+
+
+def test_one_tower_in_two_processes_is_trained_by_replicas(tmp_path: Path) -> None:
+    run = Run(towers=1, steps=8)
+    for name, size in (("one", 1), ("two", 2)):
+        finish(start([replace(run, name=name)], tmp_path, size))
+    one = joined(run, tmp_path / "one", "weight", {0: None})
+    for rank in (0, 1):
+        assert worst(joined(run, tmp_path / "two", "weight", {rank: None}), one) < 1e-12
+
+
+def test_a_rank_without_the_file_gets_the_checkpoint_from_rank_0(tmp_path: Path) -> None:
+    base = Run(checkpoint_seconds=1e9)
+    runs = [
+        replace(base, name="stop", stop_at=3),
+        replace(base, name="on", takes="stop", blind_rank=1),
+        replace(base, name="fit"),
+    ]
+    finish(start(runs, tmp_path, 2))
+    found, unbroken = (load_file(tmp_path / name / "weights.safetensors") for name in ("on", "fit"))
+    assert all(torch.equal(found[name], tensor) for name, tensor in unbroken.items())
+
+
+def test_ranks_with_another_recipe_refuse_to_start(tmp_path: Path) -> None:
+    ranks = start([Run(odd_rank=1)], tmp_path, 2)
+    assert [rank.end() for rank in ranks] == [1, 1]
+    for rank in ranks:
+        assert "job.train.batch_size: is 5 on rank 1, but 4 on rank 0; start every rank with the same" in rank.said
+
+
+def test_replicas_with_the_same_samples_refuse_to_train(tmp_path: Path) -> None:
+    ranks = start([Run(alike=True)], tmp_path, 4)
+    assert [rank.end() for rank in ranks] == [1] * 4
+    assert "batch: two replicas have the same sample" in ranks[0].said
+
+
+def test_a_rank_that_fails_ends_all_and_says_why(tmp_path: Path) -> None:
+    ranks = start([Run(fail_rank=1)], tmp_path, 2)
+    assert [rank.end(60) for rank in ranks] == [1, 1]
+    assert "rank 1 failed: RuntimeError: a broken disk" in ranks[0].said

@@ -1,0 +1,111 @@
+"""A folder as the stages before evaluate leave it: params.yaml, shards in a bucket, a small network of random weights."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from alexnet.network import AlexNet, initial
+from alexnet.released import Model, save_model
+from alexnet.shards import Manifest
+from pipelines import params
+from pipelines.bucket import Bucket
+from pipelines.places import Store
+from tests import shardmaker
+from tests.workplace import PARAMS, environment
+
+SIDE_PX = 256
+HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,val_top5_error,images_per_second
+0,2,0.01,1.2,0.7,1.1,0.6,0.1,10.0
+1,4,0.001,0.9,0.5,0.8,0.4,0.0,10.0
+"""
+VALIDATION: dict[str, Any] = {
+    "source": "test",
+    "success": True,
+    "images": 13,
+    "used": 12,
+    "splits": {
+        "train": {"images": 7, "classes": 3, "per_class": {"min": 2, "max": 3}},
+        "val": {"images": 5, "classes": 3, "per_class": {"min": 1, "max": 2}},
+    },
+    "faults": {"tiny": {"policy": "drop", "meaning": "a side too short", "images": 1, "keys": ["k99999"]}},
+    "rules": [
+        {
+            "about": "images",
+            "rule": "No key stands twice",
+            "severity": "critical",
+            "success": True,
+            "unexpected": 0,
+            "keys": [],
+        },
+        {
+            "about": "images",
+            "rule": "No image is tiny",
+            "severity": "warning",
+            "success": False,
+            "unexpected": 1,
+            "keys": ["k99999"],
+        },
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """The current folder of a test."""
+
+    root: Path
+    manifest: Manifest
+    model: Model
+
+    def path(self, name: str) -> Path:
+        """Of an artifact."""
+        return self.root / "artifacts" / name
+
+
+def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Seven training and five validation images of three classes. Changes into `root` for the rest of the test."""
+    monkeypatch.chdir(root)
+    for name, value in (environment(store, root) | {"ALEXNET_WORKERS": "1", "ALEXNET_DEVICES": "cpu"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ALEXNET_CACHE", str(root / "cache"))
+    monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", str(root / "releases"))
+    _write_params(root / "params.yaml")
+    (root / "artifacts").mkdir()
+    made = shardmaker.make([7, 5], SIDE_PX)
+    bucket = Bucket(store.bucket, store)
+    for name, body in made.tars.items():
+        bucket.put(f"shards/test/{name}", body)
+    train, val = made.shards
+    manifest = dataclasses.replace(made.manifest(), splits={"train": (train,), "val": (val,)})
+    model, weights = make_model(manifest)
+    place = Place(root, manifest, model)
+    manifest.write(place.path("manifest.json"))
+    save_model(place.path("model"), model, weights)
+    place.path("history.csv").write_text(HISTORY)
+    place.path("validation.json").write_text(json.dumps(VALIDATION))
+    return place
+
+
+def make_model(manifest: Manifest) -> tuple[Model, dict[str, torch.Tensor]]:
+    """A network of random weights and its full tensors."""
+    config = params.load(Path("params.yaml")).model
+    weights, network = initial(config, seed=1), AlexNet(config)
+    network.load_full(weights)
+    mean = torch.full((SIDE_PX, SIDE_PX, 3), 120.0)
+    return Model(network, config, manifest.synsets, SIDE_PX, mean), weights
+
+
+def _write_params(path: Path) -> None:
+    """The shipped parameters with few kernels and three classes."""
+    yaml = YAML(typ="safe", pure=True)
+    whole = yaml.load(PARAMS)
+    whole["model"] |= {"classes": shardmaker.CLASSES, "kernels": [4, 8, 8, 8, 8], "units": 16}
+    whole["evaluate"]["batch_size"] = 2
+    whole["extract"]["batch_size"] = 2
+    yaml.dump(whole, path)

@@ -1,0 +1,46 @@
+"""The baselines, against scikit-learn and by hand."""
+
+import numpy as np
+from sklearn.linear_model import RidgeClassifier
+
+from alexnet.shards import Manifest, Shard, Synset
+from pipelines import baselines
+
+
+def test_ridge_regression_by_batches_is_scikit_learns() -> None:
+    drawn = np.random.default_rng(1)
+    x, labels = drawn.random((120, 12)), drawn.integers(0, 4, 120)
+    x[:, :4] += labels[:, None] == np.arange(4)
+    ridge = baselines.Ridge(12, 4, alpha=2.0)
+    for start in range(0, 100, 30):
+        ridge.add(x[start : min(start + 30, 100)], labels[start : min(start + 30, 100)])
+    twin = RidgeClassifier(alpha=2.0).fit(x[:100], labels[:100])
+    linear = ridge.fit()
+    assert np.allclose(x @ linear._weights + linear._offsets, twin.decision_function(x))
+    assert (linear.guesses(x) == twin.predict(x)).all()
+
+
+def test_thumbnails_are_averages() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    by_hand = images.reshape(2, 4, 8, 4, 8, 3).mean((2, 4)) / 255
+    assert np.abs(baselines.thumbnails(images, 4) - by_hand.reshape(2, -1)).max() <= 1.01 / 255  # both passes round
+
+
+def test_what_can_be_told_by_color_is_learned() -> None:
+    def batch(seed: int) -> tuple[baselines.Images, baselines.Labels]:
+        labels = np.random.default_rng(seed).integers(0, 3, 12)
+        images = np.zeros((12, 32, 32, 3), np.uint8)
+        images[np.arange(12), :, :, labels] = 200
+        return images, labels
+
+    assert baselines.ridge_error([batch(1), batch(2)], [batch(3)], 3, 4, 1.0) == 0
+
+
+def test_the_majority_is_that_of_training_and_its_error_that_of_validation() -> None:
+    def shard(*counts: int) -> Shard:
+        return Shard("name", 0, "", sum(counts), dict(enumerate(counts)))
+
+    synsets = tuple(Synset(label, str(label), str(label)) for label in range(3))
+    splits = {"train": (shard(1, 5, 2), shard(6, 1, 2)), "val": (shard(2, 3, 5),)}
+    manifest = Manifest("test", "prefix/", 32, synsets, splits)  # type: ignore[arg-type]
+    assert baselines.majority_error(manifest) == 0.8

@@ -1,0 +1,284 @@
+"""The bucket through a proxy that misbehaves, before a real store."""
+
+import dataclasses
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import pipelines.bucket
+from alexnet.errors import DataError
+from pipelines.bucket import Bucket, Exists, Missing
+from pipelines.console import Unreachable
+from pipelines.places import Store
+from tests.faultproxy import Fault, FaultProxy, Request
+
+BODY = bytes(range(256)) * 8192  # 2 MiB
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture
+def far(fresh_store: Store, proxy: FaultProxy) -> Bucket:
+    """The same bucket as `bucket`, through the proxy, impatient."""
+    return Bucket(fresh_store.bucket, dataclasses.replace(fresh_store, endpoint=proxy.endpoint), timeout_seconds=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore waits up to 15 s between its attempts; the attempts are what is tested."""
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+
+
+def first(fault: Fault, method: str, times: int = 1) -> Callable[[Request], Fault | None]:
+    return lambda request: fault if request.method == method and request.number < times else None
+
+
+def test_what_is_written_is_read_back_whole_and_in_ranges(bucket: Bucket) -> None:
+    bucket.put("folder/key", BODY)
+    assert bucket.get("folder/key") == BODY
+    assert b"".join(bucket.stream("folder/key", 1_000_000)) == BODY[1_000_000:]
+    assert bucket.get_range("folder/key", 5, 300) == BODY[5:305]
+    assert bucket.get_range("folder/key", 5, 0) == b""
+    assert bucket.size("folder/key") == len(BODY)
+    assert bucket.sizes("folder/") == {"folder/key": len(BODY)}
+    bucket.delete("folder/key")
+    bucket.delete("folder/key")
+    with pytest.raises(Missing, match=r"s3://.*/folder/key: no such object"):
+        bucket.get("folder/key")
+    assert bucket.etag("folder/key") is None
+
+
+def test_an_empty_object_is_read_as_empty(bucket: Bucket) -> None:
+    bucket.put("empty", b"")
+    assert bucket.get("empty") == b""
+    assert list(bucket.stream("empty")) == []
+
+
+def test_a_range_beyond_the_end_is_an_error_that_gives_both_sizes(bucket: Bucket) -> None:
+    bucket.put("key", b"abc")
+    with pytest.raises(DataError, match="has 2 bytes from byte 1 on, 5 were expected"):
+        bucket.get_range("key", 1, 5)
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "stall"])
+def test_a_body_that_breaks_off_is_resumed_where_it_broke(bucket: Bucket, far: Bucket, proxy: FaultProxy, how: str) -> None:
+    bucket.put("key", BODY)
+    proxy.faults = first(Fault(cut_at=700_001, how=how), "GET", times=2)  # type: ignore[arg-type]
+    assert b"".join(far.stream("key")) == BODY
+    assert proxy.count("GET") == 3
+
+
+def test_a_small_object_is_read_again_when_its_body_breaks_off(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    bucket.put("key", b"x" * 1000)
+    proxy.faults = first(Fault(cut_at=10), "GET", times=2)
+    assert far.get("key") == b"x" * 1000
+
+
+def test_a_slow_link_is_waited_for(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    bucket.put("key", BODY[:300_000])
+    proxy.faults = first(Fault(bytes_per_second=200_000), "GET")
+    assert b"".join(far.stream("key")) == BODY[:300_000]  # 1.5 s, longer than a silence may last
+    assert proxy.count("GET") == 1
+
+
+def test_an_object_replaced_while_it_is_read_is_never_two_halves(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    bucket.put("key", BODY)
+    proxy.faults = first(Fault(cut_at=700_001), "GET")
+    chunks = far.stream("key")
+    next(chunks)
+    bucket.put("key", BODY[::-1])
+    with pytest.raises(Unreachable, match="was replaced while it was read, at byte"):
+        list(chunks)
+
+
+def test_a_body_that_never_comes_ends_with_a_named_error(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("key", BODY)
+    monkeypatch.setattr(pipelines.bucket, "_CUTS", 2)
+    proxy.faults = first(Fault(cut_at=0), "GET", times=99)
+    with pytest.raises(Unreachable, match="broke off 3 times at byte 0 of 2,097,152"):
+        list(far.stream("key"))
+
+
+def test_a_flipped_bit_is_seen_and_the_object_fetched_once_more(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    bucket.put("key", BODY)
+    proxy.faults = first(Fault(flip_at=1234), "GET")
+    far.download("key", tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert proxy.count("GET") == 2
+
+
+def test_a_flipped_bit_in_a_small_object_is_seen_too(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    bucket.put("key", b"x" * 1000)
+    proxy.faults = first(Fault(flip_at=12), "GET")
+    assert far.get("key") == b"x" * 1000
+    proxy.faults = first(Fault(flip_at=12), "GET", times=99)
+    with pytest.raises(DataError, match="not those of the store's checksum, also when fetched again"):
+        far.get("key")
+
+
+def test_bytes_that_stay_wrong_are_refused_and_leave_no_file(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("key", BODY)
+    with pytest.raises(DataError, match=f"sha256 is {DIGEST}, expected {'0' * 64}, also when fetched again"):
+        bucket.download("key", tmp_path / "file", "0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")])
+def test_a_store_that_fails_now_and_then_is_asked_again(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, status: int, code: str
+) -> None:
+    proxy.faults = first(Fault(status=status, code=code), "PUT", times=2)
+    if status == 429:  # botocore knows throttling by its code
+        proxy.faults = first(Fault(status=status, code="ThrottlingException"), "PUT", times=2)
+    far.put("key", b"body")
+    assert bucket.get("key") == b"body"
+
+
+def test_a_store_that_keeps_failing_is_unreachable_after_five_attempts(far: Bucket, proxy: FaultProxy) -> None:
+    proxy.faults = first(Fault(status=503, code="SlowDown"), "PUT", times=99)
+    with pytest.raises(Unreachable, match="put_object failed: SlowDown, 5 times; see the store's log and run again"):
+        far.put("key", b"body")
+    assert proxy.count("PUT") == 5
+
+
+def test_a_store_that_is_not_there_is_unreachable(fresh_store: Store, proxy: FaultProxy) -> None:
+    proxy.close()
+    gone = dataclasses.replace(fresh_store, endpoint=proxy.endpoint.replace("//", "//user:CANARY-PASSWORD@"))
+    with pytest.raises(Unreachable, match="make up") as caught:
+        Bucket(fresh_store.bucket, gone).get("key")
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_conflict_is_asked_again_and_is_no_loss(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    proxy.faults = first(Fault(status=409, code="ConditionalRequestConflict"), "PUT", times=3)
+    far.put("key", b"body", if_absent=True)
+    assert bucket.get("key") == b"body"
+
+
+def test_a_conflict_that_does_not_end_is_named(far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines.bucket, "_PATIENCE_SECONDS", 0.2)
+    proxy.faults = first(Fault(status=409, code="ConditionalRequestConflict"), "PUT", times=99)
+    with pytest.raises(Unreachable, match="other writers kept it busy"):
+        far.put("key", b"body", if_absent=True)
+
+
+def test_a_conditional_write_whose_reply_is_lost_is_known_to_be_ours(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    proxy.faults = first(Fault(lose_reply=True), "PUT")
+    far.put("key", b"first", if_absent=True)
+    assert proxy.count("PUT") == 2  # the second was refused: the object was there, and it was ours
+    tag = bucket.etag("key")
+    proxy.faults = lambda request: Fault(lose_reply=True) if request.method == "PUT" and request.number == 2 else None
+    far.put("key", b"second", if_match=tag)
+    assert bucket.get("key") == b"second"
+
+
+def test_a_conditional_write_over_another_body_is_refused(bucket: Bucket) -> None:
+    bucket.put("key", b"first", if_absent=True)
+    with pytest.raises(Exists, match="exists already or was changed"):
+        bucket.put("key", b"second", if_absent=True)
+    body, tag = bucket.get_tagged("key")
+    bucket.put("key", b"third", if_match=tag)
+    with pytest.raises(Exists):
+        bucket.put("key", b"fourth", if_match=tag)
+    assert (body, bucket.get("key")) == (b"first", b"third")
+
+
+def test_of_many_writers_at_once_one_wins(bucket: Bucket) -> None:
+    gate, count = threading.Barrier(4), 5
+
+    def write(writer: int) -> list[bool]:
+        won = []
+        for number in range(count):
+            gate.wait()
+            try:
+                bucket.put(f"key-{number}", f"of {writer}".encode(), if_absent=True)
+                won.append(True)
+            except Exists:
+                won.append(False)
+        return won
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(write, range(4)))
+    for number in range(count):
+        (winner,) = [writer for writer in range(4) if outcomes[writer][number]]
+        assert bucket.get(f"key-{number}") == f"of {winner}".encode()
+
+
+def test_a_large_file_goes_in_parts_and_survives_a_reset_upload(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.bucket, "_PART", 5 << 20)
+    path = tmp_path / "large"
+    path.write_bytes(BODY * 6)
+    proxy.faults = lambda request: Fault(reset_upload_at=99_999) if request.method == "PUT" and request.number == 1 else None
+    far.upload(path, "large", "application/octet-stream")
+    assert b"".join(bucket.stream("large")) == BODY * 6
+
+
+def test_an_upload_that_fails_is_taken_back_and_leaves_no_object(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.bucket, "_PART", 5 << 20)
+    path = tmp_path / "large"
+    path.write_bytes(BODY * 6)
+    proxy.faults = lambda request: Fault(status=500) if "partNumber=2" in request.query or request.method == "DELETE" else None
+    with pytest.raises(Unreachable, match="upload_part failed: InternalError"):
+        far.upload(path, "large")
+    assert proxy.count("DELETE") > 0  # tried, and its own failure did not hide the first
+    assert bucket.sizes("") == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (403, "ExpiredToken", "renew the credentials"),
+        (403, "SignatureDoesNotMatch", "check AWS_SECRET_ACCESS_KEY"),
+        (301, "PermanentRedirect", "set AWS_REGION"),
+        (403, "RequestTimeTooSkewed", "clock"),
+    ],
+)
+def test_what_trying_again_cannot_cure_is_asked_once_and_named(
+    far: Bucket, proxy: FaultProxy, status: int, code: str, advice: str
+) -> None:
+    proxy.faults = first(Fault(status=status, code=code), "PUT", times=99)
+    with pytest.raises(DataError, match=advice) as caught:
+        far.put("key", b"body")
+    assert not isinstance(caught.value, Unreachable)
+    assert proxy.count("PUT") <= 2  # a redirect is looked into once
+
+
+def test_a_wrong_secret_and_a_missing_bucket_are_named(fresh_store: Store) -> None:
+    wrong = dataclasses.replace(fresh_store, secret_key="CANARY-SECRET")
+    with pytest.raises(DataError, match=r"AWS_SECRET_ACCESS_KEY|may do") as caught:
+        Bucket(fresh_store.bucket, wrong).get("key")
+    assert "CANARY" not in str(caught.value)
+    with pytest.raises(DataError, match="NoSuchBucket; create it, or correct ALEXNET_BUCKET"):
+        Bucket("there-is-no-such-bucket", fresh_store).check()
+
+
+def test_an_endpoint_that_is_no_address_is_named(fresh_store: Store) -> None:
+    with pytest.raises(DataError, match="check AWS_ENDPOINT_URL"):
+        Bucket("bucket", dataclasses.replace(fresh_store, endpoint="nonsense")).get("key")
+
+
+def test_no_secret_is_logged_at_debug(
+    far: Bucket, proxy: FaultProxy, fresh_store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("botocore", "boto3", "urllib3"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "CANARY-KEY-ID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY-SECRET")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "CANARY-TOKEN")
+    by_environment = dataclasses.replace(fresh_store, endpoint=proxy.endpoint, access_key=None, secret_key=None)
+    with pytest.raises(DataError) as caught:
+        Bucket(fresh_store.bucket, by_environment).put("key", b"body")
+    assert "CANARY" not in caplog.text + str(caught.value)

@@ -1,0 +1,147 @@
+"""The `alexnet` command as a user types it."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines import cli
+from pipelines import release as releases
+from pipelines.bucket import Bucket
+from pipelines.places import Store
+from pipelines.registry import Registry
+from tests.modelmaker import Place, make_place
+from tests.workplace import environment
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A small model, published twice: as latest, and before."""
+    place = make_place(tmp_path, fresh_store, monkeypatch)
+    registry = Registry(Bucket(fresh_store.registry, fresh_store), "alexnet")
+    for text in ("first", "second"):
+        (place.path("model") / "README.md").write_text(text)
+        release = releases.of_folder("alexnet", place.path("model"))
+        registry.publish(release, place.path("model"), None)
+        registry.move("latest", release)
+    return place
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = cli.main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_what_is_pulled_can_be_verified_and_used(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "pull", "alexnet@latest", "--to", "here")
+    assert (status, out) == (0, "here\n")
+    assert "files" in err
+    status, out, _ = run(capsys, "verify", "here", "--json")
+    version = json.loads(out)["version"]
+    Image.new("RGB", (300, 200), "red").save("picture.webp")
+    status, out, _ = run(capsys, "predict", "picture.webp", "--model", "here", "--json")
+    (found,) = json.loads(out)
+    assert status == 0
+    assert [guess["name"] for guess in found["classes"]] != []
+    assert sum(guess["probability"] for guess in found["classes"]) == pytest.approx(1, abs=1e-4)
+    status, again, _ = run(capsys, "predict", "picture.webp", "--json", "--model", f"alexnet@{version}")
+    assert json.loads(again) == json.loads(out)
+    status, text, err = run(capsys, "predict", "picture.webp", "nothing.jpg", "--offline", "--model", f"alexnet@{version}")
+    assert status == 1
+    assert text.startswith("picture.webp\n   ")
+    assert err == "alexnet predict: error: nothing.jpg: No such file or directory\n"
+
+
+def test_versions_are_listed_and_an_alias_goes_back(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = json.loads(run(capsys, "list", "--json")[1])
+    latest = listed["aliases"]["latest"]
+    assert sorted([latest["version"], latest["previous"]]) == listed["versions"]
+    assert f"alexnet@{latest['version']}  latest\n" in run(capsys, "list")[1]
+    status, out, _ = run(capsys, "rollback", "alexnet@latest")
+    assert (status, out) == (0, f"alexnet@latest is {latest['previous']} (before: {latest['version']})\n")
+    status, _, err = run(capsys, "rollback", f"alexnet@{latest['version']}")
+    assert status == 1
+    assert "a version never moves; name an alias" in err
+
+
+def test_a_changed_folder_does_not_verify(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "pull", "--to", "here")
+    Path("here/README.md").write_text("changed")
+    assert run(capsys, "verify", "here")[::2] == (1, "alexnet verify: error: here: README.md: changed; pull it again\n")
+    assert "give a folder that `alexnet pull` made" in run(capsys, "verify", "artifacts/model")[2]
+
+
+def test_a_place_that_cannot_be_is_named_on_one_line(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    status, _, err = run(capsys, "pull", "--to", "file/model")
+    assert status == 1
+    assert err.startswith("alexnet pull: error: file")
+    assert "Not a directory" in err or "File exists" in err
+    assert len(err.splitlines()) == 1
+    assert "is the current folder" in run(capsys, "pull", "--to", ".")[2]
+
+
+def test_a_store_that_is_away_is_an_exit_status_of_its_own(
+    fresh_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    away = dataclasses.replace(fresh_store, endpoint="http://127.0.0.1:9")
+    for name, value in (environment(away, tmp_path) | {"ALEXNET_REGISTRY_CACHE": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    status, out, err = run(capsys, "pull")
+    assert (status, out) == (75, "")
+    assert len(err.splitlines()) == 1
+    assert "check AWS_ENDPOINT_URL" in err
+
+
+def test_the_papers_network_is_described_with_its_sixty_million_parameters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    rows = json.loads(run(capsys, "describe", "--preset", "imagenet", "--json")[1])
+    assert rows[-1]["name"] == "total"
+    assert rows[-1]["parameters"] == 60_965_224
+    assert "60,965,224" in run(capsys, "describe", "--preset", "imagenet")[1]
+    assert "1 tower\n" in run(capsys, "describe", "--variant", "one-tower")[1]
+    status, _, err = run(capsys, "describe", "--variant", "no-such")
+    assert status == 1
+    assert err.startswith("alexnet describe: error: variants: has no 'no-such'; it has tanh, ")
+
+
+def test_a_preset_is_laid_over_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    assert "model.classes: 10 -> 1000\n" in run(capsys, "use", "imagenet")[1]
+    assert run(capsys, "use", "imagenet")[1] == "params.yaml: is imagenet already\n"
+    assert run(capsys, "use", "nothing")[::2] == (
+        1,
+        "alexnet use: error: presets: has no 'nothing'; it has digits, folder, imagenet, imagenette, solar-cells\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["pull", "predict", "list", "rollback", "verify", "use", "describe", "doctor"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: alexnet {command}" in capsys.readouterr().out
+
+
+def test_a_consumer_waits_for_no_slow_library(shop: Place) -> None:
+    program = (
+        "import sys\nfrom pipelines import cli\nassert cli.main(['pull']) == 0\n"
+        "slow = {'torch', 'pandas', 'pyarrow', 'matplotlib', 'sklearn', 'great_expectations', 'dvc'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    environment = {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**__import__("os").environ, **environment})

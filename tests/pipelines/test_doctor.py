@@ -1,0 +1,88 @@
+"""What the doctor finds: the machine, the source, a bucket that keeps its promises and one that does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import doctor
+from pipelines.bucket import Bucket
+from pipelines.doctor import Check
+from pipelines.places import Store
+from tests import pictures
+from tests.workplace import make_workplace
+
+
+@pytest.fixture
+def _here(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_workplace(tmp_path, fresh_store, pictures.folder(tmp_path / "pictures"), monkeypatch)
+
+
+def _named(checks: list[Check], name: str) -> Check:
+    (found,) = [check for check in checks if check.name == name]
+    return found
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_machine_that_has_all_is_told_so(fresh_store: Store) -> None:
+    checks = doctor.doctor()
+    assert {check.name for check in checks} >= {"python", "torch", "cores", "memory", "disk", "training", "params", "source"}
+    assert [check for check in checks if check.state == "missing"] == []
+    assert _named(checks, "source").found.startswith("folder: 16 files")
+    assert _named(checks, "data bucket").found == f"s3://{fresh_store.bucket} is reachable"
+    assert _named(checks, "registry: writes").found == "conditional writes are enforced"
+    assert Bucket(fresh_store.registry, fresh_store).sizes("") == {}
+
+
+@pytest.mark.usefixtures("_here")
+def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ALEXNET_SOURCE", "nowhere")
+    monkeypatch.delenv("ALEXNET_BUCKET")
+    assert doctor.main(["--json"]) == 1
+    checks = [Check(**check) for check in json.loads(capsys.readouterr().out)]
+    assert "nowhere" in _named(checks, "source").found
+    assert "make up" in _named(checks, "data bucket").advice
+    assert doctor.main([]) == 1
+    assert "missing  source" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_store_without_conditional_writes_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = Bucket.put
+    monkeypatch.setattr(Bucket, "put", lambda self, key, body, **conditions: put(self, key, body))
+    check = _named(doctor.doctor(), "data bucket: writes")
+    assert check.state == "missing"
+    assert check.found == "conditional writes are ignored"
+    assert "If-None-Match" in check.advice
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_check_that_cannot_be_made_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_WORKERS", "many")
+    check = _named(doctor.doctor(), "machine")
+    assert check.state == "missing"
+    assert "ALEXNET_WORKERS: must be a whole number" in check.found
+
+
+def test_the_form_of_training_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
+    (check,) = doctor._form()
+    assert check.found == "process-a-tower: 2 processes, a tower each; they exchange outputs by NCCL; by ALEXNET_DEVICES"
+    monkeypatch.setenv("ALEXNET_PROCESSES", "1")
+    (check,) = doctor._form()
+    assert check.found.startswith("two-devices: one process on cuda:0 and cuda:1: a tower on each")
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
+    (check,) = doctor._form()
+    assert check.found.startswith("one-device: one process on cpu")
+
+
+TOPOLOGY = """\
+\tGPU0\tGPU1\tNIC0\tCPU Affinity
+GPU0\t X \tNV18\tPXB\t0-47
+GPU1\tNV18\t X \tSYS\t0-47
+"""
+
+
+@pytest.mark.parametrize(("text", "link"), [(TOPOLOGY, "NV18"), ("", ""), ("\tGPU0\nGPU0\t X\n", "")])
+def test_the_link_of_two_gpus_is_read_from_the_drivers_table(text: str, link: str) -> None:
+    assert doctor._link(text) == link

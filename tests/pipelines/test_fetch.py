@@ -1,0 +1,72 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alexnet.errors import DataError, ParamsError
+from pipelines import fetch
+from pipelines.places import Store
+from tests import ilsvrc, pictures
+from tests.workplace import Workplace, make_workplace
+
+SOURCE = Path("artifacts/source.json")
+NO_STORE = Store("b", "r", None, None, None, None)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    (tmp_path / "work").mkdir()
+    return make_workplace(tmp_path / "work", NO_STORE, pictures.folder(tmp_path / "images"), monkeypatch)
+
+
+def fetched() -> dict[str, object]:
+    fetch.main(SOURCE)
+    found: dict[str, object] = json.loads(SOURCE.read_text())
+    return found
+
+
+def test_the_listing_changes_with_the_source_and_names_no_place(workplace: Workplace, tmp_path: Path) -> None:
+    first = fetched()
+    assert (first["name"], first["files"]) == ("folder", 16)
+    assert str(tmp_path) not in SOURCE.read_text()
+    assert fetched() == first
+    (tmp_path / "images/class0/new.jpg").write_bytes(pictures.jpeg(99))
+    assert fetched() != first
+
+
+def test_a_mistake_anywhere_in_params_stops_before_work(workplace: Workplace) -> None:
+    workplace.params(publish={"max_top1_error": "low"})
+    with pytest.raises(ParamsError, match=r"publish\.max_top1_error: must be a number, got 'low'"):
+        fetch.main(SOURCE)
+    assert not SOURCE.exists()
+
+
+def test_an_empty_class_is_named(workplace: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "images" / "empty").mkdir()
+    with pytest.raises(DataError, match="no images in class empty"):
+        fetch.main(SOURCE)
+
+
+def test_preparing_data_loads_no_torch() -> None:
+    code = "import sys, pipelines.validate, pipelines.shard; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_fetching_loads_nothing_slow() -> None:
+    code = "import sys, pipelines.fetch; print([m for m in ('torch', 'pandas', 'pyarrow', 'boto3') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_data_that_may_not_be_used_freely_say_so(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ilsvrc.make(tmp_path / "archives")
+    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
+    workplace.params(source={"name": "imagenet"})
+    fetch.main(SOURCE)
+    assert "fetch: imagenet, 3 files, " in (out := capsys.readouterr().out)
+    assert "its license: non-commercial research and education only" in out

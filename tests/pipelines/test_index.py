@@ -1,0 +1,157 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet.errors import DataError
+from alexnet.images import ValidateConfig
+from pipelines import index, params
+from pipelines.sources.folder import FolderSource, LocalTree
+from tests import pictures
+
+CONFIG = params.load().validate
+KEEPING = replace(CONFIG, policy=CONFIG.policy | {"leaked": "ignore", "duplicate": "ignore"})
+
+
+def row(key: str, label: int, sha256: str, split: str | None = None, fault: str | None = None) -> dict[str, object]:
+    words: dict[str, object] = {
+        "key": key,
+        "split": split,
+        "wnid": f"w{label}",
+        "label": label,
+        "path": key,
+        "sha256": sha256,
+        "mode": "RGB",
+    }
+    action = "use" if fault is None else CONFIG.policy[fault]  # type: ignore[index]
+    return words | {"offset": 0, "bytes": 1, "width": 9, "height": 9, "format": "JPEG", "fault": fault, "action": action}
+
+
+def complete(
+    rows: list[dict[str, object]], config: ValidateConfig = CONFIG, val_fraction: float = 0.25
+) -> list[dict[str, object]]:
+    batch = pa.RecordBatch.from_pylist(rows, index.SCHEMA)
+    complete_rows: list[dict[str, object]] = index.complete([batch], config, val_fraction).to_pylist()
+    return complete_rows
+
+
+def verdicts(rows: list[dict[str, object]], config: ValidateConfig = CONFIG) -> dict[str, tuple[object, object]]:
+    return {str(each["key"]): (each["fault"], each["action"]) for each in complete(rows, config)}
+
+
+def test_the_index_is_ordered_by_split_and_key() -> None:
+    found = complete([row("b", 0, "2", "val"), row("c", 0, "3", "train"), row("a", 1, "1", "train")])
+    assert [(each["split"], each["key"]) for each in found] == [("train", "a"), ("train", "c"), ("val", "b")]
+
+
+def test_the_same_bytes_again_in_a_split_are_a_duplicate_of_the_first_by_key() -> None:
+    rows = [row("b", 0, "1", "train"), row("a", 0, "1", "train"), row("c", 0, "1", "train"), row("d", 0, "2", "val")]
+    assert verdicts(rows) == {"a": (None, "use"), "b": ("duplicate", "drop"), "c": ("duplicate", "drop"), "d": (None, "use")}
+
+
+def test_the_same_bytes_in_both_splits_are_leaked_and_both_are_named() -> None:
+    rows = [row("a", 0, "1", "train"), row("b", 0, "1", "val"), row("c", 0, "2", "val")]
+    assert verdicts(rows) == {"a": ("leaked", "stop"), "b": ("leaked", "stop"), "c": (None, "use")}
+
+
+def test_what_leaked_is_dropped_from_the_training_set_only() -> None:
+    dropping = replace(CONFIG, policy=CONFIG.policy | {"leaked": "drop"})
+    rows = [row("a", 0, "1", "train"), row("b", 0, "1", "val")]
+    assert verdicts(rows, dropping) == {"a": ("leaked", "drop"), "b": (None, "use")}
+
+
+def test_the_same_bytes_under_two_labels_conflict() -> None:
+    rows = [row("a", 0, "1"), row("b", 1, "1"), row("c", 0, "2"), row("d", 1, "3")]
+    assert [verdict for verdict in verdicts(rows).values() if verdict[0]] == [("conflicting", "stop")] * 2
+
+
+def test_files_that_cannot_be_read_are_no_copies_of_one_another() -> None:
+    rows = [row("a", 0, "1", fault="empty"), row("b", 1, "1", fault="empty"), row("c", 0, "2"), row("d", 1, "3")]
+    assert {verdict[0] for verdict in verdicts(rows).values()} == {"empty", None}
+
+
+IMAGES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40)), min_size=1, max_size=40)
+
+
+@settings(deadline=None, max_examples=40)
+@given(IMAGES, st.floats(0.05, 0.95))
+def test_a_keyed_split_is_stratified_and_keeps_copies_together(images: list[tuple[int, int]], fraction: float) -> None:
+    rows = [row(f"k{at}", label, f"{label}-{digest:02}") for at, (label, digest) in enumerate(images)]
+    found = complete(rows, KEEPING, fraction)
+    assert len(found) == len(rows)
+    places: dict[object, set[object]] = {}
+    for each in found:
+        places.setdefault(each["sha256"], set()).add(each["split"])
+    assert all(len(splits) == 1 for splits in places.values())
+    for label in {label for label, _ in images}:
+        own = [splits for digest, splits in places.items() if str(digest).startswith(f"{label}-")]
+        val = sum(splits == {"val"} for splits in own)
+        assert val == min(max(round(len(own) * fraction), 1), max(len(own) - 1, 1))
+
+
+def test_one_more_image_moves_few_others() -> None:
+    import hashlib
+
+    digests = [hashlib.sha256(bytes([i])).hexdigest() for i in range(101)]
+    rows = [row(f"k{i:03}", 0, digest) for i, digest in enumerate(digests)]
+    before, after = complete(rows[:100], CONFIG), complete(rows, CONFIG)
+    splits = {each["key"]: each["split"] for each in after}
+    assert sum(splits[each["key"]] != each["split"] for each in before) <= 1
+
+
+def test_scanning_reads_every_image_and_says_what_it_is(tmp_path: Path) -> None:
+    source = FolderSource(LocalTree(pictures.folder(tmp_path, images=3)), "here")
+    (tmp_path / "class0" / "bad.jpg").write_bytes(b"text")
+    rows = index.complete(index.scan(source, CONFIG), CONFIG, 0.25).to_pylist()
+    assert len(rows) == 7
+    bad = next(each for each in rows if each["key"] == "class0_bad")
+    assert (bad["fault"], bad["action"], bad["width"], bad["label"]) == ("not_an_image", "stop", 0, 0)
+    good = next(each for each in rows if each["key"] == "class1_2")
+    assert (good["width"], good["height"], good["mode"], good["format"], good["label"], good["fault"]) == (
+        64,
+        48,
+        "RGB",
+        "JPEG",
+        1,
+        None,
+    )
+
+
+def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None:
+    source = FolderSource(LocalTree(pictures.folder(tmp_path)), "here")
+    list(source.items())
+    (tmp_path / "class1" / "3.jpg").write_bytes(b"12")
+    with pytest.raises(DataError, match=r"class1/3\.jpg: has 2 bytes, \d+ were listed; the source changed, run again"):
+        list(index.scan(source, CONFIG))
+
+
+def test_equal_indexes_are_equal_bytes_and_read_back(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pylist([row("a", 0, "1"), row("b", 1, "2")], index.SCHEMA)
+    table = index.complete([batch], CONFIG, 0.25)
+    digests = {index.write(table.replace_schema_metadata({"time": str(i)}), tmp_path / f"{i}.parquet") for i in range(2)}
+    assert len(digests) == 1
+    assert index.read(tmp_path / "0.parquet").equals(table)
+
+
+def test_what_is_no_index_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"index\.parquet: no such file; run the validate stage"):
+        index.read(tmp_path / "index.parquet")
+    (tmp_path / "index.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"index\.parquet: not an index: .*; run the validate stage again"):
+        index.read(tmp_path / "index.parquet")
+    pa.parquet.write_table(pa.table({"key": ["a"]}), tmp_path / "index.parquet")
+    with pytest.raises(DataError, match=r"index\.parquet: has no split, wnid, .*; run the validate stage again"):
+        index.read(tmp_path / "index.parquet")
+
+
+def test_paths_and_offsets_are_no_part_of_the_content() -> None:
+    rows = [row("a", 0, "1"), row("b", 1, "2")]
+    moved = [each | {"path": "elsewhere", "offset": 7} for each in rows]
+    first, second, third = (
+        index.content_digest(index.complete([pa.RecordBatch.from_pylist(each, index.SCHEMA)], CONFIG, 0.25))
+        for each in (rows, moved, [rows[0], rows[1] | {"sha256": "3"}])
+    )
+    assert first == second != third

@@ -1,0 +1,77 @@
+"""What the environment says of this machine, and what it must not say."""
+
+from collections.abc import Callable
+
+import pytest
+
+from alexnet.errors import DataError
+from pipelines import places
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "value"),
+    [
+        ("ALEXNET_DEVICES", "cuda:0, cuda:1", places.devices, ["cuda:0", "cuda:1"]),
+        ("ALEXNET_DEVICES", "cpu,cpu", places.devices, ["cpu", "cpu"]),
+        ("ALEXNET_PROCESSES", "1", places.processes, 1),
+        ("ALEXNET_PLAN", "gather", places.plan, "gather"),
+        ("ALEXNET_TIMEOUT", "7.5", places.timeout_seconds, 7.5),
+        ("ALEXNET_RESTARTS", "0", places.restarts, 0),
+        ("ALEXNET_CHECKPOINT_MINUTES", "0.5", places.checkpoint_seconds, 30.0),
+        ("ALEXNET_WORKERS", "3", places.workers, 3),
+    ],
+)
+def test_a_place_is_what_the_environment_says(
+    name: str, text: str, read: Callable[[], object], value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, text)
+    assert read() == value
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "value"),
+    [
+        ("ALEXNET_PROCESSES", places.processes, None),
+        ("ALEXNET_PLAN", places.plan, "lean"),
+        ("ALEXNET_TIMEOUT", places.timeout_seconds, 60.0),
+        ("ALEXNET_RESTARTS", places.restarts, 2),
+        ("ALEXNET_CHECKPOINT_MINUTES", places.checkpoint_seconds, 300.0),
+    ],
+)
+def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name, raising=False)
+    assert read() == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "message"),
+    [
+        (
+            "ALEXNET_DEVICES",
+            "cpu,,cpu",
+            places.devices,
+            "must name devices, such as cpu, cuda:0 or cuda:0,cuda:1, got 'cpu,,cpu'",
+        ),
+        ("ALEXNET_DEVICES", "gpu", places.devices, "ALEXNET_DEVICES: must name devices"),
+        ("ALEXNET_PROCESSES", "2", places.processes, "ALEXNET_PROCESSES: must be 1 where it is set, got '2'"),
+        ("ALEXNET_PLAN", "fat", places.plan, "ALEXNET_PLAN: must be lean or gather, got 'fat'"),
+        ("ALEXNET_TIMEOUT", "nan", places.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 2, got 'nan'"),
+        ("ALEXNET_RESTARTS", "-1", places.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
+        ("ALEXNET_CHECKPOINT_MINUTES", "soon", places.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
+        ("ALEXNET_WORKERS", "0", places.workers, "ALEXNET_WORKERS: must be a whole number of at least 1, got '0'"),
+    ],
+)
+def test_nonsense_is_refused_and_named(
+    name: str, text: str, read: Callable[[], object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(DataError, match=message):
+        read()
+
+
+def test_ranks_take_devices_in_turn_and_know_whether_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
+    assert [places.device_of_rank(rank, 2) for rank in (0, 1)] == [("cuda:0", False), ("cuda:1", False)]
+    assert places.device_of_rank(3, 4) == ("cuda:1", True)
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
+    assert places.device_of_rank(1, 2) == ("cpu", False)

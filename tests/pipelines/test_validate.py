@@ -1,0 +1,152 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet.errors import DataError
+from pipelines import index, validate
+from pipelines.bucket import Bucket
+from pipelines.places import Store
+from tests import pictures
+from tests.workplace import INDEX, REPORT, Workplace, make_workplace
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return pictures.folder(tmp_path / "images")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, fresh_store: Store, images: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    (tmp_path / "work").mkdir()
+    return make_workplace(tmp_path / "work", fresh_store, images, monkeypatch)
+
+
+def report() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(REPORT.read_text())
+    return found
+
+
+def test_a_good_source_passes_in_silence_and_twice_alike(
+    workplace: Workplace, bucket: Bucket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for _ in range(2):
+        validate.main(INDEX, REPORT)
+        outputs.append((INDEX.read_bytes(), REPORT.read_bytes()))
+    assert outputs[0] == outputs[1]
+    out, err = capfd.readouterr()
+    assert out.splitlines() == ["validate: 16 images to use, 0 dropped; Data Docs: .local/data-docs/index.html"] * 2
+    assert err == ""
+    found = report()
+    assert found["success"]
+    assert found["faults"] == {}
+    assert found["splits"] == {
+        "train": {"classes": 2, "images": 12, "per_class": {"max": 6, "min": 6}},
+        "val": {"classes": 2, "images": 4, "per_class": {"max": 2, "min": 2}},
+    }
+    assert found["data_docs"] in bucket.sizes("data-docs/")
+    assert len({key.split("/")[1] for key in bucket.sizes("data-docs/")}) == 1
+
+
+def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(workplace: Workplace, images: Path) -> None:
+    (images / "class0" / "text.jpg").write_text("no image")
+    (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
+    (images / "class0" / "zero.jpg").write_bytes(b"")
+    (images / "class1" / "bomb.png").write_bytes(pictures.huge_png(30_000))
+    (images / "class1" / "copy.jpg").write_bytes((images / "class1" / "1.jpg").read_bytes())
+    (images / "class1" / "other.jpg").write_bytes((images / "class0" / "2.jpg").read_bytes())
+    (images / "class1" / "small.png").write_bytes(pictures.file_of(pictures.picture(60, 4, 4), "PNG"))
+    (images / "class1" / "print.jpg").write_bytes(pictures.file_of(pictures.picture(61).convert("CMYK")))
+    INDEX.parent.mkdir()
+    INDEX.write_bytes(b"of an earlier run")
+    with pytest.raises(DataError) as error:
+        validate.main(INDEX, REPORT)
+    message = str(error.value)
+    assert "class0/cut.jpg is truncated (an image that breaks off)" in message
+    assert "class0/text.jpg is not_an_image (not an image of a format that is read)" in message
+    assert "1 images more" in message
+    assert "mend the source, or change validate.policy in params.yaml; all are in artifacts/validation.json" in message
+    assert [path.name for path in INDEX.parent.iterdir()] == [REPORT.name]  # no index, old or half-written
+    found = report()
+    assert not found["success"]
+    assert {kind: fault["keys"] for kind, fault in found["faults"].items()} == {
+        "empty": ["class0_zero"],
+        "not_an_image": ["class0_text"],
+        "truncated": ["class0_cut"],
+        "bomb": ["class1_bomb"],
+        "conflicting": ["class0_2", "class1_other"],
+        "duplicate": ["class1_copy"],
+        "tiny": ["class1_small"],
+        "cmyk": ["class1_print"],
+    }
+    against = {rule["rule"].split(":")[0]: rule["keys"] for rule in found["rules"] if not rule["success"]}
+    assert against == {f"No image is {kind}": fault["keys"] for kind, fault in found["faults"].items()}
+    assert {rule["severity"] for rule in found["rules"]} == {"critical", "warning", "info"}
+    page = (validate.DOCS / "index.html").read_text()
+    assert "Not fit to use" in page
+    assert all(fault["keys"][0] in page for fault in found["faults"].values())
+
+
+def test_what_is_dropped_or_repaired_does_not_stop(workplace: Workplace, images: Path) -> None:
+    (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
+    (images / "class1" / "really.jpg").write_bytes(pictures.file_of(pictures.picture(51), "PNG"))
+    workplace.params(validate={"policy": {"truncated": "drop"}})
+    validate.main(INDEX, REPORT)
+    found = report()
+    assert (found["success"], found["images"], found["used"]) == (True, 18, 17)
+    rows = {row["key"]: (row["fault"], row["action"]) for row in index.read(INDEX).to_pylist()}
+    assert rows["class0_cut"] == ("truncated", "drop")
+    assert rows["class1_really"] == ("wrong_format", "repair")
+    assert rows["class1_1"] == (None, "use")
+
+
+def test_counts_that_are_not_as_they_should_be_stop_the_stage(workplace: Workplace) -> None:
+    exact = {"min": 7, "max": 7}
+    workplace.params(validate={"counts": {"classes": 3, "train_images": 13, "val_images": 4, "train_per_class": exact}})
+    with pytest.raises(DataError) as error:
+        validate.main(INDEX, REPORT)
+    message = str(error.value)
+    assert "not so: Every class has 7 to 7 images in train (class0, class1)" in message
+    assert "not so: There are 13 images in train (observed 12)" in message
+    assert "not so: There are 3 classes (observed 2)" in message
+    assert "4 images in val" not in message
+
+
+def test_a_class_of_which_every_image_is_dropped_is_named(workplace: Workplace, images: Path) -> None:
+    (images / "class2").mkdir()
+    for number in range(3):
+        (images / "class2" / f"{number}.png").write_bytes(pictures.file_of(pictures.picture(70 + number, 3, 3), "PNG"))
+    with pytest.raises(DataError, match=r"not so: Every class has at least 2 images in train \(class2\)"):
+        validate.main(INDEX, REPORT)
+
+
+def test_the_pages_need_no_network(workplace: Workplace, images: Path) -> None:
+    (images / "class0" / "copy.jpg").write_bytes((images / "class0" / "1.jpg").read_bytes())
+    validate.main(INDEX, REPORT)
+    pages = list(validate.DOCS.rglob("*.html"))
+    assert len(pages) == 5
+    for page in pages:
+        html = page.read_text()
+        assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//(?!greatexpectations\.io|docs\.)""", html), page
+        assert "<script" not in html
+        assert not re.search(r"@import|url\(\s*[\"']?http", html)
+        for link in re.findall(r"""href=["']([^"'#:]+\.html)""", html):
+            assert (page.parent / link).resolve().is_file(), (page, link)
+
+
+def test_no_bucket_is_said_before_any_image_is_read(
+    workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ALEXNET_BUCKET")
+    (images / "class0" / "text.jpg").write_text("no image")
+    with pytest.raises(DataError, match="no bucket: ALEXNET_BUCKET is not set and no local stack runs; run `make up`"):
+        validate.main(INDEX, REPORT)
+
+
+def test_a_bucket_that_is_not_there_is_named(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_BUCKET", "nobody-made-this")
+    with pytest.raises(DataError, match="s3://nobody-made-this"):
+        validate.main(INDEX, REPORT)

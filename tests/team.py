@@ -1,0 +1,340 @@
+"""A small training run in any form, for tests: in this process, or as a rank of several.
+
+`python -m tests.team FOLDER OPTIONS`, where OPTIONS is JSON of the fields of Run. Started by torchrun, or by `start` below.
+"""
+
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from alexnet import keyed, sampler
+from alexnet.checkpoint import Checkpoints
+from alexnet.fit import Job, Stopped, Trainer, Watch, fit
+from alexnet.loader import Batch
+from alexnet.network import AlexNet, Plan, full_shapes
+from alexnet.pixels import PixelStatistics
+from alexnet.strict import build
+from alexnet.team import Team
+from alexnet.train import Rate, Rates
+from pipelines import launch, params
+
+SIDE_PX = 230
+APART = ((0, 1), (1, 2))
+_received: list[int] = []  # signals
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train, and what happens on the way.
+
+    name: of its folder. form: `one` part or two `apart`, where there is one process. takes: name of a run that stopped, whose
+    checkpoints this one begins from. slow_ms: a pause in every step, for tests that kill.
+    """
+
+    name: str = "run"
+    form: Literal["one", "apart"] = "one"
+    takes: str = ""
+    plan: Plan = "lean"
+    double: bool = True
+    towers: int = 2
+    kernels: tuple[int, ...] = (4, 8, 8, 8, 8)
+    units: int = 16
+    classes: int = 5
+    batch_size: int = 4
+    samples: int = 13  # the last batch of an epoch is one sample: with two replicas, one has none
+    epochs: int = 2
+    seed: int = 7
+    steps: int = 0  # so many bare steps, with gradients of the first; 0: fit
+    checkpoint_seconds: float = 0.0  # a checkpoint after every step
+    stop_at: int = 0  # a step at which rank 0 wants to stop
+    slow_ms: int = 0
+    timeout_seconds: float = 20.0
+    fail_rank: int = -1  # raises at step 3
+    odd_rank: int = -1  # has another batch size
+    data: str = "data"  # digest of what is trained on
+    blind_rank: int = -1  # does not see rank 0's checkpoints, as on another machine
+    alike: bool = False  # replicas get the same samples
+    lr: float = 0.002
+    late_lr: float = 0.002  # from the second epoch on
+
+
+class Memory:
+    """Batches of random images that are a function of their index, see Batches."""
+
+    def __init__(self, run: Run, samples: int, team: Team, *, shuffle: bool, batch_size: int) -> None:
+        self.run, self.samples, self.team = run, samples, team
+        self.shuffle, self.batch_size = shuffle, batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return sampler.steps(self.samples, self.batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        order = sampler.order([self.samples], seed=self.run.seed, epoch=epoch, shuffle=self.shuffle)
+        for step in range(first_step, self.steps_per_epoch):
+            whole = order[step * self.batch_size : (step + 1) * self.batch_size]
+            part = whole if self.run.alike else sampler.share(whole, self.team.replica, self.team.replicas)
+            if self.shuffle:
+                time.sleep(self.run.slow_ms / 1000)
+                if self.team.rank == self.run.fail_rank and step == 3:
+                    raise RuntimeError("a broken disk")
+            yield batch(part, self.run.classes)
+
+
+def batch(samples: sampler.Order, classes: int) -> Batch:
+    """Images of noise around a level that tells the class."""
+    indices = torch.from_numpy(samples.copy())
+    labels = indices % classes
+    noise = keyed.below(5, indices, SIDE_PX * SIDE_PX * 3, 64).view(len(indices), SIDE_PX, SIDE_PX, 3)
+    return Batch((noise + 40 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels, indices)
+
+
+def job(run: Run) -> Job:
+    """The reference with few kernels, dropout and every augmentation on."""
+    base = params.load(preset="imagenet")
+    init = replace(base.model.init, std=0.05, middle_std=0.1)
+    model = replace(base.model, towers=run.towers, classes=run.classes, kernels=run.kernels, units=run.units, init=init)
+    augment = replace(base.train.augment, crop_offsets=SIDE_PX - 223, crop_run=1)
+    schedule = replace(
+        base.train.schedule,
+        weights=(Rate(0, run.lr), Rate(1, run.late_lr)),
+        biases=(Rate(0, 2 * run.lr),),
+        conv1=(),
+    )
+    train = replace(
+        base.train, batch_size=run.batch_size, epochs=run.epochs, augment=augment, schedule=schedule, precision="float32"
+    )
+    return Job(run.seed, model, train, run.data)
+
+
+def pixels() -> PixelStatistics:
+    """Statistics that do something."""
+    mean = np.full((SIDE_PX, SIDE_PX, 3), 110, np.float32)
+    vectors = np.linalg.qr(np.arange(9.0).reshape(3, 3) + np.eye(3))[0]
+    ones = np.ones(3)
+    return PixelStatistics(mean, ones * 110, ones * 60, vectors, ones * 30, 28)
+
+
+def trainer(run: Run, team: Team) -> Trainer:
+    """A trainer on the CPU, in the form of the team."""
+    config = job(run)
+    if run.odd_rank == team.rank:
+        config = replace(config, train=replace(config.train, batch_size=run.batch_size + 1))
+    network = AlexNet(config.model, held=team.held, link=team.link, plan=run.plan).to(memory_format=torch.channels_last)
+    return Trainer(config, network.double() if run.double else network, pixels(), torch.device("cpu"), team)
+
+
+def execute(run: Run, folder: Path, team: Team) -> bool:
+    """Trains, and leaves results in the folder: `pieces-RANK` of bare steps, or `weights` and `history-RANK` of fit.
+
+    Returns whether it stopped before its end.
+    """
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    if run.takes:
+        team.from_first(lambda: _take(folder.parent / run.takes, folder))
+    (folder / f"pid-{team.rank}").write_text(str(os.getpid()))
+    made = trainer(run, team)
+    train = Memory(run, run.samples, team, shuffle=True, batch_size=made.job.train.batch_size)
+    if run.steps:
+        _bare_steps(run, folder, team, made, train)
+        return False
+    val = Memory(run, 5, team, shuffle=False, batch_size=4)
+    checkpoints = Checkpoints(folder / ("elsewhere" if run.blind_rank == team.rank else "checkpoints"))
+    seen = [0]
+
+    def stop() -> bool:
+        return bool(_received) or (team.leads and 0 < run.stop_at <= seen[0])
+
+    def on_step(progress: Any) -> None:
+        seen[0] = progress.epoch * progress.steps_per_epoch + progress.step
+        append(folder / "steps", f"{team.rank} {seen[0]}")
+
+    def note(text: str) -> None:
+        if team.leads:
+            append(folder / "notes", text)
+
+    watch = Watch(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
+    with checkpoints.lock() if team.leads else nullcontext():
+        try:
+            history = fit(made, train, val, checkpoints, watch)
+        except Stopped as stopped:
+            print(stopped, flush=True)
+            if team.leads:
+                (folder / "stopped").touch()
+            return True
+        full = made.tensors()
+        if team.leads:
+            save_file(full, folder / "weights.safetensors")
+        (folder / f"history-{team.rank}.json").write_text(json.dumps([asdict(row) for row in history]))
+        return False
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line to a file."""
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def _take(source: Path, folder: Path) -> None:
+    deadline = time.monotonic() + 100
+    while not (source / "stopped").exists():
+        assert time.monotonic() < deadline, f"{source} has not stopped"
+        time.sleep(0.05)
+    shutil.copytree(source / "checkpoints", folder / "checkpoints")
+
+
+def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory) -> None:
+    from alexnet.network import initial
+
+    made.network.load_full(initial(made.job.model, run.seed))
+    made.set_rates(rates_of(run))
+    kept: dict[str, Tensor] = {}
+    losses: list[float] = []
+    number = 0
+    while number < run.steps:
+        for given in train.epoch(number // train.steps_per_epoch):
+            loss, _ = made.step(given, number // train.steps_per_epoch, number)
+            losses.append(team.total(loss[None]).item())
+            if number == 0:
+                kept |= {f"grad/{i}": p.grad.clone() for i, (_, _, p) in enumerate(made.network.pieces()) if p.grad is not None}
+            number += 1
+            if number == run.steps:
+                break
+    for i, (_, _, parameter) in enumerate(made.network.pieces()):
+        kept[f"weight/{i}"] = parameter.detach().clone()
+        kept[f"velocity/{i}"] = made.optimizer.velocity(parameter).clone()
+    kept["losses"] = torch.tensor(losses, dtype=torch.float64)
+    kept["bytes"] = torch.tensor([made.bytes_a_sample], dtype=torch.float64)
+    save_file({name: tensor.contiguous() for name, tensor in kept.items()}, folder / f"pieces-{team.rank}.safetensors")
+
+
+def rates_of(run: Run) -> Any:
+    """Learning rates of bare steps."""
+    return Rates(run.lr, 2 * run.lr, run.lr)
+
+
+def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple[int, int]] | None]) -> dict[str, Tensor]:
+    """Full tensors (`grad`, `weight` or `velocity`) from what ranks left; every number must come from somewhere."""
+    model = job(run).model
+    full = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name, shape in full_shapes(model).items()}
+    for rank, held in ranks.items():
+        pieces = AlexNet(model, held=held, plan=run.plan).pieces()
+        tensors = load_file(folder / f"pieces-{rank}.safetensors")
+        for i, (name, where, _) in enumerate(pieces):
+            full[name][where] = tensors[f"{kind}/{i}"].double()
+    assert not any(tensor.isnan().any() for tensor in full.values())
+    return full
+
+
+def options(run: Run, folder: Path) -> list[str]:
+    """Arguments of a Python that executes a run."""
+    return ["-m", "tests.team", json.dumps(asdict(run)), str(folder)]
+
+
+# Children of a server that has imported torch already: a rank starts in milliseconds.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.team"])
+
+
+class Rank:
+    """A process that executes runs one after another; `said` is what it printed."""
+
+    def __init__(self, runs: Sequence[Run], folder: Path, environment: Mapping[str, str]) -> None:
+        self._log = folder / f"log-{environment.get('RANK', 0)}-{next(_numbers)}"
+        self.process = CONTEXT.Process(
+            target=_child, args=(json.dumps([asdict(run) for run in runs]), folder, dict(environment), self._log)
+        )
+        with _environment(ENVIRONMENT):
+            self.process.start()
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Sends it a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def end(self, seconds: float = 150) -> int | None:
+        """Its exit status, negative for a signal. It is killed when it does not end in time, and there is none."""
+        self.process.join(seconds)
+        status = self.process.exitcode
+        if status is None:
+            self.process.kill()
+            self.process.join()
+        return None if status is None else int(status)
+
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}  # these nets are too small to be worth a compiler
+_numbers = itertools.count()
+
+
+@contextmanager
+def _environment(change: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(change)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def start(runs: Sequence[Run], folder: Path, size: int = 1) -> list[Rank]:
+    """As many ranks, without an agent over them; a single one trains in one process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if size == 1:
+        return [Rank(runs, folder, {})]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(size)}
+    return [Rank(runs, folder, address | {"RANK": str(rank)}) for rank in range(size)]
+
+
+def finish(ranks: Sequence[Rank], status: int = 0) -> None:
+    """Waits for them to end with this status."""
+    ends = [rank.end() for rank in ranks]
+    assert ends == [status] * len(ranks), "\n".join(rank.said for rank in ranks)
+
+
+def _child(runs: str, folder: Path, environment: dict[str, str], log: Path) -> None:
+    os.environ.update(environment)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    main([build(Run, run, "run") for run in json.loads(runs)], folder)
+
+
+def main(runs: Sequence[Run], folder: Path) -> None:
+    """Executes the runs, each in its own folder: as one rank, or the whole in one process where there is no launcher."""
+    signal.signal(signal.SIGTERM, lambda number, _: _received.append(number))
+    os.environ |= {"ALEXNET_DEVICES": "cpu", "ALEXNET_TIMEOUT": str(runs[0].timeout_seconds)}
+    if launch.seat() is None:
+        stopped = [execute(run, folder / run.name, Team(APART if run.form == "apart" else None)) for run in runs]
+    else:
+        with launch.joined(runs[0].towers) as here:
+            stopped = [execute(run, folder / run.name, here.team) for run in runs]
+    if stopped[-1]:
+        sys.exit(launch.STOPPED)
+
+
+if __name__ == "__main__":
+    main([build(Run, json.loads(sys.argv[1]), "run")], Path(sys.argv[2]))

@@ -1,0 +1,303 @@
+"""The whole pipeline on a few small pictures: through DVC, against a real store, and broken on purpose."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from infra.stack import Stack
+from pipelines.bucket import Bucket
+from pipelines.places import Store
+from tests import pictures
+from tests.workplace import environment
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("fetch", "validate", "shard", "train", "evaluate", "extract", "publish")
+SMALL: dict[str, Any] = {
+    "source": {"name": "folder"},
+    "shard": {"train_shards": 2, "val_shards": 1},
+    "model": {"classes": 2, "kernels": [4, 8, 8, 8, 4], "units": 16},
+    "train": {"batch_size": 4, "epochs": 2},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class House:
+    """A copy of the code with small parameters, a source, a store of its own, and what a run there says."""
+
+    root: Path
+    env: dict[str, str]
+    store: Store
+
+    @property
+    def source(self) -> Path:
+        """The folder of pictures."""
+        return self.root / "pictures"
+
+    def change(self, section: str, **leaves: Any) -> None:
+        """Changes leaves of params.yaml."""
+        yaml = YAML()
+        whole = yaml.load(self.root / "params.yaml")
+        whole[section].update(leaves)
+        yaml.dump(whole, self.root / "params.yaml")
+
+    def repro(self, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """`dvc repro`, and all that it printed."""
+        command = [sys.executable, "-m", "dvc", "repro", *arguments]
+        return subprocess.run(
+            command, cwd=self.root, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """`dvc repro` in the background, in a process group of its own."""
+        null = subprocess.DEVNULL
+        command = [sys.executable, "-m", "dvc", "repro"]
+        return subprocess.Popen(command, cwd=self.root, env=self.env, stdout=null, stderr=null, start_new_session=True)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every output, by path; of the shards by their manifest."""
+        files = sorted(path for path in (self.root / "artifacts").rglob("*") if path.is_file() and path.name != ".gitignore")
+        return {str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def make_house(root: Path, stack: Stack, store: Store, name: str) -> House:
+    """A house of its own. Its buckets are named after it."""
+    own = dataclasses.replace(store, bucket=f"{name}-data", registry=f"{name}-registry")
+    for bucket in (own.bucket, own.registry):
+        stack.admin().create_bucket(Bucket=bucket)
+    for package in ("alexnet", "pipelines"):
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".dvc").mkdir()
+    for file in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / file, root / file)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    source = pictures.folder(root / "pictures", classes=2, images=8)
+    env = (
+        os.environ
+        | environment(own, source)
+        | {"OMP_NUM_THREADS": "2", "PYTHONPATH": "", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    )
+    house = House(root, env, own)
+    for section, leaves in SMALL.items():
+        house.change(section, **leaves)
+    return house
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, stack: Stack, store: Store) -> House:
+    """One that has run to the end."""
+    house = make_house(tmp_path_factory.mktemp("house"), stack, store, "whole")
+    done = house.repro()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert ran(done.stdout) == list(STAGES)
+    return house
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, stack: Stack, store: Store) -> House:
+    """One that has not run yet."""
+    return make_house(tmp_path, stack, store, f"fresh-{time.monotonic_ns()}")
+
+
+def test_a_run_ends_with_a_published_model(house: House) -> None:
+    receipt = json.loads((house.root / "artifacts/receipt.json").read_text())
+    registry = Bucket(house.store.registry, house.store)
+    published = registry.sizes(f"alexnet/versions/{receipt['version']}/")
+    assert {key.split("/", 3)[3] for key in published} >= {"model/model.safetensors", "manifest.json"} or any(
+        key.endswith("model.safetensors") for key in published
+    )
+    assert json.loads(registry.get("alexnet/aliases/latest.json"))["version"] == receipt["version"]
+    metrics = json.loads((house.root / "artifacts/metrics.json").read_text())
+    assert 0 <= metrics["center_crop"]["top5_error"] <= metrics["center_crop"]["top1_error"] <= 1
+
+
+def test_the_summary_says_what_came_of_it(house: House) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "pipelines.summary", "--since", "dvc.yaml"],
+        cwd=house.root,
+        env=house.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    receipt = json.loads((house.root / "artifacts/receipt.json").read_text())
+    assert f"published   alexnet@{receipt['version']}" in said
+    assert f"s3://{house.store.registry}/alexnet/versions/{receipt['version']}" in said
+    assert "baseline: ridge" in said
+    assert "figures     artifacts/evaluation/" in said
+    assert "ran         validate, shard, train, evaluate, extract, publish" in said
+
+
+def test_a_second_run_does_nothing_and_a_changed_number_only_what_depends_on_it(house: House) -> None:
+    assert ran(house.repro().stdout) == ["fetch"]
+    house.change("publish", alias="staging")
+    assert ran(house.repro().stdout) == ["fetch", "publish"]
+    house.change("publish", alias="latest")
+    assert ran(house.repro().stdout) in (["fetch"], ["fetch", "publish"])
+
+
+@pytest.mark.parametrize(
+    ("breaks", "message"),
+    [
+        (lambda house: shutil.rmtree(house.source), "pictures"),
+        (lambda house: house.change("train", bach_size=4), r"train: unknown bach_size; allowed: .*batch_size"),
+        (lambda house: house.change("train", epochs="two"), r"train\.epochs: must be a whole number, got 'two'"),
+    ],
+    ids=["missing source", "misspelt key", "wrong type"],
+)
+def test_what_is_wrong_is_named_by_the_first_stage(fresh: House, breaks: Callable[[House], None], message: str) -> None:
+    breaks(fresh)
+    failed = fresh.repro("fetch")
+    assert failed.returncode != 0
+    _assert_one_error(failed.stdout, "fetch", message)
+    assert not (fresh.root / "artifacts/source.json").exists()
+
+
+def _spoil(text: bytes) -> Callable[[House], None]:
+    def spoil(house: House) -> None:
+        victim = min(house.source.rglob("*.jpg"))
+        victim.write_bytes(text or victim.read_bytes()[:-200])
+
+    return spoil
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("breaks", "stage", "message"),
+    [
+        (lambda house: (next(p for p in house.source.rglob("*") if p.is_dir()).parent / "empty").mkdir(), "fetch", "empty"),
+        (_spoil(b"not an image at all"), "validate", r"not_an_image"),
+        (_spoil(b""), "validate", r"truncated"),
+    ],
+    ids=["empty class", "text named jpg", "truncated"],
+)
+def test_a_broken_source_is_named(fresh: House, breaks: Callable[[House], None], stage: str, message: str) -> None:
+    breaks(fresh)
+    failed = fresh.repro()
+    assert failed.returncode != 0
+    _assert_one_error(failed.stdout, stage, message)
+    assert not (fresh.root / "artifacts/index.parquet").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"ALEXNET_BUCKET": ""}, r"no bucket: ALEXNET_BUCKET is not set and no local stack runs"),
+        ({"ALEXNET_BUCKET": "no-such-bucket"}, r"s3://no-such-bucket.*NoSuchBucket.*ALEXNET_BUCKET"),
+        ({"AWS_SECRET_ACCESS_KEY": "0" * 40}, r"SignatureDoesNotMatch.*check AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, r"127\.0\.0\.1:9"),
+    ],
+    ids=["no bucket", "missing bucket", "wrong secret", "no store there"],
+)
+def test_a_store_that_cannot_be_used_is_named(house: House, tmp_path: Path, env: dict[str, str], message: str) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(house.root, root)
+    (root / "dvc.lock").unlink()
+    copy = dataclasses.replace(house, root=root)
+    before = copy.digests()
+    failed = copy.repro("--single-item", "shard", "--force", **env)
+    assert failed.returncode != 0
+    _assert_one_error(failed.stdout, "shard", message)
+    assert "Traceback" not in failed.stdout
+    after = copy.digests()
+    assert "artifacts/manifest.json" not in after or after == before
+
+
+@pytest.mark.slow
+def test_two_runs_from_scratch_are_equal_to_the_byte(house: House, fresh: House) -> None:
+    done = fresh.repro()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert fresh.digests() == house.digests()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_kill_in_any_stage_changes_nothing_in_the_end(house: House, fresh: House, stage: str) -> None:
+    run = fresh.start()
+    try:
+        victim = _await_stage(run.pid, stage)
+        time.sleep(1.0)
+        with suppress(psutil.NoSuchProcess):
+            for member in [*victim.children(recursive=True), victim]:
+                member.kill()
+        run.wait(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    done = fresh.repro()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert fresh.digests() == house.digests()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["validate", "train", "extract"])
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(house: House, tmp_path: Path, stage: str) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(house.root, root)
+    copy = dataclasses.replace(house, root=root)
+    outs = [root / str(out) for out in YAML(typ="safe").load(root / "dvc.yaml")["stages"][stage]["outs"]]
+    for out in outs:  # DVC does so too, before the stage starts, and that would make room
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+    with _full_disk(root / "artifacts"):
+        failed = copy.repro("--single-item", "--force", stage)
+        assert failed.returncode != 0
+        _assert_one_error(failed.stdout, stage, "No space left on device; free some space and run again")
+        assert [out for out in outs if out.exists()] == []
+
+
+@contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+    """The folder's content on a disk of its own with nothing left."""
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.mkdir()
+    size = sum(path.stat().st_size + 4096 for path in aside.rglob("*")) + 65536
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        shutil.copytree(aside, folder, dirs_exist_ok=True)
+        with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _await_stage(dvc: int, stage: str) -> psutil.Process:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(dvc).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if f"pipelines.{stage}" in child.cmdline():
+                        return child
+        time.sleep(0.02)
+    raise AssertionError(f"{stage} did not start")
+
+
+def _assert_one_error(output: str, stage: str, message: str) -> None:
+    """The stage says what is wrong once, and what it says is enough."""
+    said = re.findall(rf"^{stage}: error: .*(?:\n(?!ERROR: ).*)*", output, re.MULTILINE)
+    assert len(said) == 1, output[-3000:]
+    assert re.search(message, said[0]), said[0]

@@ -1,0 +1,62 @@
+"""A folder to run stages in: params.yaml with changes, a source, and a store of its own."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipelines.places import Store
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+INDEX, REPORT = Path("artifacts/index.parquet"), Path("artifacts/validation.json")
+MANIFEST, PIXELS = Path("artifacts/manifest.json"), Path("artifacts/pixels.npz")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The current folder of a test."""
+
+    root: Path
+
+    def params(self, **sections: dict[str, Any]) -> None:
+        """The shipped parameters with the source `folder`, two small shards a split, and these changes."""
+        yaml = YAML(typ="safe", pure=True)
+        whole = yaml.load(PARAMS)
+        small: dict[str, dict[str, Any]] = {
+            "source": {"name": "folder"},
+            "shard": {"side_px": 32, "train_shards": 2, "val_shards": 1},
+        }
+        for changes in (small, sections):
+            for section, change in changes.items():
+                for name, value in change.items():
+                    old = whole[section][name]
+                    whole[section][name] = old | value if isinstance(value, dict) and isinstance(old, dict) else value
+        yaml.dump(whole, self.root / "params.yaml")
+
+
+def make_workplace(root: Path, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """Changes into `root` for the rest of the test."""
+    monkeypatch.chdir(root)
+    for name, value in environment(store, source).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ALEXNET_WORKERS", "2")
+    workplace = Workplace(root)
+    workplace.params()
+    return workplace
+
+
+def environment(store: Store, source: Path) -> dict[str, str]:
+    """How a stage reaches the store and the source."""
+    return {
+        "ALEXNET_BUCKET": store.bucket,
+        "ALEXNET_REGISTRY": store.registry,
+        "ALEXNET_SOURCE": str(source),
+        "AWS_ENDPOINT_URL": store.endpoint or "",
+        "AWS_ACCESS_KEY_ID": store.access_key or "",
+        "AWS_SECRET_ACCESS_KEY": store.secret_key or "",
+        "AWS_REGION": store.region or "us-east-1",
+        "PYTHONPATH": os.pathsep.join([str(PARAMS.parent), os.environ.get("PYTHONPATH", "")]),
+    }
