@@ -183,8 +183,8 @@ class ShardCache:
             done += len(chunk)
             brought += len(chunk)
             self.fetched_bytes += len(chunk)
-            if done > shard.bytes:
-                return  # more than the manifest says: verification refuses it
+            if done >= shard.bytes:
+                return  # all of it; if more than the manifest says, verification refuses it
             waited = time.monotonic() - since
             if waited >= self.patience_seconds:
                 if brought < self._min_rate * waited:
