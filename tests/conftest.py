@@ -3,7 +3,9 @@
 import dataclasses
 import itertools
 import os
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,3 +69,14 @@ def fresh_store(stack: Stack, store: Store) -> Store:
 def bucket(fresh_store: Store) -> Bucket:
     """An empty bucket that only this test sees."""
     return Bucket(fresh_store.bucket, fresh_store)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between the attempts of one request: the attempts are what is tested.
+
+    Only the clients' own view of the clock is replaced: the proxy and the caches keep the real one.
+    """
+    hasty = SimpleNamespace(**(vars(time) | {"sleep": lambda seconds: None}))
+    for module in ("botocore.endpoint", "pipelines.bucket"):
+        monkeypatch.setattr(f"{module}.time", hasty)

@@ -88,10 +88,10 @@ def test_a_place_that_cannot_be_is_named_on_one_line(shop: Place, capsys: pytest
     assert "is the current folder" in run(capsys, "pull", "--to", ".")[2]
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_a_store_that_is_away_is_an_exit_status_of_its_own(
     fresh_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     away = dataclasses.replace(fresh_store, endpoint="http://127.0.0.1:9")
     for name, value in (environment(away, tmp_path) | {"ALEXNET_REGISTRY_CACHE": str(tmp_path)}).items():
         monkeypatch.setenv(name, value)

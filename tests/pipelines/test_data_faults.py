@@ -26,12 +26,18 @@ ORDER = list(range(24))
 
 
 @pytest.fixture
-def far(bucket: Bucket, fresh_store: Store, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+def far(
+    bucket: Bucket,
+    fresh_store: Store,
+    proxy: FaultProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_pauses: None,
+) -> Bucket:
     """The bucket with the shards, behind the proxy."""
     for name, body in MADE.tars.items():
         bucket.put(f"shards/test/{name}", body)
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)  # its pauses between attempts
     return Bucket(fresh_store.bucket, dataclasses.replace(fresh_store, endpoint=proxy.endpoint), timeout_seconds=0.5)
 
 

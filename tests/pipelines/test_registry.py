@@ -37,9 +37,8 @@ def registry(bucket: Bucket) -> Registry:
 
 
 @pytest.fixture
-def far(fresh_store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+def far(fresh_store: Store, proxy: FaultProxy, no_pauses: None) -> Bucket:
     """The registry's bucket through the proxy."""
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     return Bucket(fresh_store.bucket, dataclasses.replace(fresh_store, endpoint=proxy.endpoint), timeout_seconds=2.0)
 
 
