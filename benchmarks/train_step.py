@@ -22,6 +22,7 @@ from torch.nn import functional
 from alexnet.describe import counts
 from alexnet.fit import Job, Trainer
 from alexnet.loader import Batch
+from alexnet.memory import keep_freed
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, initial
 from alexnet.pixels import PixelStatistics
@@ -163,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
     args = parser.parse_args()
+    keep_freed()  # for the peers as well
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = (128, 256, 1024) if device.type == "cuda" else (128,)
     rows = [measure(precision, batch, device, args.rounds) for precision in ("float32", "bf16") for batch in batches]

@@ -29,6 +29,7 @@ from alexnet import keyed, sampler
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.fit import Job, Trainer
 from alexnet.loader import Batch
+from alexnet.memory import keep_freed
 from alexnet.network import AlexNet, Plan, initial
 from alexnet.pixels import PixelStatistics
 from alexnet.team import Team
@@ -120,6 +121,7 @@ def serve(order: str) -> None:
     form = Form(**said["form"])
     with launch.joined(towers=2) as here:
         torch.set_num_threads(form.threads)
+        keep_freed()
         team = Team(_APART) if form.parts == 2 else here.team
         device = here.devices[0]
         trainer = _trainer(form, team, device, said["batch"], said["precision"])

@@ -7,6 +7,7 @@ import torch
 
 from alexnet.errors import DataError
 from alexnet.loader import Batch, Loader
+from alexnet.memory import keep_freed
 from alexnet.released import Model, load_model
 from alexnet.samples import Samples
 from alexnet.shards import Manifest
@@ -22,6 +23,7 @@ def open_model(path: Path, manifest: Manifest) -> Model:
             f"{len(manifest.synsets)} in {manifest.side_px} px, or others of the same number; train on these shards"
         )
     torch.set_num_threads(places.workers())
+    keep_freed()
     model.network.to(places.devices()[0])
     return model
 

@@ -23,6 +23,7 @@ from alexnet.checkpoint import Checkpoints
 from alexnet.errors import ParamsError
 from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from alexnet.loader import Loader
+from alexnet.memory import keep_freed
 from alexnet.network import AlexNet
 from alexnet.pixels import PixelStatistics
 from alexnet.released import Model, save_model
@@ -67,6 +68,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
     with _stop_on_sigterm() as stopped, launch.joined(job.model.towers) as here, ExitStack() as held:
         here.team.from_first(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
         torch.set_num_threads(here.threads)
+        keep_freed()
         trainer = _trainer(job, pixels, here)
         show = held.enter_context(_Show(job.train.epochs, trainer))
         train_batches, val_batches = (_loader(job, manifest, split, here) for split in ("train", "val"))
