@@ -1,6 +1,6 @@
 """Batches brought to the device: copied on a stream of their own while the previous one is used, or decoded there.
 
-On a CPU a batch already is where it is used.
+On a CPU a batch already is where it is used. Global sample indices stay with the host, which draws from them.
 """
 
 import warnings
@@ -18,7 +18,7 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
     """The batches, on the device, one copied ahead. From a loader with `pin_memory` the copy runs beside the computation."""
     if device.type != "cuda":
         for batch in batches:
-            yield Batch(batch.images.to(device), batch.labels.to(device), batch.samples.to(device))
+            yield Batch(batch.images.to(device), batch.labels.to(device), batch.samples)
         return
     stream = torch.cuda.Stream(device)
     copying: deque[tuple[Batch, Batch, torch.cuda.Event]] = deque()
@@ -34,10 +34,10 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
 def _copy(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> tuple[Batch, Batch, torch.cuda.Event]:
     """The batch, its copy, and the event that the copy is over."""
     with torch.cuda.stream(stream):
-        copy = Batch(*(part.to(device, non_blocking=True) for part in (batch.images, batch.labels, batch.samples)))
+        images, labels = (part.to(device, non_blocking=True) for part in (batch.images, batch.labels))
         event = torch.cuda.Event()
         event.record(stream)
-    return batch, copy, event
+    return batch, Batch(images, labels, batch.samples), event
 
 
 def _arrived(
@@ -47,7 +47,7 @@ def _arrived(
     host, copy, event = copying.popleft()
     current = torch.cuda.current_stream(device)
     current.wait_event(event)
-    for part in (copy.images, copy.labels, copy.samples):
+    for part in (copy.images, copy.labels):
         part.record_stream(current)  # its memory belongs to the copy's stream: not to be given out before this one is done
     used.append((host, event))
     while used and used[0][1].query():
@@ -64,7 +64,7 @@ def decode_on_device(batches: Iterable[EncodedBatch], device: torch.device, samp
         DataError: a sample cannot be decoded, or is not of the size the manifest says; names shard, key and offset.
     """
     for batch in batches:
-        yield Batch(_decoded(batch, device, samples), batch.labels.to(device), batch.samples.to(device))
+        yield Batch(_decoded(batch, device, samples), batch.labels.to(device), batch.samples)
 
 
 def _decoded(batch: EncodedBatch, device: torch.device, samples: Samples) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from alexnet import keyed
 from alexnet.augment import Augment, center, center_crop
 from alexnet.checkpoint import Checkpoint, Checkpoints
+from alexnet.device_feed import to_device
 from alexnet.errors import DataError
 from alexnet.loader import Batch
 from alexnet.model import ModelConfig
@@ -126,7 +127,7 @@ class Trainer:
             group["lr"] = getattr(rates, group["name"])
 
     def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """One update. Returns the sum of this replica's losses and the number right, on the device."""
+        """One update, by a batch on the device. Returns the sum of this replica's losses and the number right, there too."""
         self.optimizer.zero_grad(set_to_none=True)
         before = self.network.link.bytes_sent
         if len(batch.labels):
@@ -141,18 +142,17 @@ class Trainer:
         return losses.detach().double().sum(), right
 
     def _losses(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        images = batch.images.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        crops = self.augment(images, batch.samples, epoch).to(self._dtype())
+        crops = self.augment(batch.images, batch.samples, epoch).to(self._dtype())
         draw = Draw(keyed.key(self.job.seed, "dropout", number), batch.samples.to(self.device, non_blocking=True))
         logits = self._logits(crops, draw)
-        return functional.cross_entropy(logits, labels, reduction="none"), (logits.detach().argmax(1) == labels).sum()
+        right = (logits.detach().argmax(1) == batch.labels).sum()
+        return functional.cross_entropy(logits, batch.labels, reduction="none"), right
 
     @torch.no_grad()
     def validate(self, batches: Batches, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, float, float] | None:
         """Mean loss, top-1 and top-5 error of the center crop, over all replicas; None when the team stopped in between."""
         sums = torch.zeros(4, dtype=torch.float64)
-        for number, batch in enumerate(batches.epoch(0)):
+        for number, batch in enumerate(to_device(batches.epoch(0), self.device)):
             if number == 0:
                 self.team.check_samples(batch.samples)
             if len(batch.labels):
@@ -166,8 +166,8 @@ class Trainer:
 
     def _scores(self, batch: Batch) -> Tensor:
         """Sum of losses, number wrong by the best guess, by the best five, and number of samples."""
-        labels = batch.labels.to(self.device)
-        crops = center_crop(batch.images.to(self.device), self.mean).to(self._dtype())
+        labels = batch.labels
+        crops = center_crop(batch.images, self.mean).to(self._dtype())
         logits = self._logits(crops, None)
         loss = functional.cross_entropy(logits, labels, reduction="none").double().sum()
         best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
@@ -278,7 +278,7 @@ def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watc
     unseen: list[Seen] = []
     team = trainer.team
     epoch, steps = state["epoch"], train.steps_per_epoch
-    for number, batch in enumerate(train.epoch(epoch, state["step_in_epoch"])):
+    for number, batch in enumerate(to_device(train.epoch(epoch, state["step_in_epoch"]), trainer.device)):
         if number == 0:
             team.check_samples(batch.samples)
         unseen.append((*trainer.step(batch, epoch, state["step"]), len(batch.labels)))

@@ -78,7 +78,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. order: `shuffled` anew every epoch, or `fixed`, as the loader of 2012 that survives."""
+    """The recipe.
+
+    order: `shuffled` anew every epoch, or `fixed`, as the loader of 2012 that survives. window_shards: shards that are mixed at
+    a time, so that the cache need hold no more; None mixes all of them, which is a full shuffle (`sampler.order`).
+    """
 
     batch_size: int
     epochs: int
@@ -87,12 +91,15 @@ class TrainConfig:
     bias_weight_decay: float
     schedule: ScheduleConfig
     order: Literal["shuffled", "fixed"]
+    window_shards: int | None
     precision: Literal["float32", "bf16"]
     augment: AugmentConfig
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.epochs < 1:
             raise ValueError(f"batch_size: must be at least 1, as epochs, got {self.batch_size} and {self.epochs}")
+        if self.window_shards is not None and self.window_shards < 1:
+            raise ValueError(f"window_shards: must be at least 1, or null for all, got {self.window_shards}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum: must be in [0, 1), got {self.momentum}")
 

@@ -128,7 +128,7 @@ def serve(order: str) -> None:
         whole = np.arange(said["batch"], dtype=np.int64)
         share = torch.from_numpy(sampler.share(whole, team.replica, team.replicas).copy())
         images = keyed.below(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
-        batch = Batch(images, share % 1000, share)
+        batch = Batch(images.to(device), (share % 1000).to(device), share)
         print(json.dumps({"form": here.why}), flush=True)
         for number, word in enumerate(sys.stdin):
             answer = _step(trainer, batch, number, device) if word.strip() == "step" else _save(trainer)

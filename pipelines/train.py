@@ -103,6 +103,8 @@ def _loader(job: Job, manifest: Manifest, split: Split, here: launch.Here) -> Lo
         seed=job.seed,
         shuffle=split == "train" and job.train.order == "shuffled",
         workers=here.threads,
+        window_shards=job.train.window_shards,
+        pin_memory=here.devices[0].type == "cuda",
         replica=here.team.replica,
         replicas=here.team.replicas,
     )
