@@ -24,10 +24,12 @@ from alexnet.errors import ParamsError
 from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from alexnet.loader import Loader
 from alexnet.memory import keep_freed
+from alexnet.model import CROP_PX
 from alexnet.network import AlexNet
 from alexnet.pixels import PixelStatistics
 from alexnet.released import Model, save_model
 from alexnet.shards import Manifest, Split
+from alexnet.train import AugmentConfig
 from pipelines import console, launch, params, places
 from pipelines.data import open_samples
 
@@ -58,6 +60,7 @@ def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[
     settings = params.load(variant=variant)
     manifest, pixels = Manifest.read(manifest_path), PixelStatistics.read(pixels_path)
     _check_classes(manifest, settings.model.classes)
+    _check_crops(manifest, settings.train.augment)
     return Job(settings.seed, settings.model, settings.train, _data_digest(manifest_path, pixels_path)), manifest, pixels
 
 
@@ -126,6 +129,15 @@ def _check_classes(manifest: Manifest, classes: int) -> None:
             f"model.classes: is {classes}, but the manifest has {len(manifest.synsets)} classes; "
             f"set it to {len(manifest.synsets)}"
         )
+
+
+def _check_crops(manifest: Manifest, config: AugmentConfig) -> None:
+    side, got = manifest.side_px, config.crop_offsets
+    most = side - CROP_PX + 1
+    if most < 1:
+        raise ParamsError(f"shard.side_px: must be at least {CROP_PX}, the side of a crop; the shards have {side}")
+    if config.crop == "random" and got > most:
+        raise ParamsError(f"train.augment.crop_offsets: must be at most {most} for images of {side} pixels, got {got}")
 
 
 def _data_digest(*paths: Path) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from alexnet.pixels import PixelStatistics, PixelSums
 from alexnet.released import load_model
 from pipelines import launch
 from pipelines.places import Store
-from pipelines.train import train
+from pipelines.train import check, train
 from tests.modelmaker import SIDE_PX, Place, make_place
 from tests.team import ENVIRONMENT
 
@@ -130,6 +131,19 @@ def test_another_number_of_classes_is_refused(place: Place) -> None:
     change(place, model={"classes": 4})
     with pytest.raises(ParamsError, match="model.classes: is 4, but the manifest has 3 classes; set it to 3"):
         run(place)
+
+
+@pytest.mark.parametrize(
+    ("side_px", "message"),
+    [
+        (255, "train.augment.crop_offsets: must be at most 32 for images of 255 pixels, got 33"),
+        (223, "shard.side_px: must be at least 224, the side of a crop; the shards have 223"),
+    ],
+)
+def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: Place, side_px: int, message: str) -> None:
+    replace(place.manifest, side_px=side_px).write(place.path("manifest.json"))
+    with pytest.raises(ParamsError, match=message):
+        check(place.path("manifest.json"), place.path("pixels.npz"), None)
 
 
 @pytest.mark.parametrize(
