@@ -1,7 +1,7 @@
 """A trained network as it is stored and used: weights and mean image in one safetensors file, the rest as JSON."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,30 +34,37 @@ class Model:
     side_px: int
     mean_image: Float[Tensor, "side side 3"]
 
+    def to(self, device: torch.device) -> "Model":
+        """The model with its network and mean image on the device: crops are made there, and results are on the CPU."""
+        return replace(self, network=self.network.to(device), mean_image=self.mean_image.to(device))
+
     @property
     def device(self) -> torch.device:
-        """Where the network is; crops are made there, results are on the CPU."""
-        return next(self.network.parameters()).device
+        """Where the network and the mean image are."""
+        return self.mean_image.device
 
-    @torch.inference_mode()
     def probabilities(
         self, images: UInt8[Tensor, "n side side 3"], views: Literal["center", "ten"]
     ) -> Float[Tensor, "n classes"]:
         """Class probabilities: of the center crop, or averaged over ten crops (4.1 averages probabilities, not logits)."""
+        return self.by_view(images, views).mean(0).cpu()
+
+    @torch.inference_mode()
+    def by_view(
+        self, images: UInt8[Tensor, "n side side 3"], views: Literal["center", "ten"]
+    ) -> Float[Tensor, "views n classes"]:
+        """Class probabilities by the center crop, or by each of the ten crops in their order; still on the model's device."""
         self.network.eval()
-        images, mean = images.to(self.device), center(self.mean_image).to(self.device)
+        images, mean = images.to(self.device), center(self.mean_image)
+        # One pass a view: with a batch as large as evaluation's, a pass over all views at once is no faster.
         crops = [center_crop(images, mean)] if views == "center" else ten_crops(images, mean)
-        total, count = torch.zeros(1), 0
-        for crop in crops:
-            total, count = total + self.network(crop).float().softmax(1).cpu(), count + 1
-        return total / count
+        return torch.stack([self.network(crop).float().softmax(1) for crop in crops])
 
     @torch.inference_mode()
     def features(self, images: UInt8[Tensor, "n side side 3"], layer: str) -> Float[Tensor, "n units"]:
         """A layer's output for the center crop, one row an image."""
         self.network.eval()
-        images, mean = images.to(self.device), center(self.mean_image).to(self.device)
-        numbers: Tensor = self.network(center_crop(images, mean), upto=layer)
+        numbers: Tensor = self.network(center_crop(images.to(self.device), center(self.mean_image)), upto=layer)
         return numbers.float().flatten(1).cpu()
 
 

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from alexnet import evaluate as scores
-from alexnet.augment import center, ten_crops
 from alexnet.evaluate import Best
 from alexnet.released import Model
 from alexnet.samples import Samples
@@ -76,26 +75,23 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
     console.say(summary(metrics))
 
 
-@torch.inference_mode()
 def center_and_ten(
     model: Model, images: UInt8[Tensor, "n side side 3"]
 ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n classes"]]:
     """Probabilities by the center crop and by ten crops, of which the center crop is one."""
-    model.network.eval()
-    device = model.device
-    views = ten_crops(images.to(device), center(model.mean_image).to(device))
-    by_view = [model.network(view).float().softmax(1).cpu() for view in views]
-    return by_view[_CENTER_VIEW], torch.stack(by_view).mean(0)
+    by_view = model.by_view(images, "ten")
+    by_center, by_ten = torch.stack([by_view[_CENTER_VIEW], by_view.mean(0)]).cpu()  # one copy, for which the host waits
+    return by_center, by_ten
 
 
 def judge(model: Model, samples: Samples, batch_size: int) -> Outcome:
     """The network's best classes for every image; each image is decoded once."""
     keys: list[str] = []
     labels, at_center, of_ten = [], [], []
-    for batch in inference.batches(samples, batch_size, "evaluate"):
+    for batch in inference.batches(samples, batch_size, "evaluate", model.device):
         by_center, by_ten = center_and_ten(model, batch.images)
         keys += inference.keys_of(samples, batch)
-        labels.append(batch.labels.numpy().copy())
+        labels.append(batch.labels.cpu().numpy().copy())
         at_center.append(scores.best(by_center.numpy()))
         of_ten.append(scores.best(by_ten.numpy()))
     return Outcome(keys, np.concatenate(labels), scores.joined(at_center), scores.joined(of_ten))

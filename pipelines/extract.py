@@ -49,10 +49,10 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
 
 def _rows(model: Model, layer: str, samples: Samples, batch_size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """A batch's keys, labels and numbers."""
-    for batch in inference.batches(samples, batch_size, f"extract: {layer}"):
-        numbers = model.features(batch.images, layer).cpu().numpy()
+    for batch in inference.batches(samples, batch_size, f"extract: {layer}", model.device):
+        numbers = model.features(batch.images, layer).numpy()
         flat = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), numbers.shape[1])
-        keys, labels = pa.array(inference.keys_of(samples, batch)), pa.array(batch.labels.numpy(), pa.int32())
+        keys, labels = pa.array(inference.keys_of(samples, batch)), pa.array(batch.labels.cpu().numpy(), pa.int32())
         yield pa.RecordBatch.from_arrays([keys, labels, flat], schema=schema)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from alexnet.device_feed import to_device
 from alexnet.errors import DataError
 from alexnet.loader import Batch, Loader
 from alexnet.memory import keep_freed
@@ -12,6 +13,8 @@ from alexnet.released import Model, load_model
 from alexnet.samples import Samples
 from alexnet.shards import Manifest
 from pipelines import console, places
+
+_CPU = torch.device("cpu")
 
 
 def open_model(path: Path, manifest: Manifest) -> Model:
@@ -24,17 +27,17 @@ def open_model(path: Path, manifest: Manifest) -> Model:
         )
     torch.set_num_threads(places.workers())
     keep_freed()
-    model.network.to(places.devices()[0])
-    return model
+    return model.to(torch.device(places.devices()[0]))
 
 
-def batches(samples: Samples, batch_size: int, label: str) -> Iterator[Batch]:
-    """All samples in the manifest's order, with progress shown by images."""
-    loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=places.workers())
+def batches(samples: Samples, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
+    """All samples in the manifest's order, on the device, with progress shown by images."""
+    pin_memory = device.type == "cuda"
+    loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=places.workers(), pin_memory=pin_memory)
 
     def images() -> Iterator[Batch | None]:
         """A batch, and nothing for every further image of it: what is shown counts images."""
-        for batch in loader.epoch(0):
+        for batch in to_device(loader.epoch(0), device):
             yield batch
             yield from [None] * (len(batch.labels) - 1)
 
