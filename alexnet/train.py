@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 
@@ -15,11 +16,19 @@ class Rate:
 
 @dataclass(frozen=True)
 class StallConfig:
-    """Divide by `factor` when top-1 validation error has not fallen for `patience` epochs, `drops` times; 0 drops: never."""
+    """Multiply by `factor` when top-1 validation error has not fallen for `patience` epochs, `drops` times; 0 drops: never."""
 
     patience: int
     factor: float
     drops: int
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ValueError(f"patience: must be at least 1, got {self.patience}")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"factor: must be above 0 and below 1, got {self.factor}")
+        if self.drops < 0:
+            raise ValueError(f"drops: must be at least 0, got {self.drops}")
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,8 @@ class ScheduleConfig:
             epochs = [rate.epoch for rate in rates]
             if epochs != sorted(set(epochs)):
                 raise ValueError(f"{name}: epochs must rise, got {epochs}")
-            if any(rate.lr < 0 for rate in rates):
-                raise ValueError(f"{name}: a learning rate must not be negative")
+            if not all(0 <= rate.lr < inf for rate in rates):
+                raise ValueError(f"{name}: a learning rate must be at least 0, got {[rate.lr for rate in rates]}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,12 @@ class ColorNoiseConfig:
     along: Literal["std", "variance"]
     divide: float
     end_epoch: int | None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.std < inf:
+            raise ValueError(f"std: must be at least 0, got {self.std}")
+        if not 0 < self.divide < inf:
+            raise ValueError(f"divide: must be above 0, got {self.divide}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,9 @@ class TrainConfig:
             raise ValueError(f"window_shards: must be at least 1, or null for all, got {self.window_shards}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum: must be in [0, 1), got {self.momentum}")
+        for name, decay in (("weight_decay", self.weight_decay), ("bias_weight_decay", self.bias_weight_decay)):
+            if not 0 <= decay < inf:
+                raise ValueError(f"{name}: must be at least 0, got {decay}")
 
 
 @dataclass(frozen=True)

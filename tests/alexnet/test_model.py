@@ -18,31 +18,44 @@ def leaves(tree: dict[str, Any], path: str = "") -> dict[str, object]:
     return found
 
 
-CHANGES = {
-    "tanh": {"model.nonlinearity"},
-    "one-tower": {"model.towers", "model.kernels", "model.units"},
-    "no-lrn": {"model.lrn.layers", "model.map_norm.layers"},
-    "non-overlapping-pool": {"model.pool.size", "model.padding.conv2", "model.padding.conv5"},
-    "no-crops-no-flips": {"train.augment.crop", "train.augment.flip"},
-    "no-color-noise": {"train.augment.color_noise.std"},
-    "no-dropout": {"model.dropout"},
-    "no-cross-connections": {"model.cross_connections"},
-    "six-conv": {"model.kernels"},
-    "one-weird-trick": {"model.towers", "model.kernels", "model.units"},
+def rates(*pairs: tuple[int, float]) -> tuple[dict[str, float], ...]:
+    """A schedule as it stands among the leaves."""
+    return tuple({"epoch": epoch, "lr": lr} for epoch, lr in pairs)
+
+
+CHANGES: dict[str, dict[str, object]] = {
+    "tanh": {"model.nonlinearity": "tanh"},
+    "one-tower": {"model.towers": 1, "model.kernels": (48, 128, 192, 192, 256), "model.units": 4096},
+    "no-lrn": {"model.lrn.layers": (), "model.map_norm.layers": ()},
+    "non-overlapping-pool": {"model.pool.size": 2, "model.padding.conv2": 1, "model.padding.conv5": 0},
+    "no-crops-no-flips": {"train.augment.crop": "center", "train.augment.flip": False},
+    "no-color-noise": {"train.augment.color_noise.std": 0.0},
+    "no-dropout": {"model.dropout": 0.0},
+    "no-cross-connections": {"model.cross_connections": ("fc8",)},
+    "six-conv": {"model.kernels": (48, 128, 192, 192, 128, 128)},
+    "one-weird-trick": {"model.towers": 1, "model.kernels": (64, 192, 384, 256, 256), "model.units": 4096},
+    "run-145": {
+        "train.epochs": 91,
+        "train.schedule.weights": rates((0, 0.01), (25, 0.001), (51, 0.0001), (79, 0.00001)),
+        "train.schedule.biases": rates((0, 0.02)),
+        "train.schedule.conv1": rates((67, 0.00001), (72, 0.0)),
+        "train.augment.color_noise.end_epoch": 67,
+    },
     "paper-text": {
-        "model.conv1_order",
-        "model.lrn.alpha_over",
-        "model.map_norm.layers",
-        "model.init.middle_std",
-        "train.schedule.weights",
-        "train.schedule.biases",
-        "train.schedule.conv1",
-        "train.schedule.stall.drops",
-        "train.augment.crop_offsets",
-        "train.augment.crop_run",
-        "train.augment.color_noise.along",
-        "train.augment.color_noise.divide",
-        "train.augment.color_noise.end_epoch",
+        "model.conv1_order": "relu-norm-pool",
+        "model.lrn.alpha_over": "sum",
+        "model.map_norm.layers": (),
+        "model.init.middle_std": 0.01,
+        "train.epochs": 90,
+        "train.schedule.weights": rates((0, 0.01)),
+        "train.schedule.biases": rates((0, 0.01)),
+        "train.schedule.conv1": (),
+        "train.schedule.stall.drops": 3,
+        "train.augment.crop_offsets": 32,
+        "train.augment.crop_run": 1,
+        "train.augment.color_noise.along": "variance",
+        "train.augment.color_noise.divide": 1.0,
+        "train.augment.color_noise.end_epoch": None,
     },
 }
 
@@ -52,7 +65,7 @@ def test_a_variant_changes_exactly_what_it_says(variant: str) -> None:
     base = leaves(asdict(params.load(preset="imagenet")))
     varied = leaves(asdict(params.load(preset="imagenet", variant=variant)))
     assert base.keys() == varied.keys()
-    assert {path for path in base if base[path] != varied[path]} == CHANGES[variant]
+    assert {path: varied[path] for path in base if base[path] != varied[path]} == CHANGES[variant]
 
 
 def test_every_variant_is_tested_and_builds_at_both_widths() -> None:
