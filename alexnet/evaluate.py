@@ -36,7 +36,10 @@ class Best:
 
 
 def best(probabilities: Float32[np.ndarray, "n classes"], count: int = TOP) -> Best:
-    """The `count` most probable classes, or all if there are fewer; of equal ones the lower label first."""
+    """The `count` most probable classes, or all if there are fewer; of equal ones the lower label first.
+
+    The code of 2012 instead shares an image's credit among equal classes, which trained networks hardly ever give.
+    """
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count].astype(np.int64)
     return Best(order, np.take_along_axis(probabilities, order, axis=1))
 
