@@ -110,8 +110,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the flow here, with a server of its own unless one is configured. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m flows.train_alexnet", description="From images to a published model.")
     parser.add_argument("--target", default="publish", help="the stage to bring up to date, with all that it needs")
+    target = parser.parse_args(arguments).target
     try:
-        train_alexnet(target=parser.parse_args(arguments).target)
+        stages_for(target)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    try:
+        train_alexnet(target=target)
     except stages.StageFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

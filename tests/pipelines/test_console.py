@@ -1,0 +1,142 @@
+"""How a stage ends, on its terminal and in its status file; and how it shows that it gets on."""
+
+import errno
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from alexnet.errors import DataError, ParamsError
+from flows.stage import StageFailed, StagePassing, classify
+from pipelines import console
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def end(main: Callable[[], object]) -> tuple[object, dict[str, Any]]:
+    """The exit status of a stage that ends by itself, and what it left about it."""
+    with pytest.raises(SystemExit) as ended:
+        console.run("validate", lambda: (main(), None)[1])
+    return ended.value.code, json.loads(Path(".local/status/validate.json").read_text())
+
+
+def fail(error: BaseException) -> Callable[[], NoReturn]:
+    def main() -> NoReturn:
+        raise error
+
+    return main
+
+
+def test_a_stage_that_ends_well_says_so_to_the_scheduler_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    console.run("validate", lambda: None)
+    assert json.loads(Path(".local/status/validate.json").read_text()) == {"ok": True, "error": None, "retryable": False}
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "retryable"),
+    [
+        (ParamsError("train: missing lr"), "train: missing lr", False),
+        (DataError("a.jpg: truncated"), "a.jpg: truncated", False),
+        (console.Unreachable("s3://b: away"), "s3://b: away", True),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "artifacts/x"),
+            "artifacts/x: No space left on device; free some space and run again, what is finished is kept",
+            False,
+        ),
+        (
+            OSError(errno.EDQUOT, "full"),
+            "disk: Disk quota exceeded; free some space and run again, what is finished is kept",
+            False,
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "gone", "nope"),
+            "nope: No such file or directory; what earlier stages make, `dvc repro validate` makes first",
+            False,
+        ),
+        (PermissionError(errno.EACCES, "no", "artifacts"), "artifacts: Permission denied", False),
+        (OSError(errno.EROFS, "no", "artifacts/x"), "artifacts/x: Read-only file system", False),
+    ],
+)
+def test_a_mistake_of_the_users_is_one_line(
+    error: Exception, line: str, retryable: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = end(fail(error))
+    assert status == 1
+    assert capsys.readouterr().err == f"validate: error: {line}\n"
+    assert said == {"ok": False, "error": line, "retryable": retryable}
+
+
+def test_a_full_disk_in_earnest_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+
+    def main() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            file.write(b"x")
+
+    assert end(main)[0] == 1
+    assert capsys.readouterr().err == (
+        "validate: error: disk: No space left on device; free some space and run again, what is finished is kept\n"
+    )
+
+
+def test_a_failure_that_no_user_can_read_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(fail(OSError(errno.EIO, "bad sector", "x")))[0] == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert end(fail(FileNotFoundError(errno.ENOENT, "no path with it")))[0] == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_goes_on_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        console.run("validate", lambda: print(1 // 0))
+    said = json.loads(Path(".local/status/validate.json").read_text())
+    assert said == {"ok": False, "error": "ZeroDivisionError: integer division or modulo by zero", "retryable": False}
+
+
+@pytest.mark.parametrize("signal_number", [2, 15])
+def test_a_stage_that_was_stopped_from_outside_is_worth_another_try(signal_number: int) -> None:
+    """Training keeps a checkpoint and ends with the status that a shell would give; the flow reads it so."""
+    status, said = end(fail(SystemExit(128 + signal_number)))
+    assert status == 128 + signal_number
+    error = classify("validate", 255, [f"exited with {status}"], said)
+    assert type(error) is StagePassing
+    assert str(error) == "validate: stopped from outside; what it had finished is kept"
+
+
+def test_a_command_line_that_is_wrong_is_not_worth_another_try() -> None:
+    status, said = end(fail(SystemExit(2)))
+    assert status == 2
+    assert type(classify("validate", 255, [], said)) is StageFailed
+
+
+def test_a_disk_that_cannot_take_the_status_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".local").touch()
+    with pytest.raises(SystemExit):
+        console.run("validate", fail(DataError("a.jpg: truncated")))
+    assert capsys.readouterr().err == "validate: error: a.jpg: truncated\n"
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    assert list(console.track("abcd", 2004, "shard", done=2000)) == list("abcd")
+    assert capsys.readouterr() == ("shard: 2,002 of 2,004 img (0 img/s)\nshard: 2,004 of 2,004 img (0 img/s)\n", "")
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
+    assert list(console.track("ab", 2, "shard")) == ["a", "b"]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "shard:" in err
+    assert "0/2" in err
