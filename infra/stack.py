@@ -1,6 +1,6 @@
 """The local stack: a real S3 object store (SeaweedFS) on loopback, for a machine that has no bucket.
 
-    python -m infra.stack up | down | status | env
+    python -m infra.stack up | down | status | env | buckets
 
 Everything is kept in .local/stack: data, credentials, log, and places.json, which says how to reach the store and is there only
 while the store is healthy. ALEXNET_STACK_PORT fixes the port of the S3 endpoint; without it the stack finds free ones.
@@ -257,6 +257,16 @@ def _make_bucket(admin: Any, bucket: str) -> None:
         admin.create_bucket(Bucket=bucket)
 
 
+def make_buckets() -> list[str]:
+    """Makes the buckets that the environment names, in the store that it names, where they are not there yet."""
+    bucket = os.environ["ALEXNET_BUCKET"]
+    buckets = list(dict.fromkeys([bucket, os.environ.get("ALEXNET_REGISTRY", bucket)]))
+    client = boto3.session.Session().client("s3")
+    for name in buckets:
+        _make_bucket(client, name)
+    return buckets
+
+
 def _prove(places: Places) -> None:
     """Writes, reads and deletes one object in each bucket, as the pipeline will."""
     client = _client(places.endpoint, places.access_key, places.secret_key)
@@ -284,16 +294,28 @@ def _write_private(path: Path, text: str) -> None:
     part.replace(path)
 
 
+_VERBS = "env prints export lines for a shell; buckets makes those of ALEXNET_BUCKET and ALEXNET_REGISTRY in a store of yours"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description="A real S3 object store on this machine.")
-    parser.add_argument("verb", choices=["up", "down", "status", "env"], help="env prints export lines for a shell")
+    parser.add_argument("verb", choices=["up", "down", "status", "env", "buckets"], help=_VERBS)
     verb = parser.parse_args(arguments).verb
     try:
+        if verb == "buckets":
+            print(f"buckets {' and '.join(make_buckets())} are there")
+            return 0
         stack = Stack(port=ports.from_environment(PORT))
         places = stack.up() if verb == "up" else stack.places()
     except (StackError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyError as error:
+        print(f"error: {error.args[0]} is not set; name the bucket to make", file=sys.stderr)
+        return 1
+    except (BotoCoreError, ClientError) as error:
+        print(f"error: the store that AWS_ENDPOINT_URL names makes no bucket: {error}", file=sys.stderr)
         return 1
     if verb == "down":
         print("local store stopped; its data stays in .local/stack" if stack.down() else "local store was not running")

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +39,6 @@ _PART = 16 << 20  # uploads above this go in parts
 _ATTEMPTS = 5  # of one request, first one included
 _CUTS = 5  # how often in a row a body that breaks off without having come further is taken up again
 _PATIENCE_SECONDS = 30.0  # for other writers of the same key
-_USER_INFO = re.compile(r"//[^/@\s]*@")  # user:password of an address
 
 _PASSING = {
     "SlowDown",
@@ -432,7 +430,7 @@ def _make_client(at: places.Store, timeout_seconds: float) -> Any:
 
 def _clean(error: Exception | None) -> str:
     """The error's text without the credentials that an address may hold."""
-    return _USER_INFO.sub("//", " ".join(str(error).split()))
+    return places.without_user(" ".join(str(error).split()))
 
 
 def _sha256(body: bytes) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 from alexnet.errors import DataError
 
 LOCAL = Path(".local")  # everything this checkout keeps for itself and git ignores
+_USER = re.compile(r"([\"']?\w+://)?\S+@(?=\S)")
 STACK = LOCAL / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
 
 
@@ -29,7 +30,12 @@ class Store:
     region: str | None
 
     def __repr__(self) -> str:
-        return f"Store(bucket={self.bucket!r}, registry={self.registry!r}, endpoint={self.endpoint!r})"
+        return f"Store(bucket={self.bucket!r}, registry={self.registry!r}, endpoint={without_user(self.endpoint or '')!r})"
+
+
+def without_user(text: str) -> str:
+    """The text without the user and password that an address in it may hold, however it is written."""
+    return _USER.sub(r"\1", text)
 
 
 def store() -> Store:

@@ -1,5 +1,6 @@
 """The local store: starts once, stays healthy, keeps what it was given, and says what is wrong."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,13 +9,17 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 
-from infra.stack import Places, Stack, StackError, _client
+from infra.stack import Places, Stack, StackError, _client, main
+
+ROOT = Path(__file__).parents[2]
 
 
 def _pipeline_client(places: Places) -> Any:
@@ -128,3 +133,41 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
     )
     assert reply.returncode == 1
     assert reply.stderr == "error: ALEXNET_STACK_PORT: must be a port number, got 'http'\n"
+
+
+def test_the_buckets_of_a_store_of_ones_own_are_made_and_found(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As compose's worker does before it takes any work; and again when its container is started anew."""
+    places = stack.up()
+    key, secret = stack.admin_key()
+    names = {"bucket": "own-data", "registry": "own-registry", "access_key": key, "secret_key": secret}
+    for name, value in dataclasses.replace(places, **names).environment().items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        assert main(["buckets"]) == 0
+        assert capsys.readouterr().out == "buckets own-data and own-registry are there\n"
+    assert {"own-data", "own-registry"} <= {bucket["Name"] for bucket in stack.admin().list_buckets()["Buckets"]}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", places.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", places.secret_key)
+    monkeypatch.setenv("ALEXNET_BUCKET", "not-mine")
+    assert main(["buckets"]) == 1
+    assert "makes no bucket: An error occurred (AccessDenied)" in capsys.readouterr().err
+    monkeypatch.delenv("ALEXNET_BUCKET")
+    assert main(["buckets"]) == 1
+    assert capsys.readouterr().err == "error: ALEXNET_BUCKET is not set; name the bucket to make\n"
+
+
+def test_compose_makes_the_buckets_before_a_worker_takes_work() -> None:
+    worker = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())["services"]["worker"]
+    assert worker["depends_on"]["store"] == {"condition": "service_healthy"}
+    assert worker["command"].index("python -m infra.stack buckets") < worker["command"].index("prefect worker start")
+
+
+def test_what_git_ignores_does_not_go_into_the_image() -> None:
+    """Secrets and places of one machine are among it."""
+    kept_out = [line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().split("\n")]
+    ignored = (ROOT / ".gitignore").read_text().split()
+    ignored += [f".dvc{line}" for line in (ROOT / ".dvc" / ".gitignore").read_text().split()]
+    assert "infra/compose.env" in ignored
+    assert [line for line in ignored if not any(fnmatch(line.strip("/"), pattern) for pattern in kept_out)] == []

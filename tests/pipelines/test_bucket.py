@@ -260,6 +260,21 @@ def test_a_wrong_secret_and_a_missing_bucket_are_named(fresh_store: Store) -> No
         Bucket("there-is-no-such-bucket", fresh_store).check()
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    ["u:CANARY@127.0.0.1:9", "http://u:CANARY@127.0.0.1:9", "http://u:pa/CANARY@127.0.0.1:9", "http://u:p@CANARY@127.0.0.1:9"],
+)
+@pytest.mark.usefixtures("no_pauses")
+def test_an_endpoint_keeps_its_password_to_itself(fresh_store: Store, endpoint: str) -> None:
+    """Whether it is refused as no address or asked in vain."""
+    odd = dataclasses.replace(fresh_store, endpoint=endpoint)
+    with pytest.raises(DataError, match="check AWS_ENDPOINT_URL") as caught:
+        Bucket("bucket", odd).get("key")
+    assert "CANARY" not in str(caught.value)
+    assert "CANARY" not in repr(odd)
+    assert "127.0.0.1:9" in repr(odd)
+
+
 def test_an_endpoint_that_is_no_address_is_named(fresh_store: Store) -> None:
     with pytest.raises(DataError, match="check AWS_ENDPOINT_URL"):
         Bucket("bucket", dataclasses.replace(fresh_store, endpoint="nonsense")).get("key")
