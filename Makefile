@@ -5,6 +5,8 @@ VENV := .venv/bin
 PY := $(VENV)/python
 READY := .venv/installed
 
+# The interpreter that makes .venv is looked for where the user has it, never in .venv itself.
+GIVEN_PATH := $(PATH)
 # Programs that start programs (dvc starts stages, prefect starts dvc) find those of this environment.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 # Every stage is a program of its own: compiled modules, kept in .venv, halve its start.
@@ -25,7 +27,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml infra/environment.py
-	@$(PYTHON) infra/environment.py
+	@PATH="$(GIVEN_PATH)" $(PYTHON) infra/environment.py
 
 # --- the work
 
@@ -44,9 +46,8 @@ solar-cells: $(READY) ## Install the photographs of the source solar-cells (CC B
 up: $(READY) ## Start the local object store, for a machine without a bucket
 	@$(PY) -m infra.stack up
 
-down: $(READY) ## Stop what up and deploy started; data stays in .local
-	@$(PY) -m infra.scheduler down
-	@$(PY) -m infra.stack down
+down: ## Stop what up and deploy started; data stays in .local
+	@if test -e $(READY); then $(PY) -m infra.scheduler down && $(PY) -m infra.stack down; else echo "nothing was started here"; fi
 
 # --- on a schedule
 

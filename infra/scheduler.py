@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("scheduler is down; `make deploy` starts it")
         return 1
     print(f"scheduler: {scheduler.url.removesuffix('/api')}, work pool {POOL}, log of the worker in {scheduler.worker.log}")
-    print("start a run:  .venv/bin/prefect deployment run train-alexnet/train-alexnet --watch")
+    print("start a run:  DO_NOT_TRACK=1 .venv/bin/prefect deployment run train-alexnet/train-alexnet --watch")
     return 0
 
 

@@ -28,7 +28,10 @@ _SIGNATURE = re.compile(rf"{SIGNATURES}/[0-9a-f]{{16}}\.sig")
 
 @dataclass(frozen=True)
 class PublishConfig:
-    """Under which name a model is published, and when its alias moves: up to a top-1 error by ten crops, or always (null)."""
+    """Under which name a model is published, and when its alias moves.
+
+    max_top1_error: of the center crop; the alias stays where it was above it, and always moves with null.
+    """
 
     name: str
     alias: str

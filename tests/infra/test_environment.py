@@ -1,14 +1,20 @@
 """The set-up: what the lock asks for, what is there already, and the registry that pip is configured for."""
 
+import ast
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from infra import environment
 
+ROOT = Path(__file__).parents[2]
 LOCK = """\
 alpha==1.2 \\
     --hash=sha256:aa \\
@@ -52,24 +58,91 @@ def test_pips_registry_is_handed_to_uv_under_its_names(tmp_path: Path, monkeypat
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
     monkeypatch.setenv("PIP_PROXY", "http://proxy.invalid:3128")
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    settings = environment._uv_settings()
+    settings = environment._uv_settings(Path(sys.executable))
     assert settings["UV_DEFAULT_INDEX"] == "https://strong.invalid/simple"
     assert settings["SSL_CERT_FILE"] == "/ca.pem"
     assert settings["ALL_PROXY"] == "http://proxy.invalid:3128"
     assert settings["UV_FIND_LINKS"] == f"file://{tmp_path}/wheels"
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://chosen.invalid/simple")
-    assert "UV_DEFAULT_INDEX" not in environment._uv_settings()
+    assert "UV_DEFAULT_INDEX" not in environment._uv_settings(Path(sys.executable))
 
 
-def test_a_whole_environment_needs_no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A bare clone of what is committed here, with the set-up as it is in this folder."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    for name in ("infra/environment.py", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone / name)
+    return clone
+
+
+def _set_up(clone: Path) -> "subprocess.CompletedProcess[str]":
+    """Where no registry answers."""
+    nowhere = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_CONFIG_FILE": os.devnull,
+        "UV_OFFLINE": "1",
+        "UV_NO_CACHE": "1",
+    }
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHONPATH"))} | nowhere
+    return subprocess.run(
+        [sys.executable, "infra/environment.py"], cwd=clone, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_whole_environment_needs_no_registry(clone: Path) -> None:
     """The project itself is installed from here, without an index."""
-    monkeypatch.setattr(environment, "_install", lambda: pytest.fail("asked a registry"))
-    monkeypatch.setattr(environment, "_install_project", lambda: True)
-    before = environment.STAMP.stat().st_mtime if environment.STAMP.exists() else 0.0
-    if environment._missing_in(environment._PYTHON):
-        pytest.skip("this checkout has no whole .venv")
-    assert environment.main() == 0
-    assert environment.STAMP.stat().st_mtime >= before
+    if environment.missing():
+        pytest.skip("this interpreter has not all that the lock asks for")
+    venv.create(clone / ".venv", with_pip=False)
+    (packages,) = (clone / ".venv" / "lib").glob("python*/site-packages")
+    (packages / "whole.pth").write_text(sysconfig.get_path("purelib"))
+    done = _set_up(clone)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (clone / ".venv/installed").exists()
+    said = subprocess.check_output(
+        [clone / ".venv/bin/python", "-E", "-c", "import pipelines; print(pipelines.__file__)"], cwd=clone.parent, text=True
+    )
+    assert Path(said.strip()) == clone / "pipelines" / "__init__.py"
+
+
+def test_an_environment_that_lacks_pip_alone_keeps_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uv makes them; with no registry nothing would bring them back."""
+    monkeypatch.setattr(environment, "VENV", tmp_path)
+    monkeypatch.setattr(environment, "_PYTHON", tmp_path / "bin" / "python")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    venv.create(tmp_path, with_pip=False)
+    (packages,) = (tmp_path / "lib").glob("python*/site-packages")
+    (packages / "precious.py").touch()
+    assert not environment._has_pip()
+    assert environment._make()
+    assert environment._has_pip()
+    assert (packages / "precious.py").exists()
+
+
+def test_an_environment_that_is_not_there_lacks_all(tmp_path: Path) -> None:
+    assert environment._missing_in(tmp_path / "python") == ["pip"]
+
+
+@pytest.mark.parametrize(
+    ("pinned", "is_there"), [("2.15.0", True), ("2.15.0+cpu", True), ("2.15.0+cu1", False), ("2.15", False)]
+)
+def test_a_local_build_is_what_the_lock_asks_for(
+    pinned: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torch for another CUDA, or for none, was put there on purpose. What is hidden behind it does not count."""
+    found = [SimpleNamespace(metadata={"Name": "Torch_X"}, version=version) for version in ("2.15.0+cpu", "2.15")]
+    monkeypatch.setattr(environment.importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
+    environment.LOCK.write_text(f"torch-x=={pinned} \\\n")
+    assert environment.missing() == ([] if is_there else [f"torch-x=={pinned}"])
+
+
+def test_an_older_python_can_read_so_far_as_to_say_that_it_is_too_old() -> None:
+    """3.8 parses it; its annotations, which 3.8 does not understand, are left alone."""
+    tree = ast.parse(Path(environment.__file__).read_text(), feature_version=(3, 8))
+    assert any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
 
 
 def test_an_old_python_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,28 +156,14 @@ def test_an_old_python_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 @pytest.mark.slow
-def test_without_a_registry_the_packages_that_python_has_are_used(tmp_path: Path) -> None:
+def test_without_a_registry_the_packages_that_python_has_are_used(clone: Path, tmp_path: Path) -> None:
     """A bare clone, an index that does not answer, and an interpreter that has everything."""
-    root = Path(__file__).parents[2]
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
-    nowhere = {
-        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-        "PIP_RETRIES": "0",
-        "PIP_CONFIG_FILE": os.devnull,
-        "UV_OFFLINE": "1",
-    }
-    env = (
-        {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-        | nowhere
-        | {"UV_NO_CACHE": "1"}
-    )
-    done = subprocess.run(
-        [sys.executable, "infra/environment.py"], cwd=clone, env=env, capture_output=True, text=True, check=False
-    )
+    done = _set_up(clone)
     assert done.returncode == 0, done.stderr
-    assert f"no registry answers; using the packages of {sys.executable}" in done.stdout
+    assert f"no registry gives them; using the packages of {sys.executable}" in done.stdout
+    assert done.stderr == ""
     subprocess.run(
         [clone / ".venv/bin/python", "-c", "import torch, dvc, prefect, pipelines, alexnet"], cwd=tmp_path, check=True
     )
-    assert (clone / ".venv/bin/weed").exists()
+    programs = {path.name for path in (clone / ".venv/bin").iterdir()}
+    assert {"weed", "dvc", "prefect", "uv"} <= programs
