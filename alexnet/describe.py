@@ -1,6 +1,6 @@
 """What a network is made of: kernels, sizes, parameters, neurons and multiply-accumulates of every layer, and in all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 
 from alexnet.model import Layer, ModelConfig, table
@@ -8,7 +8,11 @@ from alexnet.model import Layer, ModelConfig, table
 
 @dataclass(frozen=True)
 class Count:
-    """One layer's numbers, over both towers. neurons: outputs of the layer before pooling, as the paper counts them."""
+    """One layer's numbers, over both towers; tower_*: of each of them.
+
+    neurons: outputs of the layer before pooling, as the paper counts them. fc8 belongs to the whole network, as in 2012 all of
+    its classes were on one GPU: its tower_* are 0.
+    """
 
     name: str
     kernels: int
@@ -18,6 +22,9 @@ class Count:
     biases: int
     neurons: int
     macs: int
+    tower_kernels: int
+    tower_parameters: int
+    tower_macs: int
 
     @property
     def parameters(self) -> int:
@@ -33,6 +40,7 @@ def counts(config: ModelConfig) -> tuple[Count, ...]:
 def _count(row: Layer, towers: int) -> Count:
     weights = prod(row.weight_shape(towers))
     places = row.size_px**2
+    share = 0 if row.name == "fc8" else 1
     return Count(
         name=row.name,
         kernels=row.outputs,
@@ -42,10 +50,13 @@ def _count(row: Layer, towers: int) -> Count:
         biases=row.outputs,
         neurons=row.outputs * places,
         macs=weights * places,
+        tower_kernels=share * row.outputs // towers,
+        tower_parameters=share * (weights + row.outputs) // towers,
+        tower_macs=share * weights * places // towers,
     )
 
 
 def total(layers: tuple[Count, ...]) -> Count:
     """The sums over all layers, under the name `total`."""
-    sums = {name: sum(getattr(layer, name) for layer in layers) for name in ("kernels", "weights", "biases", "neurons", "macs")}
-    return Count(name="total", size_px=0, out_px=0, **sums)
+    names = [field.name for field in fields(Count) if field.name not in ("name", "size_px", "out_px")]
+    return Count("total", size_px=0, out_px=0, **{name: sum(getattr(layer, name) for layer in layers) for name in names})

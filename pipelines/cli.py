@@ -118,7 +118,9 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    folder = _client(args.offline).pull(args.model)[1] if "@" in args.model else Path(args.model)
+    folder = Path(args.model)
+    if "@" in args.model and not folder.exists():
+        folder = _client(args.offline).pull(args.model)[1]
     from pipelines.predict import Guess, Predictor
 
     predictor = Predictor(folder, args.views)
@@ -202,19 +204,19 @@ def _describe(args: argparse.Namespace) -> int:
     model = params.load(preset=args.preset, variant=args.variant).model
     layers = counts(model)
     rows = [*layers, total(layers)]
+    split, at = model.towers > 1, [row.name for row in layers if row.name in model.cross_connections]
     header = f"{'':6}{'kernels':>9}{'output':>9}{'parameters':>13}{'neurons':>10}{'multiply-adds':>15}"
-    lines = [
-        f"{row.name:6}{row.kernels:9,}{f'{row.size_px}x{row.size_px}' if row.size_px > 1 else '':>9}{row.parameters:13,}"
-        f"{row.neurons:10,}{row.macs:15,}"
-        for row in rows
-    ]
+    lines = [header + (f"{'each tower: kernels':>22}{'parameters':>13}{'multiply-adds':>15}" if split else "")]
+    for row in rows:
+        size = f"{row.size_px}x{row.size_px}" if row.size_px > 1 else ""
+        line = f"{row.name:6}{row.kernels:9,}{size:>9}{row.parameters:13,}{row.neurons:10,}{row.macs:15,}"
+        share = f"{row.tower_kernels:22,}{row.tower_parameters:13,}{row.tower_macs:15,}" if split and row.tower_kernels else ""
+        lines.append(line + share)
+    if split:
+        lines.append("fc8, in 2012 with all its classes on one GPU, is in the totals and in no tower")
     tree = [dataclasses.asdict(row) | {"parameters": row.parameters} for row in rows]
-    towers = (
-        f"{model.towers} towers, which read each other at {', '.join(model.cross_connections)}"
-        if model.towers > 1
-        else "1 tower"
-    )
-    _show(args, tree, "\n".join([towers, header, *lines]))
+    towers = f"{model.towers} towers, which read each other at {', '.join(at)}" if split else "1 tower"
+    _show(args, tree, "\n".join([towers, *lines]))
     return 0
 
 

@@ -41,7 +41,7 @@ def load(path: Path = FILE, preset: str | None = None, variant: str | None = Non
     """
     whole = tree.read(path)
     if preset:
-        change = tree.read(PRESETS / f"{preset}.yaml")
+        change = tree.read(preset_file(preset))
         whole = tree.overlay(whole, change, f"presets.{preset}")
     variants = whole.pop("variants", {})
     if variant:
@@ -49,3 +49,12 @@ def load(path: Path = FILE, preset: str | None = None, variant: str | None = Non
             raise ParamsError(f"variants: has no {variant!r}; it has {', '.join(variants) or 'none'}")
         whole = tree.overlay(whole, variants[variant], f"variants.{variant}")
     return tree.build(Params, whole, str(path))
+
+
+def preset_file(name: str, folder: Path = PRESETS) -> Path:
+    """Where a preset is. Raises ParamsError that lists all when there is no such."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
+        raise ParamsError(f"presets: has no {name!r}; it has {there or 'none; run from the folder that holds params.yaml'}")
+    return path

@@ -8,15 +8,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from alexnet.errors import ParamsError
 from pipelines import params, tree
 
 SHIPPED = "digits"  # has every leaf that any other preset changes, as shipped
-
-
-def names(folder: Path = params.PRESETS) -> list[str]:
-    """All presets."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> list[str]:
@@ -27,14 +21,12 @@ def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> l
     Raises:
         ParamsError: no such preset, or it does not fit params.yaml. Nothing is written then.
     """
-    if name not in names(folder):
-        raise ParamsError(f"presets: has no {name!r}; it has {', '.join(names(folder))}")
+    files = [params.preset_file(each, folder) for each in dict.fromkeys([SHIPPED, name])]
     text = file.read_text()
     before, after = _load(text), _load(text)
-    for each in dict.fromkeys([SHIPPED, name]):
-        change = tree.read(folder / f"{each}.yaml")
-        tree.overlay(tree.read(file), change, f"presets.{each}")  # refuses a leaf that params.yaml does not have
-        _lay(after, _load((folder / f"{each}.yaml").read_text()))
+    for each in files:
+        tree.overlay(tree.read(file), tree.read(each), f"presets.{each.stem}")  # refuses a leaf that params.yaml does not have
+        _lay(after, _load(each.read_text()))
     changed = _differences(before, after)
     if changed:
         whole = _dump(after)

@@ -44,6 +44,35 @@ def test_the_table_of_the_reference_is_the_papers_figure_2() -> None:
     ]
 
 
+def test_a_tower_has_half_of_every_layer_and_nothing_of_fc8() -> None:
+    """layers-145.cfg gives the kernels of each tower; its fc8 is on one GPU alone, and reads both."""
+    layers = network_of()
+    assert [(c.name, c.tower_kernels) for c in layers] == [
+        ("conv1", 48),
+        ("conv2", 128),
+        ("conv3", 192),
+        ("conv4", 192),
+        ("conv5", 128),
+        ("fc6", 2048),
+        ("fc7", 2048),
+        ("fc8", 0),
+    ]
+    assert [c.tower_parameters for c in layers] == [
+        48 * 11 * 11 * 3 + 48,
+        128 * 5 * 5 * 48 + 128,  # reads its own tower's conv1
+        192 * 3 * 3 * 256 + 192,  # reads both
+        192 * 3 * 3 * 192 + 192,
+        128 * 3 * 3 * 192 + 128,
+        2048 * 9216 + 2048,
+        2048 * 4096 + 2048,
+        0,
+    ]
+    assert [c.tower_macs for c in layers[:5]] == [52_707_600, 111_974_400, 74_760_192, 56_070_144, 37_380_096]
+    whole = total(layers)
+    assert 2 * whole.tower_parameters + 4_097_000 == whole.parameters
+    assert 2 * whole.tower_macs + 4_096_000 == whole.macs
+
+
 def test_the_network_has_60_million_parameters_and_650_000_neurons() -> None:
     whole = total(network_of())
     assert (whole.weights, whole.biases) == (60_954_656, 10_568)

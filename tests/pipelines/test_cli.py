@@ -53,6 +53,8 @@ def test_what_is_pulled_can_be_verified_and_used(shop: Place, capsys: pytest.Cap
     assert sum(guess["probability"] for guess in found["classes"]) == pytest.approx(1, abs=1e-4)
     status, again, _ = run(capsys, "predict", "picture.webp", "--json", "--model", f"alexnet@{version}")
     assert json.loads(again) == json.loads(out)
+    Path("me@home").symlink_to("here")
+    assert run(capsys, "predict", "picture.webp", "--json", "--model", "me@home")[1] == again
     status, text, err = run(capsys, "predict", "picture.webp", "nothing.jpg", "--offline", "--model", f"alexnet@{version}")
     assert status == 1
     assert text.startswith("picture.webp\n   ")
@@ -108,11 +110,28 @@ def test_the_papers_network_is_described_with_its_sixty_million_parameters(
     rows = json.loads(run(capsys, "describe", "--preset", "imagenet", "--json")[1])
     assert rows[-1]["name"] == "total"
     assert rows[-1]["parameters"] == 60_965_224
-    assert "60,965,224" in run(capsys, "describe", "--preset", "imagenet")[1]
+    assert rows[-1]["tower_parameters"] == (60_965_224 - 4_097_000) // 2
+    text = run(capsys, "describe", "--preset", "imagenet")[1]
+    assert "60,965,224" in text
+    conv3 = next(line for line in text.splitlines() if line.startswith("conv3")).split()
+    assert conv3 == ["conv3", "384", "13x13", "885,120", "64,896", "149,520,384", "192", "442,560", "74,760,192"]
+    assert next(line for line in text.splitlines() if line.startswith("fc8 ")).split()[1:] == [
+        "1,000",
+        "4,097,000",
+        "1,000",
+        "4,096,000",
+    ]
+    assert text.startswith("2 towers, which read each other at conv3, fc6, fc7, fc8\n")
+    assert text.endswith("\nfc8, in 2012 with all its classes on one GPU, is in the totals and in no tower\n")
     assert "1 tower\n" in run(capsys, "describe", "--variant", "one-tower")[1]
     status, _, err = run(capsys, "describe", "--variant", "no-such")
     assert status == 1
     assert err.startswith("alexnet describe: error: variants: has no 'no-such'; it has tanh, ")
+    status, _, err = run(capsys, "describe", "--preset", "nothing")
+    assert status == 1
+    assert err == (
+        "alexnet describe: error: presets: has no 'nothing'; it has digits, folder, imagenet, imagenette, solar-cells\n"
+    )
 
 
 def test_a_preset_is_laid_over_params(
