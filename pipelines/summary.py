@@ -68,7 +68,7 @@ def text(found: dict[str, Any], ran: list[str] | None) -> str:
         else f"alias       {name} is this version; `alexnet pull {name}`"
     )
     if ran is not None:
-        lines.append(f"ran         {', '.join(ran)}" if ran else "nothing to do: every stage is up to date")
+        lines.append(f"ran         {', '.join(ran)}" if ran else "nothing to do: all of it has been made before")
     return "\n".join(lines)
 
 

