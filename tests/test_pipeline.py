@@ -231,6 +231,23 @@ def test_two_runs_from_scratch_are_equal_to_the_byte(house: House, fresh: House)
 
 
 @pytest.mark.slow
+def test_a_source_in_a_bucket_with_splits_of_its_own_is_published_too(fresh: House) -> None:
+    bucket = Bucket(fresh.store.bucket, fresh.store)
+    for number, path in enumerate(sorted(fresh.source.rglob("*.jpg"))):
+        split = "val" if number % 4 == 3 else "train"
+        bucket.upload(path, f"raw/{split}/{path.parent.name}/{path.name}")
+    shutil.rmtree(fresh.source)
+    done = fresh.repro(ALEXNET_SOURCE=f"s3://{bucket.name}/raw")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert ran(done.stdout) == list(STAGES)
+    manifest = json.loads((fresh.root / "artifacts/manifest.json").read_text())
+    counts = {split: sum(shard["samples"] for shard in manifest["splits"][split]) for split in ("train", "val")}
+    assert counts == {"train": 12, "val": 4}
+    receipt = json.loads((fresh.root / "artifacts/receipt.json").read_text())
+    assert Bucket(fresh.store.registry, fresh.store).sizes(f"alexnet/versions/{receipt['version']}/")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kill_in_any_stage_changes_nothing_in_the_end(house: House, fresh: House, stage: str) -> None:
     run = fresh.start()

@@ -69,8 +69,49 @@ def test_metrics_are_rows_with_the_baselines_beside_them(flow: Any) -> None:
     ]
 
 
+MAKE_THAT_FAILS = """
+import json, pathlib
+tries = pathlib.Path("tries")
+tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+if len(tries.read_text()) <= {fails}:
+    status = pathlib.Path(".local/status/make.json")
+    status.parent.mkdir(parents=True, exist_ok=True)
+    status.write_text(json.dumps({{"ok": False, "error": "no store", "retryable": {passes}}}))
+    raise SystemExit(1)
+print("making", flush=True)
+pathlib.Path("made.txt").write_text("made")
+"""
+# The flow as it is, but without the pauses between tries; then one that comes too late.
+FLOWS = """
+import pathlib, sys
+from flows import train_alexnet as flow
+flow.repro = flow.repro.with_options(retry_delay_seconds=0, retry_jitter_factor=None)
+said = [flow.main([])]
+said.append(len(pathlib.Path("tries").read_text()))
+pathlib.Path("tries").unlink()
+pathlib.Path("make.py").write_text(pathlib.Path("fails_for_good.py").read_text())
+said.append(flow.main([]))
+said.append(len(pathlib.Path("tries").read_text()))
+flow.hours_late = lambda now: 13.0
+state = flow.train_alexnet(return_state=True)
+print("said", *said, state.type.value, len(pathlib.Path("tries").read_text()))
+"""
+
+
+def test_a_stage_that_is_not_there_is_named_before_a_server_starts(
+    pipeline: Path, flow: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flow.main(["--target", "nope"]) == 1
+    assert capsys.readouterr().err == "error: dvc.yaml: has no stage 'nope'; it has make, publish\n"
+
+
 def test_the_whole_flow_runs_with_a_server_of_its_own(pipeline: Path) -> None:
-    """No artifact can be made here, because there are no metrics: the run completes all the same."""
+    """What passes is tried again, what does not is not, and a late run ends as cancelled, before its first stage.
+
+    No artifact can be made here, because there are no metrics: the run completes all the same.
+    """
+    (pipeline / "make.py").write_text(MAKE_THAT_FAILS.format(fails=2, passes=True))
+    (pipeline / "fails_for_good.py").write_text(MAKE_THAT_FAILS.format(fails=9, passes=False))
     home = pipeline / ".local" / "prefect"
     home.mkdir(parents=True)
     env = os.environ | {
@@ -79,12 +120,13 @@ def test_the_whole_flow_runs_with_a_server_of_its_own(pipeline: Path) -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_LEVEL": "INFO",
     }
-    done = subprocess.run([sys.executable, "-m", "flows.train_alexnet"], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", FLOWS], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "said 0 3 1 1 CANCELLED 1", done.stderr[-3000:]
     assert (pipeline / "receipt.txt").read_text() == "ok"
-    said = done.stdout + done.stderr
-    assert said.index("making") < said.index("publishing")
-    assert "no artifact for publish" in said
+    assert done.stderr.index("making") < done.stderr.index("publishing")
+    assert "no artifact for publish" in done.stderr
+    assert "\nerror: make: no store" in done.stderr
 
 
 def test_the_deployment_is_what_the_readme_says() -> None:
