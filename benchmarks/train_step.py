@@ -69,7 +69,7 @@ def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = Tru
     if not norms:
         model = replace(model, lrn=replace(model.lrn, layers=()), map_norm=replace(model.map_norm, layers=()))
     train = replace(settings.train, precision=precision, batch_size=batch)  # type: ignore[arg-type]  # checked by the reader
-    network = AlexNet(model).to(device, memory_format=torch.channels_last)
+    network = AlexNet(model).to(device).to(memory_format=torch.channels_last)
     network.load_full(initial(model, 1))
     pixels = PixelStatistics(
         mean_image=np.full((256, 256, 3), 120.0, np.float32),
@@ -97,7 +97,7 @@ def _peer(network: nn.Module, precision: str, batch: int, device: torch.device) 
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = functional.cross_entropy(network(images).float(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # Tensor.backward is untyped
+        loss.backward()
         optimizer.step()
         _finish(loss)
 

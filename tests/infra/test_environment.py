@@ -1,6 +1,7 @@
 """The set-up: what the lock asks for, what is there already, and the registry that pip is configured for."""
 
 import ast
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -133,7 +134,7 @@ def test_a_local_build_is_what_the_lock_asks_for(
 ) -> None:
     """A torch for another CUDA, or for none, was put there on purpose. What is hidden behind it does not count."""
     found = [SimpleNamespace(metadata={"Name": "Torch_X"}, version=version) for version in ("2.15.0+cpu", "2.15")]
-    monkeypatch.setattr(environment.importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
     environment.LOCK.write_text(f"torch-x=={pinned} \\\n")
     assert environment.missing() == ([] if is_there else [f"torch-x=={pinned}"])

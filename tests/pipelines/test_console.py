@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -128,7 +129,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = itertools.count(0.0, 10.0)
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     assert list(console.track("abcd", 2004, "shard", done=2000)) == list("abcd")
     assert capsys.readouterr() == ("shard: 2,002 of 2,004 img (0 img/s)\nshard: 2,004 of 2,004 img (0 img/s)\n", "")
 

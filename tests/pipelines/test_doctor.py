@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: P
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes(PARAMS.read_bytes())
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda kind: str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     (source,), buckets = doctor._source(), list(doctor._buckets())
     assert (source.state, "mlxtend" in source.found) == ("missing", True)
