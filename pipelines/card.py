@@ -68,6 +68,12 @@ class Facts:
         return _DATA.get(self.manifest.source, _OTHER)
 
     @property
+    def views(self) -> str:
+        """The protocol that erred less, which the pictures go by."""
+        center, ten = (self.metrics[protocol]["top1_error"] for protocol in ("center_crop", "ten_crop"))
+        return "center crop" if center < ten else "ten crops"
+
+    @property
     def has_top5(self) -> bool:
         """Whether top-5 error says anything: with five classes or fewer it is 0 whatever the network does."""
         return len(self.manifest.synsets) > 5
@@ -147,17 +153,17 @@ def _results(facts: Facts, folder: Path) -> list[Block]:
         Paragraph(f"Errors on the {facts.metrics['images']:,} images of the validation split, which no weight has seen.{few}"),
         Table(header, cells),
         Figure("pictures/predictions.png", "Validation images drawn by a digest of their keys, the last of them mistakes: "
-               "the best classes by ten crops, the right one red."),
+               f"the best classes by {facts.views}, the right one red."),
         Figure("pictures/confusion.png", "What was taken for what."),
-        *_per_class(folder),
+        *_per_class(folder, "center" if facts.views == "center crop" else "ten"),
         Figure("pictures/curves.png", "Training. Its own loss and error are those of random crops under dropout."),
     ]  # fmt: skip
 
 
-def _per_class(folder: Path) -> list[Block]:
+def _per_class(folder: Path, better: str) -> list[Block]:
     with (folder / "evaluation/per_class.csv").open(newline="") as file:
         classes = list(csv.DictReader(file))
-    classes.sort(key=lambda row: -float(row["ten_top1_error"]) if row["images"] != "0" else 1)
+    classes.sort(key=lambda row: -float(row[f"{better}_top1_error"]) if row["images"] != "0" else 1)
     shown = classes[:_MOST_CLASSES]
     rows = [
         [code(row["name"]), row["images"], f"{float(row['center_top1_error']):.1%}", f"{float(row['ten_top1_error']):.1%}"]

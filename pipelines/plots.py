@@ -66,8 +66,8 @@ def draw_all(folder: Path, model: Model, samples: Samples, outcome: "Outcome", m
     weight = next(tensor for name, _, tensor in model.network.pieces() if name == "conv1.weight")
     draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.towers, model.mean_image)
     draw_predictions(folder / "predictions.png", samples, outcome, names)
-    matrix = scores.confusion(outcome.ten_crop.labels[:, 0], outcome.labels, len(names))
-    draw_confusion(folder / "confusion.png", matrix, names)
+    matrix = scores.confusion(outcome.better.labels[:, 0], outcome.labels, len(names))
+    draw_confusion(folder / "confusion.png", matrix, names, outcome.views)
 
 
 def draw_curves(path: Path, history: Path, metrics: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ def draw_kernels(
 def draw_predictions(path: Path, samples: Samples, outcome: "Outcome", names: Sequence[str]) -> None:
     """Some images with their best classes as bars, the right one red."""
     chosen, columns = choose(outcome), 4
-    side, gap, title, bars = 2.1, 0.28, 0.3, 0.23 * outcome.ten_crop.labels.shape[1]
+    side, gap, title, bars = 2.1, 0.28, 0.3, 0.23 * outcome.better.labels.shape[1]
     block = title + side + 0.1 + bars + 0.3
     width, height = columns * (side + gap) + gap, -(-len(chosen) // columns) * block
 
@@ -148,7 +148,7 @@ def draw_predictions(path: Path, samples: Samples, outcome: "Outcome", names: Se
         for place, at in enumerate(chosen):
             line, column = divmod(place, columns)
             left, top = gap + column * (side + gap), height - line * block - title
-            label, best = int(outcome.labels[at]), outcome.ten_crop
+            label, best = int(outcome.labels[at]), outcome.better
             _image(_axes(figure, left, top - side, side, side), _pixels(samples, at), _short(names[label]))
             axes = _axes(figure, left, top - side - 0.1 - bars, side, bars)
             _bars(axes, [_short(names[each]) for each in best.labels[at]], best.probabilities[at], best.labels[at] == label)
@@ -159,23 +159,24 @@ def draw_predictions(path: Path, samples: Samples, outcome: "Outcome", names: Se
 def choose(outcome: "Outcome") -> list[int]:
     """Images to show: some that were named rightly, then a few that were not, each drawn by the digest of its key."""
     drawn = sorted(range(len(outcome.keys)), key=lambda at: hashlib.sha256(outcome.keys[at].encode()).digest())
-    right = outcome.ten_crop.labels[:, 0] == outcome.labels
+    right = outcome.better.labels[:, 0] == outcome.labels
     mistakes = [at for at in drawn if not right[at]][:_MISTAKES]
     return ([at for at in drawn if right[at]] + [at for at in drawn if not right[at]][len(mistakes) :])[
         : _EXAMPLES - len(mistakes)
     ] + mistakes
 
 
-def draw_confusion(path: Path, matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str]) -> None:
+def draw_confusion(path: Path, matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str], views: str) -> None:
     """Which class was taken for which: a matrix, or the most frequent mistakes where a matrix could not be read."""
     if len(names) <= _MOST_CELLS:
         side = 3.2 + 0.42 * len(names)
-        _save(path, (side + 0.6, side), lambda figure: _matrix(figure.subplots(), matrix, [_short(name) for name in names]))
+        short = [_short(name) for name in names]
+        _save(path, (side + 0.6, side), lambda figure: _matrix(figure.subplots(), matrix, short, views))
     else:
-        _save(path, (9.6, 6.4), lambda figure: _mistakes(figure.subplots(), matrix, names))
+        _save(path, (9.6, 6.4), lambda figure: _mistakes(figure.subplots(), matrix, names, views))
 
 
-def _matrix(axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: list[str]) -> None:
+def _matrix(axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: list[str], views: str) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -191,18 +192,20 @@ def _matrix(axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: l
     axes.set_yticks(ticks, names)
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
-    axes.set_title("Confusions, images by ten crops")
+    axes.set_title(f"Confusions, images by {views}")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
 
 
-def _mistakes(axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str], count: int = 20) -> None:
+def _mistakes(
+    axes: "Axes", matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str], views: str, count: int = 20
+) -> None:
     off = matrix - np.diag(np.diag(matrix))
     pairs = [divmod(int(at), len(names)) for at in np.argsort(-off, axis=None, kind="stable")[:count]]
     pairs = [pair for pair in pairs if off[pair]][::-1]
     axes.barh(range(len(pairs)), [int(off[pair]) for pair in pairs], color=_BLUE, height=0.7)
     axes.set_yticks(range(len(pairs)), [f"{_short(names[is_])} taken for {_short(names[for_])}" for is_, for_ in pairs])
-    axes.set_title("The most frequent mistakes, images by ten crops")
+    axes.set_title(f"The most frequent mistakes, images by {views}")
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(_whole_numbers())
 

@@ -106,10 +106,19 @@ def test_pictures_show_mistakes_after_what_is_right() -> None:
     assert len(plots.choose(all_wrong)) == 8
 
 
+def test_pictures_go_by_the_protocol_that_errs_less() -> None:
+    right, wrong = (Best(np.full((4, 1), label), np.ones((4, 1), np.float32)) for label in (0, 1))
+    labels = np.zeros(4, np.int64)
+    by_center = Outcome(list("abcd"), labels, right, wrong)
+    assert (by_center.views, by_center.better) == ("center crop", right)
+    alike = Outcome(list("abcd"), labels, wrong, wrong)
+    assert alike.views == "ten crops"
+
+
 @pytest.mark.parametrize("classes", [2, 31])
 def test_confusions_are_drawn_for_few_classes_and_for_many(tmp_path: Path, classes: int) -> None:
     matrix = np.random.default_rng(1).integers(0, 9, (classes, classes))
-    plots.draw_confusion(tmp_path / "one.png", matrix, [f"a class, number {i}" for i in range(classes)])
+    plots.draw_confusion(tmp_path / "one.png", matrix, [f"a class, number {i}" for i in range(classes)], "ten crops")
     with Image.open(tmp_path / "one.png") as image:
         assert image.width > 300
         assert "Software" not in image.info
