@@ -6,7 +6,6 @@ They compute what norms.py and sgd.py write in torch, in one pass over memory; w
 import ctypes
 import functools
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -19,7 +18,9 @@ import torch
 from torch import Tensor
 
 _SOURCE = Path(__file__).with_name("native.cpp")
-_FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC")
+# Linked by a call of its own: told of -ffast-math, a linker has the whole process flush denormal numbers, torch and all.
+_COMPILE = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-fPIC", "-c")
+_LINK = ("-shared",)
 _COMPILERS = ("c++", "g++", "clang++")
 _KINDS = {torch.float32: "float", torch.bfloat16: "bf16"}
 _MOST_CHANNELS, _MOST_SIZE = 1024, 17  # the buffers of native.cpp
@@ -32,26 +33,38 @@ def library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     try:
-        return _declare(ctypes.CDLL(str(_built(compiler))))
+        return _declare(_kept(compiler) or _unkept(compiler))
     except (OSError, subprocess.CalledProcessError):
-        return None  # a read-only home, a broken compiler: torch does the same, slower
+        return None  # a broken compiler: torch does the same, slower
 
 
-def _built(compiler: str) -> Path:
-    """The shared library for this source, compiler and processor, made when it is not there yet."""
-    words = (_SOURCE.read_text(), compiler, *_FLAGS, platform.machine(), _processor())
-    folder = Path.home() / ".cache" / "alexnet"
-    library_path = folder / f"native-{hashlib.sha256(chr(0).join(words).encode()).hexdigest()[:16]}.so"
-    if not library_path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
-        os.close(handle)
-        try:
-            subprocess.run([compiler, *_FLAGS, "-o", part, str(_SOURCE)], check=True, capture_output=True)
-            Path(part).replace(library_path)
-        finally:
-            Path(part).unlink(missing_ok=True)
-    return library_path
+def _kept(compiler: str) -> ctypes.CDLL | None:
+    """The library for this source, compiler and processor, made when it is not there yet; None without a usable home."""
+    words = (_SOURCE.read_text(), compiler, *_COMPILE, *_LINK, platform.machine(), _processor())
+    try:
+        folder = Path.home() / ".cache" / "alexnet"
+        path = folder / f"native-{hashlib.sha256(chr(0).join(words).encode()).hexdigest()[:16]}.so"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as beside:
+                _build(compiler, Path(beside)).replace(path)
+        return ctypes.CDLL(str(path))
+    except (OSError, RuntimeError):  # read-only; or no home is known, as of a user who is only a number
+        return None
+
+
+def _unkept(compiler: str) -> ctypes.CDLL:
+    """The library for this process alone: once loaded, it needs no file."""
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
+        return ctypes.CDLL(str(_build(compiler, Path(folder))))
+
+
+def _build(compiler: str, folder: Path) -> Path:
+    """Makes the library in the folder."""
+    compiled, linked = folder / "native.o", folder / "native.so"
+    for words in ((*_COMPILE, "-o", str(compiled), str(_SOURCE)), (*_LINK, "-o", str(linked), str(compiled))):
+        subprocess.run([compiler, *words], check=True, capture_output=True)
+    return linked
 
 
 def _processor() -> str:
@@ -113,7 +126,7 @@ def _over_images(
     if grad is not None:
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
     out = torch.empty_like(x)
-    image_bytes = x[0].numel() * x.element_size()
+    image_bytes = x.shape[1:].numel() * x.element_size()
 
     def part(first: int, last: int) -> None:
         pointers = [None if t is None else t.data_ptr() + first * image_bytes for t in (grad, x, out)]

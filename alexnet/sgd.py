@@ -1,7 +1,6 @@
 """The update rule of section 5, as an optimizer."""
 
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from alexnet import native
+
+Tensors = list[Tensor]
 
 
 class PaperSgd(Optimizer):
@@ -32,41 +33,50 @@ class PaperSgd(Optimizer):
         return state["velocity"]  # type: ignore[no-any-return]  # the state dict is untyped
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure, no loss
-        """Updates every parameter that has a gradient."""
-        assert closure is None, "a closure has no use here"
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # stricter than torch
+        """Updates every parameter that has a gradient. At rate 0 nothing moves: a group stops dead, as in cuda-convnet."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             with_grad = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not with_grad:
+            if group["lr"] == 0 or not with_grad:
                 continue
-            velocities = [self.velocity(parameter) for parameter in with_grad]
-            grads = [parameter.grad for parameter in with_grad]
-            rates = group["momentum"], group["lr"], group["weight_decay"] * group["lr"]
-            for w, v, grad in zip(with_grad, velocities, grads, strict=True):
-                grad = grad.contiguous(memory_format=_layout(w))
-                if native.can_update(w):
-                    native.update(w, v, grad, *rates)
-                else:
-                    _update(w.device.type)(_flat(w), _flat(v), _flat(grad), torch.tensor(rates, dtype=w.dtype).to(w.device))
+            for device in {parameter.device for parameter in with_grad}:
+                ws = [parameter for parameter in with_grad if parameter.device == device]
+                grads = [_laid_out_as(w, w.grad) for w in ws]
+                _update(ws, [self.velocity(w) for w in ws], grads, group["momentum"], group["lr"], group["weight_decay"])
+        return loss
 
 
-def _layout(tensor: Tensor) -> torch.memory_format:
-    channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+def _laid_out_as(w: Tensor, grad: Tensor | None) -> Tensor:
+    assert grad is not None, "only who has one is asked"
+    return grad if grad.stride() == w.stride() else torch.empty_like(w).copy_(grad)
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    """The dense tensor's memory as one dimension, in whatever order: the update is elementwise."""
-    return tensor.detach().as_strided((tensor.numel(),), (1,))
+def _update(ws: Tensors, vs: Tensors, grads: Tensors, momentum: float, lr: float, weight_decay: float) -> None:
+    """One step of parameters on one device, each laid out in memory as its velocity and gradient are."""
+    if ws[0].device.type == "cuda":
+        _fused(ws, vs, grads, momentum, lr, weight_decay)
+        return
+    for w, v, grad in zip(ws, vs, grads, strict=True):
+        update = native.update if native.can_update(w) else _plain
+        update(w, v, grad, momentum, lr, weight_decay * lr)
 
 
-def _plain(w: Tensor, v: Tensor, grad: Tensor, rates: Tensor) -> None:
-    momentum, lr, decay = rates.unbind()
+def _plain(w: Tensor, v: Tensor, grad: Tensor, momentum: float, lr: float, decay: float) -> None:
     v.mul_(momentum).sub_(decay * w).sub_(lr * grad)
     w.add_(v)
 
 
-@cache
-def _update(device: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    """One pass over memory on a GPU, where torch can compile it."""
-    return torch.compile(_plain, dynamic=True) if device == "cuda" else _plain
+def _fused(ws: Tensors, vs: Tensors, grads: Tensors, momentum: float, lr: float, weight_decay: float) -> None:
+    """The kernel of torch's own SGD, all parameters in one pass.
+
+    It does v = momentum v + (1 - dampening) (weight_decay w - grad), with `maximize`; w -= lr v. So the rate goes where
+    dampening is, and the two signs that are left are turned.
+    """
+    torch._fused_sgd_(
+        ws, grads, vs, momentum=momentum, dampening=1 - lr, weight_decay=-weight_decay, lr=-1.0,
+        nesterov=False, maximize=True, is_first_step=False,
+    )  # fmt: skip

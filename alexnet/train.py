@@ -33,7 +33,10 @@ class StallConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Learning rates by epoch: of weights, of biases, and of conv1's weights where they differ (the run froze it early)."""
+    """Learning rates by epoch: of weights, of biases, and of conv1's weights where they differ.
+
+    The run froze conv1 early: at rate 0 its weights stand still, and its biases with them.
+    """
 
     weights: tuple[Rate, ...]
     biases: tuple[Rate, ...]
@@ -129,6 +132,11 @@ class Rates:
     weights: float
     biases: float
     conv1: float
+
+    @property
+    def conv1_biases(self) -> float:
+        """They follow the other biases until conv1 is frozen."""
+        return self.biases if self.conv1 else 0.0
 
 
 def rates_at(schedule: ScheduleConfig, epoch: int, val_errors: Sequence[float]) -> Rates:

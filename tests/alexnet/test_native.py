@@ -1,6 +1,9 @@
 """The C++ kernels against the same formulas in torch."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,10 +63,42 @@ def test_the_update_is_that_of_torch(count: int) -> None:
     generator = torch.Generator().manual_seed(count)
     w, v, grad = (torch.randn(count, generator=generator) for _ in range(3))
     w2, v2 = w.clone(), v.clone()
-    _plain(w, v, grad, torch.tensor([0.9, 0.01, 0.0005]))
+    _plain(w, v, grad, 0.9, 0.01, 0.0005)
     native.update(w2, v2, grad, 0.9, 0.01, 0.0005)
     assert torch.allclose(w, w2, rtol=1e-5, atol=1e-6)
     assert torch.allclose(v, v2, rtol=1e-5, atol=1e-6)
+
+
+def test_no_images_are_no_images() -> None:
+    for kind in (torch.float32, torch.bfloat16):
+        x = maps(1, (0, 8, 5, 5), kind)
+        assert native.lrn(x, x, 2, 5, 2e-3, 0.75, 2.0).shape == x.shape
+        assert native.map_norm(None, x, 5, 2e-3, 0.75, 1.0).shape == x.shape
+
+
+def test_loading_the_kernels_leaves_small_numbers_to_the_process() -> None:
+    program = (
+        "import torch; from alexnet import native; assert native.library(); print(torch.tensor([1e-40]).mul(1).item() > 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.strip() == "True", run.stderr
+
+
+def test_without_a_usable_home_the_kernels_are_made_for_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container whose user is only a number, or whose home cannot be written."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert native._kept("c++") is None
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    native.library.cache_clear()
+    try:
+        assert native.library() is not None
+    finally:
+        native.library.cache_clear()
 
 
 def test_without_a_compiler_there_are_no_kernels_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

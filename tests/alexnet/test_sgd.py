@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet.sgd import PaperSgd
+from alexnet.sgd import PaperSgd, _fused, _plain
 
 
 def test_the_velocity_holds_the_learning_rate_also_through_a_drop() -> None:
@@ -21,7 +21,7 @@ def test_the_velocity_holds_the_learning_rate_also_through_a_drop() -> None:
         for i in range(2):
             v[i] = 0.9 * v[i] - 0.0005 * lr * w[i] - lr * grads[i]
             w[i] += v[i]
-        assert parameter.tolist() == pytest.approx(w, rel=1e-6)
+        assert parameter.tolist() == pytest.approx(w, rel=1e-13)
 
 
 def test_torchs_own_sgd_parts_from_the_paper_at_a_drop() -> None:
@@ -55,3 +55,46 @@ def test_parameters_without_a_gradient_stay() -> None:
     parameter = nn.Parameter(torch.ones(2))
     PaperSgd([{"params": [parameter], "lr": 0.1, "weight_decay": 0.1}], momentum=0.9).step()
     assert parameter.tolist() == [1.0, 1.0]
+
+
+def test_torchs_fused_kernel_is_the_same_rule_also_through_a_drop() -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = ((7, 3, 2, 2), (11,), (5, 4))
+    ws = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    vs = [torch.zeros_like(w) for w in ws]
+    ws2, vs2 = [w.clone() for w in ws], [v.clone() for v in vs]
+    for step in range(30):
+        lr = 0.01 if step < 10 else 0.00004
+        grads = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+        for w, v, grad in zip(ws, vs, grads, strict=True):
+            _plain(w, v, grad, 0.9, lr, 0.0005 * lr)
+        _fused(ws2, vs2, grads, 0.9, lr, 0.0005)
+    for expected, found in zip([*ws, *vs], [*ws2, *vs2], strict=True):
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_at_rate_0_nothing_moves_any_more() -> None:
+    """cuda-convnet updates only where the rate is above 0: what is frozen does not roll on."""
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = PaperSgd([{"params": [parameter], "lr": 0.1, "weight_decay": 0.1}], momentum=0.9)
+    for lr, moves in ((0.1, True), (0.0, False), (0.0, False), (0.1, True)):
+        before, velocity = parameter.detach().clone(), optimizer.velocity(parameter).clone()
+        optimizer.param_groups[0]["lr"] = lr
+        parameter.grad = torch.ones(3)
+        optimizer.step()
+        assert torch.equal(parameter, before) is not moves
+        assert torch.equal(optimizer.velocity(parameter), velocity) is not moves
+
+
+def test_a_closure_is_called_for_loss_and_gradients() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = PaperSgd([{"params": [parameter], "lr": 0.1, "weight_decay": 0.0}], momentum=0.9)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = (parameter**2).sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimizer.step(closure) == 2.0
+    assert parameter.tolist() == pytest.approx([0.8, 0.8])

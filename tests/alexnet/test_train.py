@@ -21,7 +21,7 @@ def test_the_reference_follows_run_170() -> None:
 
 
 def test_run_145_lowers_its_rates_by_hand_and_conv1s_before_the_others() -> None:
-    """layer-params-145.cfg; the biases kept their rate."""
+    """layer-params-145.cfg; the biases kept their rate, but those of conv1 were frozen with it."""
     train = params.load(preset="imagenet", variant="run-145").train
     assert train.epochs == 91
     assert train.augment.color_noise.end_epoch == 67
@@ -29,6 +29,7 @@ def test_run_145_lowers_its_rates_by_hand_and_conv1s_before_the_others() -> None
     assert [rate.weights for rate in rates] == [0.01] * 25 + [0.001] * 26 + [0.0001] * 28 + [0.00001] * 12
     assert [rate.conv1 for rate in rates] == [0.01] * 25 + [0.001] * 26 + [0.0001] * 16 + [0.00001] * 5 + [0.0] * 19
     assert {rate.biases for rate in rates} == {0.02}
+    assert [rate.conv1_biases for rate in rates] == [0.02] * 72 + [0.0] * 19
 
 
 def test_the_papers_text_takes_one_rate_for_all_and_divides_it_by_ten_three_times_in_90_epochs() -> None:
