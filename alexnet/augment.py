@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from alexnet import keyed
+from alexnet.fused import fused
 from alexnet.model import CROP_PX
 from alexnet.train import AugmentConfig, ColorNoiseConfig
 
@@ -45,38 +46,48 @@ class Augment:
             raise ValueError(f"crop_offsets: must be at most {margin + 1} for images of {side} pixels, got {got}")
 
     def __call__(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> Crops:
-        """Float crops, mean subtracted, channels last in memory."""
-        crops = self._crops(images, samples, epoch)
-        crops = torch.sub(crops, self.mean.to(crops.device))
-        noise = self.config.color_noise
-        if noise.std > 0 and (noise.end_epoch is None or epoch < noise.end_epoch):
-            shift = self._color_noise(noise, samples, epoch).to(crops.device, crops.dtype)
-            crops = crops.add_(shift[:, None, None, :]).div_(noise.divide)
+        """Float crops where the images are, mean subtracted, channels last in memory. The samples' indices are on the host."""
+        margin, mean = images.shape[1] - CROP_PX, self.mean.to(images.device)
+        shift, divide = self._noise(samples, epoch)
+        if images.device.type == "cpu":
+            crops = torch.sub(self._cut(images, samples, margin, epoch), mean)
+            if shift is not None:
+                crops = crops.add_(shift[:, None, None, :]).div_(divide)
+        else:
+            places = torch.stack(self._draw(samples, margin, epoch), 1)
+            drawn = torch.cat([places, torch.zeros(len(samples), 3) if shift is None else shift], 1)
+            crops = fused(_seen, images.device)(images, keyed.sent(drawn, images.device), mean, divide)
         return crops.permute(0, 3, 1, 2)
 
-    def _crops(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
+    def _cut(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
         if self.config.crop == "center" and not self.config.flip:
             return center(images)
-        tops, lefts, flips = self._draw(samples.to(images.device), images.shape[1] - CROP_PX, epoch)
-        cut = _slices if images.device.type == "cpu" else _indexed
-        return cut(images, tops, lefts, flips)
+        return _slices(images, *self._draw(samples, margin, epoch))
+
+    def _noise(self, samples: Int64[Tensor, " n"], epoch: int) -> tuple[Float[Tensor, "n 3"] | None, float]:
+        """What is added to the pixels of every sample, if anything, and what they are divided by."""
+        noise = self.config.color_noise
+        if noise.std == 0 or (noise.end_epoch is not None and epoch >= noise.end_epoch):
+            return None, 1.0
+        return self._color_noise(noise, samples, epoch).to(self.mean.dtype), noise.divide
 
     def _draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Top and left offsets, and whether to flip, of every sample."""
         rows = torch.div(samples, self.config.crop_run, rounding_mode="floor")
         k = keyed.key(self.seed, "crop", epoch)
         if self.config.crop == "random":
-            tops, lefts = keyed.below(k, rows, 2, self.config.crop_offsets).unbind(1)
+            first = (margin + 1 - self.config.crop_offsets) // 2  # larger images: around the center still
+            tops, lefts = (first + keyed.below(k, rows, 2, self.config.crop_offsets)).unbind(1)
         else:
             tops = lefts = torch.full_like(rows, margin // 2)
-        flips = keyed.bits(keyed.key(k, "flip"), rows, torch.zeros(1, dtype=torch.int64, device=rows.device))[:, 0] >= 2**31
+        flips = keyed.bits(keyed.key(k, "flip"), rows, torch.zeros(1, dtype=torch.int64))[:, 0] >= 2**31
         return tops, lefts, flips if self.config.flip else torch.zeros_like(flips)
 
     def _color_noise(self, noise: ColorNoiseConfig, samples: Int64[Tensor, " n"], epoch: int) -> Float[Tensor, "n 3"]:
         """RGB shifts: one draw an image along each eigenvector."""
-        draws = keyed.normal(keyed.key(self.seed, "color noise", epoch), samples.cpu(), 3) * noise.std
+        draws = keyed.normal(keyed.key(self.seed, "color noise", epoch), samples, 3) * noise.std
         scale = self.eigen_std if noise.along == "std" else self.eigen_std**2 / 255
-        return (draws * scale.cpu()) @ self.eigenvectors.cpu().T
+        return (draws * scale) @ self.eigenvectors.T
 
 
 def _slices(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
@@ -95,6 +106,15 @@ def _indexed(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt
     rows = tops[:, None] + reach
     index = torch.arange(len(images), device=images.device)
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _seen(
+    images: Images, drawn: Float[Tensor, "n 6"], mean: Float[Tensor, "224 224 3"], divide: float
+) -> Float[Tensor, "n 224 224 3"]:
+    """All that is done on a GPU, for one kernel. Of every sample are drawn: top, left, whether to flip, and the color shift."""
+    tops, lefts, flips = drawn[:, :3].long().unbind(1)
+    crops = _indexed(images, tops, lefts, flips > 0)
+    return (crops - mean + drawn[:, None, None, 3:]) / divide
 
 
 def center(images: Tensor) -> Tensor:

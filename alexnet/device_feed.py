@@ -13,6 +13,8 @@ from torch import Tensor
 from alexnet.errors import DataError
 from alexnet.loader import Batch, EncodedBatch, Samples
 
+_AHEAD = 4  # batches for which the host may be ahead of a GPU: each takes memory there until its step is over
+
 
 def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """The batches, on the device, one copied ahead. From a loader with `pin_memory` the copy runs beside the computation."""
@@ -22,7 +24,7 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
         return
     stream = torch.cuda.Stream(device)
     copying: deque[tuple[Batch, Batch, torch.cuda.Event]] = deque()
-    used: deque[tuple[Batch, torch.cuda.Event]] = deque()  # a host batch must live until its copy is over
+    used: deque[tuple[Batch, torch.cuda.Event]] = deque()  # a host batch lives until its copy is over
     for batch in batches:
         copying.append(_copy(batch, device, stream))
         if len(copying) > 1:
@@ -43,15 +45,15 @@ def _copy(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> tupl
 def _arrived(
     copying: deque[tuple[Batch, Batch, torch.cuda.Event]], used: deque[tuple[Batch, torch.cuda.Event]], device: torch.device
 ) -> Batch:
-    """The copy that was started first, ready for the current stream."""
+    """The copy that was started first, ready for the current stream. Waits for the stream when that is far behind."""
     host, copy, event = copying.popleft()
     current = torch.cuda.current_stream(device)
     current.wait_event(event)
     for part in (copy.images, copy.labels):
         part.record_stream(current)  # its memory belongs to the copy's stream: not to be given out before this one is done
-    used.append((host, event))
-    while used and used[0][1].query():
-        used.popleft()
+    used.append((host, current.record_event(torch.cuda.Event(blocking=True))))
+    while len(used) > _AHEAD:
+        used.popleft()[1].synchronize()
     return copy
 
 

@@ -112,6 +112,8 @@ class Trainer:
             job.train.augment, mean, torch.from_numpy(pixels.eigenvectors), torch.from_numpy(pixels.eigen_std), job.seed
         )
         self.augment.mean = self.augment.mean.to(device)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes come again and again: the fastest way is looked for once
         self.mean = center(mean).to(device)
         self.optimizer = PaperSgd(_groups(network, job.train), momentum=job.train.momentum)
         self._moved, self._samples = 0, 0
@@ -134,7 +136,7 @@ class Trainer:
             losses, right = self._losses(batch, epoch, number)
             self.team.backward(losses)
         else:
-            losses, right = torch.zeros(0), torch.zeros((), dtype=torch.int64)
+            losses, right = torch.zeros(0, device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
             self.team.backward(None)
         self.optimizer.step()
         self._moved += self.network.link.bytes_sent - before
@@ -143,7 +145,7 @@ class Trainer:
 
     def _losses(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         crops = self.augment(batch.images, batch.samples, epoch).to(self._dtype())
-        draw = Draw(keyed.key(self.job.seed, "dropout", number), batch.samples.to(self.device, non_blocking=True))
+        draw = Draw(keyed.key(self.job.seed, "dropout", number), batch.samples)
         logits = self._logits(crops, draw)
         right = (logits.detach().argmax(1) == batch.labels).sum()
         return functional.cross_entropy(logits, batch.labels, reduction="none"), right
@@ -151,28 +153,30 @@ class Trainer:
     @torch.no_grad()
     def validate(self, batches: Batches, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, float, float] | None:
         """Mean loss, top-1 and top-5 error of the center crop, over all replicas; None when the team stopped in between."""
-        sums = torch.zeros(4, dtype=torch.float64)
+        sums, count = torch.zeros(3, dtype=torch.float64, device=self.device), 0
         for number, batch in enumerate(to_device(batches.epoch(0), self.device)):
             if number == 0:
                 self.team.check_samples(batch.samples)
             if len(batch.labels):
                 sums += self._scores(batch)
+                count += len(batch.labels)
             if self.team.decide(should_stop(), False)[0]:
                 return None
         if self.team.decide(should_stop(), False, now=True)[0]:
             return None
-        loss, wrong1, wrong5, count = self.team.total(sums).tolist()
-        return loss / count, wrong1 / count, wrong5 / count
+        here = torch.tensor([*sums.tolist(), count], dtype=torch.float64)
+        loss, wrong1, wrong5, whole = self.team.total(here).tolist()
+        return loss / whole, wrong1 / whole, wrong5 / whole
 
     def _scores(self, batch: Batch) -> Tensor:
-        """Sum of losses, number wrong by the best guess, by the best five, and number of samples."""
+        """Sum of losses, number wrong by the best guess, and by the best five; on the device, for nobody to wait."""
         labels = batch.labels
         crops = center_crop(batch.images, self.mean).to(self._dtype())
         logits = self._logits(crops, None)
         loss = functional.cross_entropy(logits, labels, reduction="none").double().sum()
         best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
         wrong = torch.stack([~best[:, 0], ~best.any(1)]).sum(1).double()
-        return torch.tensor([loss.item(), *wrong.tolist(), len(labels)], dtype=torch.float64)
+        return torch.cat([loss[None], wrong])
 
     def _logits(self, crops: Tensor, draw: Draw | None) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.job.train.precision == "bf16"):
@@ -214,15 +218,17 @@ class Trainer:
 
 
 def _groups(network: AlexNet, config: TrainConfig) -> list[State]:
-    """Parameters by learning rate and decay: conv1's weights, all other weights, biases."""
+    """Parameters by learning rate and decay, named as in Rates."""
     groups: dict[str, State] = {
         "conv1": {"weight_decay": config.weight_decay},
         "weights": {"weight_decay": config.weight_decay},
+        "conv1_biases": {"weight_decay": config.bias_weight_decay},
         "biases": {"weight_decay": config.bias_weight_decay},
     }
     for name, _, parameter in network.pieces():
-        kind = "biases" if name.endswith("bias") else "conv1" if name.startswith("conv1.") else "weights"
-        groups[kind].setdefault("params", []).append(parameter)
+        layer, kind = name.split(".")
+        of_all, of_conv1 = ("weights", "conv1") if kind == "weight" else ("biases", "conv1_biases")
+        groups[of_conv1 if layer == "conv1" else of_all].setdefault("params", []).append(parameter)
     return [{"name": name, "lr": 0.0, **group} for name, group in groups.items() if "params" in group]
 
 
@@ -300,7 +306,9 @@ def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watc
 
 def _look(unseen: list[Seen], sums: _Sums, step: int, saver: "_Saver") -> None:
     """Fetches losses from the device, in order, and refuses to go on when one is not finite."""
-    here = torch.tensor([[loss.item(), right.item(), samples] for loss, right, samples in unseen], dtype=torch.float64)
+    losses, rights, counts = zip(*unseen, strict=True)
+    fetched = torch.stack([torch.stack(losses), torch.stack(rights).double()]).cpu()  # one wait for all of them
+    here = torch.cat([fetched, torch.tensor([counts], dtype=torch.float64)]).T
     for offset, (loss, right, samples) in enumerate(saver.trainer.team.total(here).tolist()):
         if not math.isfinite(loss):
             saver.wait()

@@ -4,12 +4,13 @@ A key is made of words such as (seed, epoch, purpose); `bits` then gives 32 bits
 """
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from alexnet.fused import fused
 from alexnet.keys import key, permutation
 
-__all__ = ["below", "bits", "key", "normal", "permutation", "uniform"]
+__all__ = ["below", "bits", "kept", "key", "normal", "permutation", "sent", "uniform"]
 
 _MASK_32 = (1 << 32) - 1
 
@@ -23,10 +24,32 @@ def _mix_32(words: Tensor) -> Tensor:
 
 def bits(k: int, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Int64[Tensor, "n m"]:
     """32 random bits for every pair of global row and column index."""
-    low, high = k & _MASK_32, k >> 32
+    return _bits(k & _MASK_32, k >> 32, rows, cols)
+
+
+def _bits(low: int | Tensor, high: int | Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     row_words = _mix_32(_mix_32((rows + low) & _MASK_32) ^ high)
     col_words = _mix_32((cols * 0x9E3779B1 + high) & _MASK_32)
     return _mix_32(row_words[:, None] ^ col_words[None, :] ^ low)
+
+
+def kept(k: int, rows: Int64[Tensor, " n"], cols: range, rate: float, device: torch.device) -> Bool[Tensor, "n m"]:
+    """Which places stay when each is dropped at this rate. The rows are on the host, the answer is on the device.
+
+    The key goes there with the rows, as numbers of a tensor: as a plain number, every key would be compiled anew.
+    """
+    words = sent(torch.cat([torch.tensor([k & _MASK_32, k >> 32]), rows]), device)
+    return fused(_kept, device)(words, cols.start, cols.stop, int(rate * 2**32))
+
+
+def _kept(words: Tensor, first: int, last: int, threshold: int) -> Tensor:
+    cols = torch.arange(first, last, device=words.device)
+    return _bits(words[0], words[1], words[2:], cols) >= threshold
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The host's values on the device, without a wait for what it is computing."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
 def uniform(k: int, rows: Int64[Tensor, " n"], count: int) -> Tensor:

@@ -19,7 +19,7 @@ Plan = Literal["lean", "gather"]
 
 @dataclass(frozen=True)
 class Draw:
-    """Which random numbers a training pass uses: a key for the step, and the global index of every sample in it."""
+    """Which random numbers a training pass uses: a key for the step, and the global index of every sample, on the host."""
 
     key: int
     samples: Int64[Tensor, " n"]
@@ -242,6 +242,5 @@ class _Part(nn.Module):
         if draw is None:
             return x * (1 - rate)
         first = row.outputs * self.towers[0] // self.count
-        units = torch.arange(first, first + x.shape[1], device=x.device)
-        words = keyed.bits(keyed.key(draw.key, row.name), draw.samples.to(x.device), units)
-        return x * (words >= int(rate * 2**32))
+        units = range(first, first + x.shape[1])
+        return x * keyed.kept(keyed.key(draw.key, row.name), draw.samples, units, rate, x.device)

@@ -7,7 +7,6 @@ float64): in bfloat16, k + alpha S has no digits left.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alexnet import native
+from alexnet.fused import fused
 
 Maps = Float[Tensor, "n c h w"]
 Spread = Literal["band", "box"]
@@ -37,13 +37,14 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, spread: Spread, towers: int, size: int, alpha: float, beta: float, k: float) -> Tensor:
         ctx.save_for_backward(x)
+        x = x.detach()  # so that a compiled norm is the same one in training and in validation
         ctx.constants = spread, towers, size, alpha, beta, k
         return _norm(None, x, *ctx.constants)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        return _norm(grads[0], x, *ctx.constants), None, None, None, None, None, None
+        return _norm(grads[0], x.detach(), *ctx.constants), None, None, None, None, None, None
 
 
 def _norm(grad: Tensor | None, x: Maps, spread: Spread, towers: int, size: int, alpha: float, beta: float, k: float) -> Maps:
@@ -52,9 +53,10 @@ def _norm(grad: Tensor | None, x: Maps, spread: Spread, towers: int, size: int, 
         if spread == "band":
             return native.lrn(grad, x, towers, size, alpha, beta, k)
         return native.map_norm(grad, x, size, alpha, beta, k)
-    forward, backward = _compiled() if x.device.type == "cuda" else (_forward, _backward)
     constants = spread, towers, size, alpha, beta, k
-    return forward(x, *constants) if grad is None else backward(grad, x, *constants)
+    if grad is None:
+        return fused(_forward, x.device)(x, *constants)
+    return fused(_backward, x.device)(grad, x, *constants)
 
 
 def _forward(x: Maps, spread: Spread, towers: int, size: int, alpha: float, beta: float, k: float) -> Maps:
@@ -95,7 +97,8 @@ def _band(rows: Float[Tensor, "rows towers c"], size: int) -> Float[Tensor, "row
     """Sums over the `size` nearest channels: shifted adds for a compiler to fuse, else one matrix product."""
     count = rows.shape[-1]
     if not torch.compiler.is_compiling():
-        return rows @ _band_matrix(count, size, rows.dtype, rows.device)
+        with torch.autocast(rows.device.type, enabled=False):  # it would make the product in bfloat16
+            return rows @ _band_matrix(count, size, rows.dtype, rows.device)
     padded = functional.pad(rows, (size // 2, size // 2))
     return functools.reduce(torch.add, [padded[..., i : i + count] for i in range(size)])
 
@@ -104,8 +107,3 @@ def _band(rows: Float[Tensor, "rows towers c"], size: int) -> Float[Tensor, "row
 def _band_matrix(count: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     index = torch.arange(count, device=device)
     return ((index[:, None] - index[None, :]).abs() <= size // 2).to(dtype)
-
-
-@functools.cache
-def _compiled() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    return torch.compile(_forward), torch.compile(_backward)

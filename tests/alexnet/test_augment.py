@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.augment import Augment, _indexed, _slices, center, center_crop, ten_crops
+from alexnet.augment import Augment, _indexed, _seen, _slices, center, center_crop, ten_crops
 from alexnet.train import AugmentConfig, ColorNoiseConfig
 
 QUIET = ColorNoiseConfig(std=0.0, along="std", divide=1.1, end_epoch=None)
@@ -54,6 +54,11 @@ def test_offsets_cover_0_to_32_and_flips_are_even() -> None:
     assert abs(torch.corrcoef(torch.stack([tops.float(), lefts.float(), flips.float()])).fill_diagonal_(0)).max() < 0.03
 
 
+def test_crops_of_larger_images_lie_around_their_center() -> None:
+    tops, lefts, _ = augment(PLAIN)._draw(torch.arange(2000), 64, epoch=0)
+    assert {*tops.tolist()} == {*lefts.tolist()} == {*range(16, 49)}
+
+
 def test_consecutive_samples_share_a_crop_when_told_to_as_in_2012() -> None:
     tops, lefts, flips = augment(replace(PLAIN, crop_run=32))._draw(torch.arange(128), 32, epoch=0)
     for drawn in (tops, lefts, flips):
@@ -64,6 +69,10 @@ def test_consecutive_samples_share_a_crop_when_told_to_as_in_2012() -> None:
 def test_the_path_for_a_gpu_gives_the_same_crops() -> None:
     batch, drawn = images(5), augment(PLAIN)._draw(torch.arange(5), 32, epoch=2)
     assert torch.equal(_indexed(batch, *drawn), _slices(batch, *drawn))
+    noisy, mean = replace(PLAIN, color_noise=replace(QUIET, std=0.1)), torch.rand(256, 256, 3) * 255
+    here, shift = augment(noisy, mean), augment(noisy)._color_noise(noisy.color_noise, torch.arange(5), 2).float()
+    seen = _seen(batch, torch.cat([torch.stack(drawn, 1), shift], 1), center(mean), 1.1).permute(0, 3, 1, 2)
+    assert torch.equal(seen, here(batch, torch.arange(5), epoch=2))
 
 
 def test_color_noise_moves_a_whole_image_along_the_axes_by_their_deviations() -> None:

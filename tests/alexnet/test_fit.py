@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
-from alexnet.fit import Job, Trainer, Watch, fit
+from alexnet.fit import Job, Trainer, Watch, _groups, fit
 from alexnet.loader import Batch
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, initial
@@ -80,6 +80,35 @@ def losses(model: ModelConfig, recipe: TrainConfig, steps: int) -> list[float]:
 def test_the_first_ten_losses_are_the_golden_ones(tiny: ModelConfig, recipe: TrainConfig) -> None:
     """Who changes them changes every model, and this file with them, and says why."""
     assert losses(tiny, recipe, 10) == pytest.approx(json.loads(GOLDEN.read_text())["losses"], rel=1e-9)
+
+
+def test_conv1_and_biases_have_rates_of_their_own_and_biases_do_not_decay(tiny: ModelConfig, recipe: TrainConfig) -> None:
+    for held in (None, ((0, 1), (1, 2))):
+        network = AlexNet(tiny, held=held)
+        groups = {group["name"]: group for group in _groups(network, recipe)}
+        names = {parameter: name for name, _, parameter in network.pieces()}
+        found = {name: {names[parameter] for parameter in group["params"]} for name, group in groups.items()}
+        layers = [row.name for row in network.layers]
+        assert found["conv1"] == {"conv1.weight"}
+        assert found["conv1_biases"] == {"conv1.bias"}
+        assert found["weights"] == {f"{layer}.weight" for layer in layers[1:]}
+        assert found["biases"] == {f"{layer}.bias" for layer in layers[1:]}
+        assert sum(len(group["params"]) for group in groups.values()) == len(names)
+        decays = {name: group["weight_decay"] for name, group in groups.items()}
+        assert decays == {"conv1": 0.0005, "weights": 0.0005, "biases": 0.0, "conv1_biases": 0.0}
+
+
+def test_a_frozen_conv1_stands_still_biases_and_all(tiny: ModelConfig, recipe: TrainConfig) -> None:
+    schedule = replace(recipe.schedule, conv1=(Rate(1, 0.0),))
+    run = trainer(tiny, recipe)
+    run.network.load_full(initial(tiny, 1))
+    seen = []
+    for epoch in range(2):
+        run.set_rates(rates_at(schedule, epoch, []))
+        run.step(next(Memory(8, 8).epoch(epoch)), epoch, epoch)
+        seen.append({name: tensor.clone() for name, tensor in run.tensors().items()})
+    still = {name for name, tensor in seen[0].items() if torch.equal(tensor, seen[1][name])}
+    assert still == {"conv1.weight", "conv1.bias", "velocity/conv1.weight", "velocity/conv1.bias"}
 
 
 def test_a_network_learns_what_there_is_to_learn(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:

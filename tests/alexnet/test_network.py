@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alexnet import norms
 from alexnet.model import ModelConfig, PaddingConfig
 from alexnet.network import AlexNet, Draw, Plan, initial
 from alexnet.norms import local_response_norm, map_norm
@@ -113,6 +114,13 @@ def test_bfloat16_maps_are_normed_in_float32() -> None:
     exact = local_response_norm(maps.float(), towers=2, size=5, alpha=2e-5, beta=0.75, k=2.0)
     assert found.dtype is torch.bfloat16
     assert torch.equal(found, exact.bfloat16())
+
+
+def test_torchs_own_norm_does_not_lose_digits_to_autocast() -> None:
+    maps = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(3)) * 30
+    exact = norms._forward(maps, "band", 2, 5, 2e-5, 0.75, 2.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norms._forward(maps, "band", 2, 5, 2e-5, 0.75, 2.0), exact)
 
 
 def test_dropout_keeps_the_expectation_that_testing_uses(tiny: ModelConfig) -> None:

@@ -1,0 +1,111 @@
+"""What needs a process of its own: compiled functions, since what checks shapes in the other tests cannot be compiled.
+
+`python -m tests.kernels compiled` compares each with itself as it is; `... cuda` compares training on a GPU with a CPU's.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from alexnet import fused, keyed, norms, sampler
+from alexnet.augment import _seen
+from alexnet.fit import Trainer
+from alexnet.loader import Batch
+from alexnet.network import AlexNet, initial
+from alexnet.train import Rates
+from tests import team
+
+
+def compare(function: Callable[..., Tensor], calls: list[tuple[Any, ...]]) -> None:
+    """The function compiled and as it is, on every list of arguments."""
+    compiled = fused.compiled(function)
+    assert compiled is not function, "no compiler"
+    for arguments in calls:
+        expected, found = function(*arguments), compiled(*arguments)
+        assert found.dtype == expected.dtype, function
+        assert found.stride() == expected.stride(), function
+        close = torch.allclose(found.float(), expected.float(), rtol=0, atol=2e-6 * expected.float().abs().max().item())
+        assert close, (function, arguments[1:])
+
+
+def graphs() -> int:
+    """How many graphs were compiled so far."""
+    return int(counters["stats"]["unique_graphs"])
+
+
+def check_masks() -> None:
+    """Another key or other samples are another draw of the same kernel."""
+    before = graphs()
+    calls = [(torch.tensor([key & 0xFFFFFFFF, key >> 32, *range(at, at + 5)]), 8, 24, 2**31) for at, key in enumerate(KEYS)]
+    compare(keyed._kept, calls)
+    assert graphs() == before + 1
+
+
+KEYS = [keyed.key("mask", number) for number in range(3)]
+
+
+def check_norms() -> None:
+    """Both norms, both ways."""
+    generator = torch.Generator().manual_seed(1)
+    x, grad = ((torch.randn(3, 12, 7, 6, generator=generator) * 30).to(memory_format=torch.channels_last) for _ in range(2))
+    for constants in (("band", 2, 5, 2e-3, 0.75, 2.0), ("box", 1, 5, 2e-3, 0.75, 1.0)):
+        compare(norms._forward, [(x, *constants)])
+        compare(norms._backward, [(grad, x, *constants)])
+
+
+def check_augment() -> None:
+    """The kernel of the GPU: crops, flips, mean, color."""
+    images = torch.randint(0, 256, (3, 230, 230, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    drawn = torch.tensor([[0.0, 6, 0, 1.5, -2.0, 3.25], [6, 0, 1, 0.5, 0.0, 1.0], [3, 2, 1, 0.0, 0.0, 0.0]])
+    compare(_seen, [(images, drawn, torch.full((224, 224, 3), 110.5), 1.1)])
+
+
+def trainer(device: torch.device) -> Trainer:
+    """A small network with every augmentation and dropout, in float32."""
+    job = team.job(team.Run(double=False))
+    network = AlexNet(job.model).to(device, memory_format=torch.channels_last)
+    network.load_full(initial(job.model, 7))
+    made = Trainer(job, network, team.pixels(), device)
+    made.set_rates(Rates(0.002, 0.004, 0.002))
+    return made
+
+
+def check_cuda() -> None:
+    """Losses and weights of five steps; and from the third on, no wait for the GPU."""
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    devices = [torch.device("cpu"), torch.device("cuda")]
+    trainers = [trainer(device) for device in devices]
+    order = sampler.order([40], seed=1, epoch=0, shuffle=True)
+    for number in range(5):
+        batch = team.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)
+        losses = []
+        for device, made in zip(devices, trainers, strict=True):
+            there = Batch(batch.images.to(device), batch.labels.to(device), batch.samples)
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error" if number >= 2 else "default")
+            loss, _ = made.step(there, 0, number)
+            torch.cuda.set_sync_debug_mode("default")
+            losses.append(loss.item())
+        assert abs(losses[1] / losses[0] - 1) < 1e-4, (number, losses)
+    expected, found = (made.tensors() for made in trainers)
+    for name, tensor in expected.items():
+        assert (found[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+
+
+def main() -> None:
+    """Raises what is wrong."""
+    if sys.argv[1] == "cuda":
+        check_cuda()
+    else:
+        check_masks()
+        check_norms()
+        check_augment()
+    assert not counters["graph_break"], dict(counters["graph_break"])
+
+
+if __name__ == "__main__":
+    main()
