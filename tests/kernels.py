@@ -67,7 +67,7 @@ def check_augment() -> None:
 def trainer(device: torch.device) -> Trainer:
     """A small network with every augmentation and dropout, in float32."""
     job = team.job(team.Run(double=False))
-    network = AlexNet(job.model).to(device, memory_format=torch.channels_last)
+    network = AlexNet(job.model).to(device).to(memory_format=torch.channels_last)
     network.load_full(initial(job.model, 7))
     made = Trainer(job, network, team.pixels(), device)
     made.set_rates(Rates(0.002, 0.004, 0.002))
@@ -75,11 +75,16 @@ def trainer(device: torch.device) -> Trainer:
 
 
 def check_cuda() -> None:
-    """Losses and weights of five steps; and from the third on, no wait for the GPU."""
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    """Draws, then losses and weights of five steps; and from the third on, no wait for the GPU."""
+    torch.backends.cudnn.allow_tf32 = False
     devices = [torch.device("cpu"), torch.device("cuda")]
     trainers = [trainer(device) for device in devices]
     order = sampler.order([40], seed=1, epoch=0, shuffle=True)
+    batch = team.batch(order, trainers[0].job.model.classes)
+    crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers)
+    assert torch.allclose(crops, gpu_crops, rtol=0, atol=1e-4)
+    mask, gpu_mask = (keyed.kept(KEYS[0], batch.samples, range(16, 32), 0.5, device).cpu() for device in devices)
+    assert torch.equal(mask, gpu_mask)
     for number in range(5):
         batch = team.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)
         losses = []

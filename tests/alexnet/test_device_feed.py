@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.device_feed import decode_on_device, to_device
+from alexnet.device_feed import _AHEAD, decode_on_device, to_device
 from alexnet.errors import DataError
 from alexnet.loader import Batch, Loader
 from tests import shardmaker
@@ -72,6 +72,18 @@ def test_on_a_gpu_the_batches_arrive_whole_though_memory_is_used_again(tmp_path:
         fed.append(Batch(batch.images.clone(), batch.labels.clone(), batch.samples.clone()))
     images = torch.cat([batch.images for batch in fed]).cpu()
     assert torch.equal(images, torch.cat([batch.images for batch in plain]))
+
+
+@pytest.mark.gpu
+def test_the_host_is_only_some_batches_ahead_of_a_gpu(tmp_path: Path) -> None:
+    """Each takes memory there until its step is over, and no step waits for the GPU."""
+    ends: list[torch.cuda.Event] = []
+    batches = loader(tmp_path, shardmaker.make([40] * 2), pin_memory=True)
+    for _ in to_device(batches.epoch(0), torch.device("cuda")):
+        assert all(end.query() for end in ends[:-_AHEAD])
+        torch.cuda._sleep(20_000_000)
+        ends.append(torch.cuda.current_stream().record_event())
+    assert len(ends) == 20
 
 
 @pytest.mark.gpu
