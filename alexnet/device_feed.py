@@ -24,11 +24,13 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
         return
     stream = torch.cuda.Stream(device)
     copying: deque[tuple[Batch, Batch, torch.cuda.Event]] = deque()
-    used: deque[tuple[Batch, torch.cuda.Event]] = deque()  # a host batch lives until its copy is over
+    used: deque[tuple[Batch, torch.cuda.Event]] = deque()  # a host batch must live until its copy is over
+    ends: deque[torch.cuda.Event] = deque()
     for batch in batches:
         copying.append(_copy(batch, device, stream))
         if len(copying) > 1:
             yield _arrived(copying, used, device)
+            _hold_back(ends, device)
     while copying:
         yield _arrived(copying, used, device)
 
@@ -45,16 +47,23 @@ def _copy(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> tupl
 def _arrived(
     copying: deque[tuple[Batch, Batch, torch.cuda.Event]], used: deque[tuple[Batch, torch.cuda.Event]], device: torch.device
 ) -> Batch:
-    """The copy that was started first, ready for the current stream. Waits for the stream when that is far behind."""
+    """The copy that was started first, ready for the current stream."""
     host, copy, event = copying.popleft()
     current = torch.cuda.current_stream(device)
     current.wait_event(event)
     for part in (copy.images, copy.labels):
         part.record_stream(current)  # its memory belongs to the copy's stream: not to be given out before this one is done
-    used.append((host, current.record_event(torch.cuda.Event(blocking=True))))
-    while len(used) > _AHEAD:
-        used.popleft()[1].synchronize()
+    used.append((host, event))
+    while used and used[0][1].query():
+        used.popleft()
     return copy
+
+
+def _hold_back(ends: deque[torch.cuda.Event], device: torch.device) -> None:
+    """Notes that a batch was used, and waits until the GPU is only some behind."""
+    ends.append(torch.cuda.current_stream(device).record_event(torch.cuda.Event(blocking=True)))
+    if len(ends) > _AHEAD:
+        ends.popleft().synchronize()
 
 
 def decode_on_device(batches: Iterable[EncodedBatch], device: torch.device, samples: Samples) -> Iterator[Batch]:
