@@ -198,7 +198,8 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True  # and this
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.memory:
-        print(_take_two_steps(*json.loads(args.memory), device))
+        name, precision, batch = json.loads(args.memory)
+        print(_take_two_steps(name, precision, batch, device))
         return
     batches = (128, 256, 1024) if device.type == "cuda" else (128,)
     rows = [measure(precision, batch, device, args.rounds) for precision in ("float32", "bf16") for batch in batches]
