@@ -94,16 +94,7 @@ def _sums(squares: Maps, spread: Spread, towers: int, size: int) -> Maps:
 
 
 def _band(rows: Float[Tensor, "rows towers c"], size: int) -> Float[Tensor, "rows towers c"]:
-    """Sums over the `size` nearest channels: shifted adds for a compiler to fuse, else one matrix product."""
+    """Sums over the `size` nearest channels. Not a product with a band matrix: autocast would make that in bfloat16."""
     count = rows.shape[-1]
-    if not torch.compiler.is_compiling():
-        with torch.autocast(rows.device.type, enabled=False):  # it would make the product in bfloat16
-            return rows @ _band_matrix(count, size, rows.dtype, rows.device)
     padded = functional.pad(rows, (size // 2, size // 2))
     return functools.reduce(torch.add, [padded[..., i : i + count] for i in range(size)])
-
-
-@functools.cache
-def _band_matrix(count: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    index = torch.arange(count, device=device)
-    return ((index[:, None] - index[None, :]).abs() <= size // 2).to(dtype)
