@@ -15,7 +15,7 @@ from alexnet.errors import DataError
 
 _BLOCK = 512
 _NAME = re.compile(rb"([^./\\\x00-\x1f\x7f]{1,96})\.(jpg|cls)")
-_REGULAR = b"0\0"
+_REGULAR = (b"0", b"")  # the second is a zero
 _PAX = b"x"
 _PAX_HARMLESS = {
     b"mtime",
@@ -49,7 +49,8 @@ def index_tar(tar: memoryview | bytes, where: str) -> TarIndex:
     starts, sizes = _walk(view, where)
     if not starts:
         return TarIndex([], *(np.zeros(0, np.int64) for _ in range(3)))
-    heads = np.frombuffer(view, np.uint8)[np.array(starts)[:, None] + np.arange(_BLOCK)]
+    blocks = np.frombuffer(view, np.uint8)[: len(view) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    heads = blocks[np.array(starts) // _BLOCK]
     _check_sums(heads, starts, where)
     return _pair(view, list(_members(view, heads, starts, sizes, where)), where)
 
@@ -76,10 +77,10 @@ def _walk(view: memoryview, where: str) -> tuple[list[int], list[int]]:
 
 def _check_sums(heads: UInt8[np.ndarray, "n 512"], starts: list[int], where: str) -> None:
     """Raises where a header's own checksum is wrong: the sum of its bytes, its own field read as spaces."""
-    said = np.zeros(len(heads), np.int64)
-    for column in heads[:, 148:156].T.astype(np.int64):
+    said = np.zeros(len(heads), np.uint32)
+    for column in heads[:, 148:156].T.astype(np.uint32):
         said = np.where((column >= 48) & (column < 56), said * 8 + column - 48, said)
-    found = heads.sum(1, dtype=np.int64) - heads[:, 148:156].sum(1, dtype=np.int64) + 8 * 32
+    found = heads.sum(1, dtype=np.uint32) - heads[:, 148:156].sum(1, dtype=np.uint32) + 8 * 32
     if (bad := np.flatnonzero(said != found)).size:
         raise DataError(f"{where}: the header at byte {starts[bad[0]]} fails its checksum; the tar is damaged")
 
@@ -92,21 +93,19 @@ def _members(
     where: str,
 ) -> Iterator[tuple[str, bytes, int, int]]:
     """Key, kind (jpg or cls), first byte and size of every file, in order."""
-    kinds = heads[:, 156].tobytes()
-    names = heads[:, :100].tobytes()
+    kinds = heads[:, 156:157].copy().view("S1")[:, 0].tolist()
+    names = heads[:, :100].copy().view("S100")[:, 0].tolist()  # without the zeros that fill them up
     if heads[:, 345:500].any():
         row = int(np.flatnonzero(heads[:, 345:500].any(1))[0])
         raise DataError(
             f"{where}: the member at byte {starts[row]} has a name of more than 100 bytes; allowed: KEY.jpg, KEY.cls"
         )
-    for row, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        name = names[row * 100 : row * 100 + 100].rstrip(b"\0")
-        kind = kinds[row : row + 1]
+    for start, size, name, kind in zip(starts, sizes, names, kinds, strict=True):
         if kind == _PAX:
             _check_pax(bytes(view[start + _BLOCK : start + _BLOCK + size]), start, where)
             continue
         match = _NAME.fullmatch(name)
-        if kind not in (b"0", b"\0") or match is None:
+        if kind not in _REGULAR or match is None:
             raise DataError(
                 f"{where}: member {name.decode(errors='replace')!r} at byte {start} is not a sample's; "
                 "allowed: regular files KEY.jpg and KEY.cls, KEY without dots and slashes"
