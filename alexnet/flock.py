@@ -23,30 +23,38 @@ def flock(
     what: str,
     progress: Callable[[], int] = lambda: 0,
 ) -> Iterator[None]:
-    """Holds a lock file. Gives up when its holder makes no progress for `patience_seconds`."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Holds a lock file, and removes it. Gives up when its holder makes no progress for `patience_seconds`."""
+    seen, deadline = progress(), time.monotonic() + patience_seconds
+    while (file := _try_flock(path)) is None:
+        now = progress()
+        if now != seen:
+            seen, deadline = now, time.monotonic() + patience_seconds
+        if time.monotonic() >= deadline:
+            raise Busy(
+                f"{what}: process {_holder(path)} has held {path} for {patience_seconds:.0f} s without progress; "
+                "end it and run again"
+            )
+        time.sleep(POLL_SECONDS)
     try:
-        seen, deadline = progress(), time.monotonic() + patience_seconds
-        while not _try_flock(file):
-            now = progress()
-            if now != seen:
-                seen, deadline = now, time.monotonic() + patience_seconds
-            if time.monotonic() >= deadline:
-                holder = os.pread(file, 32, 0).decode(errors="replace").strip() or "?"
-                raise Busy(
-                    f"{what}: process {holder} has held {path} for {patience_seconds:.0f} s without progress; "
-                    "end it and run again"
-                )
-            time.sleep(POLL_SECONDS)
         os.pwrite(file, f"{os.getpid():<32}".encode(), 0)
         yield
     finally:
+        path.unlink(missing_ok=True)  # while it is held: whoever waits for this file sees that it is no longer the lock
         os.close(file)
 
 
-def _try_flock(file: int) -> bool:
-    try:
+def _try_flock(path: Path) -> int | None:
+    """The lock file, locked; None when another holds it or has just removed it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        if os.path.samestat(os.fstat(file), path.stat()):
+            return file
+    os.close(file)
+    return None
+
+
+def _holder(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(errors="replace")[:32].strip() or "?"
+    return "?"

@@ -1,0 +1,50 @@
+"""alexnet/flock.py; what the cache makes of it is in test_cache.py."""
+
+import multiprocessing
+import threading
+from pathlib import Path
+
+import pytest
+
+from alexnet import flock
+from alexnet.flock import Busy
+
+ROUNDS, THREADS, PROCESSES = 20, 2, 3
+
+
+def _count_up(folder: Path) -> None:
+    flock.POLL_SECONDS = 0.001
+
+    def count() -> None:
+        for _ in range(ROUNDS):
+            with flock.flock(folder / "lock", 60.0, "the counter"):
+                counter = folder / "counter"
+                counter.write_text(str(int(counter.read_text()) + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_one_at_a_time_holds_a_lock_though_its_file_is_removed_every_time(tmp_path: Path) -> None:
+    (tmp_path / "counter").write_text("0")
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_count_up, args=(tmp_path,)) for _ in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert int((tmp_path / "counter").read_text()) == ROUNDS * THREADS * PROCESSES
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_lock_that_is_held_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with flock.flock(path, 1.0, "it"):
+        with pytest.raises(Busy, match=r"^it: process \d+ has held .*lock for 0 s without progress"), flock.flock(path, 0.0, "it"):
+            pass
+        assert path.exists()
+    assert not path.exists()
