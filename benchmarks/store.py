@@ -3,8 +3,9 @@
     python -m benchmarks.store                 # starts a server of its own on loopback
     python -m benchmarks.store --mebibytes 64 --rounds 7
 
-Server and clients share the cores, so the CPU seconds of the client are the sturdier column. s3fs and the `aws` command are
-measured where they are installed (give the command by --aws).
+Server and clients share the cores, so the CPU seconds of the client are the sturdier column. What is on the disk is in the
+system's page cache, which writes it back later: nobody's rows wait for that. s3fs and the `aws` command are measured where they
+are installed (give the command by --aws).
 """
 
 import argparse
@@ -17,10 +18,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
+from botocore.config import Config
 
 from alexnet.cache import ShardCache
 from alexnet.errors import DataError
@@ -32,7 +36,8 @@ from pipelines.bucket import Bucket
 from pipelines.places import Store
 
 _PREFIX = "benchmark/"
-Read = Callable[[], object]
+_PEER = "boto3, unverified, body read in chunks of 1 MiB"
+Read = Callable[[Path], object]  # into an empty folder
 
 
 def make_shards(bucket: Bucket, mebibytes: int, count: int) -> list[Shard]:
@@ -48,19 +53,23 @@ def make_shards(bucket: Bucket, mebibytes: int, count: int) -> list[Shard]:
 
 
 def readers(bucket: Bucket, places: Places, shards: list[Shard], aws: str | None) -> dict[str, Read]:
-    """What reads all the shards once, one after the other."""
+    """What reads all the shards once, one after the other unless it says otherwise."""
+    bodies = [bytes(shard.bytes) for shard in shards]
     found: dict[str, Read] = {
-        "ours, verified and on the disk": in_parallel(bucket, shards, 1),
-        "ours, its digest compared, in memory": lambda: _compare_digests(bucket, shards),
-        "ours, streamed only": lambda: [sum(map(len, bucket.stream(_PREFIX + shard.name))) for shard in shards],
-        "boto3, body read in chunks of 1 MiB": _boto3(places, shards),
-        "sha256 alone, of bytes in memory": lambda: [hashlib.sha256(bytes(shard.bytes)).digest() for shard in shards],
+        "ours, verified and on the disk, 1 stream": ours(bucket, shards, 1),
+        "ours, verified and on the disk, 16 streams": ours(bucket, shards, 16),
+        "ours, verified and on the disk, 16 streams, 4 shards at a time": ours(bucket, shards, 16, at_a_time=4),
+        "ours, its digest compared, in memory": lambda _: _compare_digests(bucket, shards),
+        "ours, streamed only": lambda _: [sum(map(len, bucket.stream(_PREFIX + shard.name))) for shard in shards],
+        _PEER: _boto3(places, shards, Config(response_checksum_validation="when_required")),
+        "boto3 as it comes: the store's checksum compared": _boto3(places, shards, Config()),
+        "sha256 alone, of bytes in memory": lambda _: [hashlib.sha256(body).digest() for body in bodies],
     }
     if client := _s3fs(places, shards):
         found["s3fs, whole objects"] = client
     if aws:
-        found["pipe: aws s3 cp"] = lambda: _piped(aws, places, shards)
-    return found | {f"ours, verified and on the disk, {n} streams": in_parallel(bucket, shards, n) for n in (2, 4)}
+        found["pipe: aws s3 cp"] = lambda _: _piped(aws, places, shards)
+    return found
 
 
 def _compare_digests(bucket: Bucket, shards: list[Shard]) -> None:
@@ -72,18 +81,17 @@ def _compare_digests(bucket: Bucket, shards: list[Shard]) -> None:
         assert digest.hexdigest() == shard.sha256
 
 
-def _boto3(places: Places, shards: list[Shard]) -> Read:
-    import boto3
-
+def _boto3(places: Places, shards: list[Shard], config: Config) -> Read:
     client = boto3.client(
         "s3",
         endpoint_url=places.endpoint,
         aws_access_key_id=places.access_key,
         aws_secret_access_key=places.secret_key,
         region_name=places.region,
+        config=config,
     )
 
-    def read() -> None:
+    def read(_: Path) -> None:
         for shard in shards:
             body = client.get_object(Bucket=places.bucket, Key=_PREFIX + shard.name)["Body"]
             while body.read(1 << 20):
@@ -100,7 +108,7 @@ def _s3fs(places: Places, shards: list[Shard]) -> Read | None:
     client = s3fs.S3FileSystem(
         key=places.access_key, secret=places.secret_key, endpoint_url=places.endpoint, use_listings_cache=False
     )
-    return lambda: [client.cat_file(f"{places.bucket}/{_PREFIX}{shard.name}") for shard in shards]
+    return lambda _: [client.cat_file(f"{places.bucket}/{_PREFIX}{shard.name}") for shard in shards]
 
 
 def _piped(aws: str, places: Places, shards: list[Shard]) -> None:
@@ -113,13 +121,12 @@ def _piped(aws: str, places: Places, shards: list[Shard]) -> None:
                 pass
 
 
-def in_parallel(bucket: Bucket, shards: list[Shard], streams: int) -> Read:
-    """Verified reads by so many threads, as the loader fetches ahead."""
-    from concurrent.futures import ThreadPoolExecutor
+def ours(bucket: Bucket, shards: list[Shard], streams: int, at_a_time: int = 1) -> Read:
+    """Verified reads into a cache, by so many threads, as the loader fetches ahead."""
 
-    def read() -> None:
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(streams) as threads:
-            cache = ShardCache(Path(folder), lambda name, start: bucket.stream(_PREFIX + name, start))
+    def read(folder: Path) -> None:
+        with ThreadPoolExecutor(at_a_time) as threads:
+            cache = ShardCache(folder, lambda name, *part: bucket.stream(_PREFIX + name, *part), streams=streams)
             list(threads.map(cache.open, shards))
 
     return read
@@ -129,20 +136,22 @@ def measure(candidates: dict[str, Read], total: int, rounds: int) -> dict[str, d
     """Interleaved rounds: MB/s of wall time and CPU seconds a GB of the client and its children."""
     wall: dict[str, list[float]] = {name: [] for name in candidates}
     cpu: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
     for number in range(rounds + 1):
-        for name, read in candidates.items():
-            start, used = time.perf_counter(), _cpu_seconds()
-            read()
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            with tempfile.TemporaryDirectory() as folder:
+                start, used = time.perf_counter(), _cpu_seconds()
+                candidates[name](Path(folder))
+                seconds, busy = time.perf_counter() - start, _cpu_seconds() - used
             if number:  # the first round warms up
-                wall[name].append(time.perf_counter() - start)
-                cpu[name].append(_cpu_seconds() - used)
-    peer = "boto3, body read in chunks of 1 MiB"
+                wall[name].append(seconds)
+                cpu[name].append(busy)
     return {
         name: {
             "megabytes_per_second": round(total / 1e6 / statistics.median(wall[name])),
             "best": round(total / 1e6 / min(wall[name])),
             "cpu_seconds_per_gigabyte": round(statistics.median(cpu[name]) / total * 1e9, 3),
-            "of_unverified_boto3": round(timing.ratio(wall[peer], wall[name]), 3),
+            "of_unverified_boto3": round(timing.ratio(wall[_PEER], wall[name]), 3),
         }
         for name in candidates
     }
