@@ -2,8 +2,9 @@
 
 A shard is a file named by its digest. It appears by a rename, after its size, SHA-256, sample count and labels were found to
 be those of the manifest; beside it lies its index, which also says which file (size, modification time, inode) was verified.
-A file that is another one, because something wrote to it, is verified again. A killed process leaves a part file; the next one
-resumes it. Evicting a shard unlinks it; whoever has it mapped keeps reading.
+A file that is another one, because something wrote to it, is verified again; so is every file when the system has started anew,
+because nothing here waits for the disk. A killed process leaves a part file; the next one resumes it. Evicting a shard unlinks
+it; whoever has it mapped keeps reading.
 """
 
 import contextlib
@@ -11,17 +12,16 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.errors import DataError
+from alexnet.fetching import Fetch, Fetching, PartFile
 from alexnet.flock import POLL_SECONDS, Busy, flock
 from alexnet.shards import Shard
 from alexnet.tarindex import TarIndex
-from alexnet.verified import Mismatch, map_file, read_index, verify, write_index
-
-Fetch = Callable[[str, int], Iterator[bytes]]  # an object's bytes from a start on
+from alexnet.verified import Mismatch, map_file, read_index, stamp, verify, write_index
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class ShardCache:
 
     Args:
         folder: Where they are kept. Any number of processes and caches may share it; it is made when missing.
-        fetch: Gives an object's bytes from a byte on, by the shard's name. What it raises comes out of `open`.
+        fetch: Gives an object's bytes by the shard's name, in as many threads as there are streams. What it raises comes out of
+            `open`.
+        streams: Ranges of a large shard that are fetched at the same time, at most. Shards that are opened at the same time
+            have one each and share the others.
         limit_bytes: Shards used longest ago are removed to stay within it; None keeps all.
         patience_seconds: How long a fetch, or another process's, may bring less than `min_bytes_per_second`.
     """
@@ -53,6 +56,7 @@ class ShardCache:
         folder: Path,
         fetch: Fetch,
         *,
+        streams: int = 1,
         limit_bytes: int | None = None,
         patience_seconds: float = 60.0,
         min_bytes_per_second: float = 20_000.0,
@@ -62,6 +66,8 @@ class ShardCache:
         self.patience_seconds = patience_seconds
         self.fetched_bytes = 0  # grows with every chunk: who waits can see whether there is progress
         self._fetch = fetch
+        self._spare_streams = threading.Semaphore(streams - 1)
+        self._counting = threading.Lock()
         self._min_rate = min_bytes_per_second
         self._room = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,17 +78,17 @@ class ShardCache:
         Raises:
             DataError: it names the shard: its bytes are not the manifest's twice in a row, it is larger than the cache,
                 or nothing came for `patience_seconds`.
+            OSError: the disk is full or sick; it names the shard and the folder.
         """
-        cached = self._from_disk(shard)
-        if cached is None:
-            with self._locked(shard):
-                cached = self._from_disk(shard) or self._verified_again(shard) or self._fetched(shard)
-        self.touch(shard)
+        try:
+            cached = self._from_disk(shard)
+            if cached is None:
+                with self._locked(shard):
+                    cached = self._from_disk(shard) or self._verified_again(shard) or self._fetched(shard)
+            self.touch(shard)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(self.folder / shard.name)) from error
         return cached
-
-    def has(self, shard: Shard) -> bool:
-        """Whether the shard is on the disk, by its name alone."""
-        return self._path(shard).exists()
 
     def touch(self, shard: Shard) -> None:
         """Marks a shard as used now, if it is on the disk: it is the last to be removed. Its index's time is the mark."""
@@ -111,22 +117,24 @@ class ShardCache:
         mapped = map_file(self._path(shard))
         if mapped is None:
             return None
-        view, stamp = mapped
-        index = read_index(self._index_path(shard), shard, stamp)
+        view, file = mapped
+        index = read_index(self._index_path(shard), shard, file)
         return None if index is None else CachedShard(shard, index, view)
 
     def _verified_again(self, shard: Shard) -> CachedShard | None:
         """The shard's file, hashed, where its index is missing or speaks of another file; None, and no file, if it is wrong."""
-        mapped = map_file(self._path(shard))
+        path, mapped = self._path(shard), map_file(self._path(shard))
         if mapped is None:
             return None
-        view, stamp = mapped
+        view, file = mapped
         try:
             index = verify(view, hashlib.sha256(view).hexdigest(), shard)
         except DataError:
-            self._path(shard).unlink(missing_ok=True)  # a copy: the original is in the store
+            _remove(path)  # a copy: the original is in the store
             return None
-        write_index(self._index_path(shard), index, stamp)
+        write_index(self._index_path(shard), index, file)
+        if not path.exists():
+            _remove(path)  # it was evicted meanwhile: its index must not stay behind
         return CachedShard(shard, index, view)
 
     # From the store. The shard's lock is held.
@@ -136,63 +144,41 @@ class ShardCache:
         part = self._part_path(shard)
         try:
             cached = self._fetch_verified(shard, part)
+            write_index(self._index_path(shard), cached.index, stamp(part.stat()))
         except OSError:
             part.unlink(missing_ok=True)  # no room, or a sick disk: leave nothing that needs room
             raise
-        _, stamp = map_file(part) or (None, (0, 0, 0))
-        write_index(self._index_path(shard), cached.index, stamp)
         self.touch(shard)
         part.replace(self._path(shard))
-        _sync(self.folder)
         return cached
 
     def _fetch_verified(self, shard: Shard, part: Path) -> CachedShard:
         """Fills the part file, verifies and maps it; bytes that are wrong are fetched once more."""
         with contextlib.suppress(Mismatch):
             return self._fetch_once(shard, part)
+        part.unlink(missing_ok=True)
         try:
             return self._fetch_once(shard, part)
         except Mismatch as error:
+            part.unlink(missing_ok=True)
             raise DataError(
                 f"{error}, also when fetched again; the object is damaged or was changed: run the shard stage again"
             ) from None
 
     def _fetch_once(self, shard: Shard, part: Path) -> CachedShard:
-        digest = hashlib.sha256()
-        with part.open("a+b") as file:
-            file.seek(0)
-            while chunk := file.read(1 << 20):  # what a killed process left
-                digest.update(chunk)
-            self._append(shard, file.fileno(), file.tell(), digest.update)
-            os.fsync(file.fileno())
-        view, _ = map_file(part) or (memoryview(b""), None)
+        with contextlib.closing(PartFile(part, shard.bytes)) as file:
+            fetching = Fetching(shard.name, file, self._fetch, self._spare_streams, self._count)
+            sha256 = fetching.sha256(self.patience_seconds, self._min_rate)
+            file.cut_note()
         try:
-            return CachedShard(shard, verify(view, digest.hexdigest(), shard), view)
+            return CachedShard(shard, verify(file.view, sha256, shard), file.view)
         except DataError:
             part.unlink()
             raise
 
-    def _append(self, shard: Shard, file: int, done: int, update: Callable[[bytes], None]) -> None:
-        """Appends the object's bytes from `done` on. Raises when they come too slowly."""
-        if done >= shard.bytes:
-            return
-        since, brought = time.monotonic(), 0
-        for chunk in self._fetch(shard.name, done):
-            update(chunk)
-            _write_all(file, chunk)
-            done += len(chunk)
-            brought += len(chunk)
-            self.fetched_bytes += len(chunk)
-            if done >= shard.bytes:
-                return  # all of it; if more than the manifest says, verification refuses it
-            waited = time.monotonic() - since
-            if waited >= self.patience_seconds:
-                if brought < self._min_rate * waited:
-                    raise DataError(
-                        f"{shard.name}: only {brought:,} bytes came in {waited:.0f} s, {done:,} of {shard.bytes:,} in all; "
-                        "check the link to the store and run again, what came is kept"
-                    )
-                since, brought = time.monotonic(), 0
+    def _count(self, fetched: int) -> None:
+        with self._counting:
+            self.fetched_bytes += fetched
 
     # Room. The part files of running fetches count in full.
 
@@ -222,8 +208,7 @@ class ShardCache:
             for _, size, path in _by_last_use(self.folder):
                 if excess <= 0:
                     break
-                path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
+                _remove(path)
                 excess -= size
             if excess <= 0:
                 mine.touch()  # from here on the others count it
@@ -238,8 +223,10 @@ class ShardCache:
         """Removes the part files that no live process is filling."""
         for part in self.folder.glob("*.part"):
             if part != mine:
-                with contextlib.suppress(Busy), flock(self.folder / f"{part.name.split('.')[0]}.lock", 0.0, ""):
-                    part.unlink(missing_ok=True)
+                of_shard = part.with_name(part.name.split(".")[0])
+                with contextlib.suppress(Busy, FileNotFoundError), flock(of_shard.with_suffix(".lock"), 0.0, ""):
+                    part.unlink()  # while it is there, the shard is not: an index would have no file
+                    of_shard.with_suffix(".json").unlink()
 
     def _locked(self, shard: Shard) -> contextlib.AbstractContextManager[None]:
         """Holds the shard against other threads and processes; waits as long as whoever holds it makes progress."""
@@ -247,16 +234,16 @@ class ShardCache:
 
         def progress() -> int:
             with contextlib.suppress(FileNotFoundError):
-                return part.stat().st_size
+                return part.stat().st_mtime_ns
             return -1
 
         return flock(self._lock_path(shard), self.patience_seconds, shard.name, progress)
 
 
-def _write_all(file: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(file, view) :]
+def _remove(path: Path) -> None:
+    """Removes a shard's file and its index."""
+    path.unlink(missing_ok=True)
+    path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _by_last_use(folder: Path) -> Sequence[tuple[int, int, Path]]:
@@ -267,11 +254,3 @@ def _by_last_use(folder: Path) -> Sequence[tuple[int, int, Path]]:
             index = path.with_suffix(".json")
             found.append((index.stat().st_mtime_ns if index.exists() else 0, path.stat().st_size, path))
     return sorted(found)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,9 @@
 import json
 import mmap
 import os
+import uuid
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from alexnet.errors import DataError
 from alexnet.shards import Shard
 from alexnet.tarindex import TarIndex, index_tar
 
-Stamp = tuple[int, int, int]  # which file was verified: size in bytes, modification time in ns, inode
+# Which file was verified, and when: size in bytes, modification time in ns, inode, run of the system.
+Stamp = tuple[int, int, int, str]
 
 
 class Mismatch(DataError):
@@ -41,6 +44,19 @@ def verify(tar: memoryview, sha256: str, shard: Shard) -> TarIndex:
     return index
 
 
+def stamp(status: os.stat_result) -> Stamp:
+    """Which file this is, in this run of the system: nothing is forced to the disk, so after a crash it may be another."""
+    return status.st_size, status.st_mtime_ns, status.st_ino, _run_of_the_system()
+
+
+@cache
+def _run_of_the_system() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return uuid.uuid4().hex  # it cannot be told: every process verifies for itself
+
+
 def map_file(path: Path) -> tuple[memoryview, Stamp] | None:
     """A file's bytes, mapped, and which file they are; None when there is none or it is empty."""
     try:
@@ -51,31 +67,28 @@ def map_file(path: Path) -> tuple[memoryview, Stamp] | None:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         return None
-    return memoryview(mapped), (status.st_size, status.st_mtime_ns, status.st_ino)
+    return memoryview(mapped), stamp(status)
 
 
-def write_index(path: Path, index: TarIndex, stamp: Stamp) -> None:
+def write_index(path: Path, index: TarIndex, file: Stamp) -> None:
     """Writes down that this file was verified, and what it holds."""
     tree = {
-        "file": stamp,
+        "file": file,
         "keys": index.keys,
         "labels": index.labels.tolist(),
         "offsets": index.offsets.tolist(),
         "sizes": index.sizes.tolist(),
     }
     temporary = path.with_name(f"{path.name}.tmp")  # its writer holds the shard's lock
-    with temporary.open("w") as file:
-        json.dump(tree, file)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_text(json.dumps(tree))
     temporary.replace(path)
 
 
-def read_index(path: Path, shard: Shard, stamp: Stamp) -> TarIndex | None:
+def read_index(path: Path, shard: Shard, file: Stamp) -> TarIndex | None:
     """The index beside a shard's file; None when it is missing, damaged or of another file."""
     try:
         tree = json.loads(path.read_bytes())
-        if tuple(tree["file"]) != stamp or stamp[0] != shard.bytes:
+        if tuple(tree["file"]) != file or file[0] != shard.bytes:
             return None
         labels, offsets, sizes = (np.array(tree[name], np.int64) for name in ("labels", "offsets", "sizes"))
         keys = [str(key) for key in tree["keys"]]

@@ -175,8 +175,8 @@ def imagenet_size(folder: Path) -> dict[str, float]:
     for shard in shards:
         write_index(cache / f"{shard.sha256}.json", index, stamp)
 
-    def never(name: str, start: int) -> Iterator[bytes]:
-        raise AssertionError(f"{name} is cached, not to be fetched from byte {start}")
+    def never(name: str, start: int, size: int) -> Iterator[bytes]:
+        raise AssertionError(f"{name} is cached; {size} bytes of it were asked for, from byte {start} on")
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

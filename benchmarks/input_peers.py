@@ -30,8 +30,8 @@ Maker = Callable[[Path, list[Shard], int], Epoch]
 def samples_of(folder: Path, shards: list[Shard]) -> Samples:
     """The corpus as one split, in a warm cache."""
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
-        yield (folder / "shards" / name).read_bytes()[start:]
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
+        yield (folder / "shards" / name).read_bytes()[start : start + size]
 
     return Samples(shards, ShardCache(folder / "cache", fetch), side_px=SIDE_PX, classes=CLASSES)
 

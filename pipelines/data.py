@@ -23,14 +23,14 @@ def open_samples(manifest: Manifest, split: Split, store: bucket.Bucket | None =
     """The samples of a split of the manifest, from the data bucket (or `store`). Nothing is fetched before it is needed."""
     source = store or bucket.data_bucket()
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
-        return source.stream(manifest.prefix + name, start)
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
+        return source.stream(manifest.prefix + name, start, size)
 
     _allow_open_files()
     shards = manifest.splits[split]
     return Samples(
         shards,
-        ShardCache(cache_folder(), fetch, limit_bytes=cache_bytes()),
+        ShardCache(cache_folder(), fetch, streams=places.streams(), limit_bytes=cache_bytes()),
         side_px=manifest.side_px,
         classes=len(manifest.synsets),
         resident=sum(shard.bytes for shard in shards) <= _RESIDENT * _available_bytes(),

@@ -60,12 +60,13 @@ def source() -> str | None:
 
 def workers() -> int:
     """ALEXNET_WORKERS: threads for decoding and resizing; all the cores this process may use unless set."""
-    text = os.environ.get("ALEXNET_WORKERS")
-    if text is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdigit() or int(text) < 1:
-        raise DataError(f"ALEXNET_WORKERS: must be a whole number of at least 1, got {text!r}")
-    return int(text)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _whole_number("ALEXNET_WORKERS", cores)
+
+
+def streams() -> int:
+    """ALEXNET_STREAMS: ranges of a large shard that are fetched at the same time; 16 unless set."""
+    return _whole_number("ALEXNET_STREAMS", 16)
 
 
 def dask() -> str | None:
@@ -133,6 +134,13 @@ def restarts() -> int:
 def checkpoint_seconds() -> float:
     """ALEXNET_CHECKPOINT_MINUTES: time between checkpoints of training; 5 minutes unless set."""
     return _number("ALEXNET_CHECKPOINT_MINUTES", 5, least=0) * 60
+
+
+def _whole_number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise DataError(f"{name}: must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _number(name: str, default: float, least: float) -> float:

@@ -27,9 +27,10 @@ class Made:
     shards: list[Shard]
     side_px: int = SIDE_PX
 
-    def fetch(self, name: str, start: int) -> Iterator[bytes]:
+    def fetch(self, name: str, start: int, size: int) -> Iterator[bytes]:
         """An object's bytes, in small chunks."""
-        yield from (self.tars[name][at : at + 4096] for at in range(start, len(self.tars[name]), 4096))
+        body = self.tars[name][start : start + size]
+        yield from (body[at : at + 4096] for at in range(0, len(body), 4096))
 
     def samples(self, folder: Path, limit_bytes: int | None = None) -> Samples:
         """All of them as one split, cached in the folder."""

@@ -105,9 +105,9 @@ def test_resuming_reads_nothing_of_what_was_seen(tmp_path: Path) -> None:
     """With one shard a window, the shards of the steps before are not even fetched."""
     fetched: list[str] = []
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         fetched.append(name)
-        return MADE.fetch(name, start)
+        return MADE.fetch(name, start, size)
 
     samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 5, seed=7, shuffle=True, workers=1, window_shards=1)
@@ -140,9 +140,9 @@ def test_each_shard_is_fetched_once_an_epoch_though_the_cache_holds_two(tmp_path
     made = shardmaker.make([6] * 8)
     fetched: list[str] = []
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         fetched.append(name)
-        return made.fetch(name, start)
+        return made.fetch(name, start, size)
 
     limit = 2 * max(shard.bytes for shard in made.shards)
     samples = Samples(made.shards, ShardCache(tmp_path, fetch, limit_bytes=limit), side_px=SIDE_PX, classes=CLASSES)
@@ -263,7 +263,7 @@ def test_dropping_an_epoch_ends_its_threads(folder: Path) -> None:
 
 
 def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
-    def fetch(name: str, start: int) -> Iterator[bytes]:
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         raise DataError(f"s3://data/{name}: no such object") from ConnectionError("refused")
 
     samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
@@ -275,9 +275,9 @@ def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
 def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> None:
     hang = threading.Event()
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         hang.wait(30)
-        yield from MADE.fetch(name, start)
+        yield from MADE.fetch(name, start, size)
 
     samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 4, seed=1, shuffle=False, workers=1, streams=1, patience_seconds=1.5)
@@ -291,8 +291,8 @@ def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> 
 
 
 def test_a_slow_fetch_that_makes_progress_is_waited_for(tmp_path: Path) -> None:
-    def fetch(name: str, start: int) -> Iterator[bytes]:
-        for chunk in MADE.fetch(name, start):
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
+        for chunk in MADE.fetch(name, start, size):
             time.sleep(0.2)
             yield chunk
 

@@ -19,6 +19,7 @@ from pipelines import places
         ("ALEXNET_RESTARTS", "0", places.restarts, 0),
         ("ALEXNET_CHECKPOINT_MINUTES", "0.5", places.checkpoint_seconds, 30.0),
         ("ALEXNET_WORKERS", "3", places.workers, 3),
+        ("ALEXNET_STREAMS", "4", places.streams, 4),
     ],
 )
 def test_a_place_is_what_the_environment_says(
@@ -35,6 +36,7 @@ def test_a_place_is_what_the_environment_says(
         ("ALEXNET_PLAN", places.plan, "lean"),
         ("ALEXNET_TIMEOUT", places.timeout_seconds, 60.0),
         ("ALEXNET_RESTARTS", places.restarts, 2),
+        ("ALEXNET_STREAMS", places.streams, 16),
         ("ALEXNET_CHECKPOINT_MINUTES", places.checkpoint_seconds, 300.0),
     ],
 )
@@ -59,6 +61,7 @@ def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: ob
         ("ALEXNET_RESTARTS", "-1", places.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
         ("ALEXNET_CHECKPOINT_MINUTES", "soon", places.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
         ("ALEXNET_WORKERS", "0", places.workers, "ALEXNET_WORKERS: must be a whole number of at least 1, got '0'"),
+        ("ALEXNET_STREAMS", "0", places.streams, "ALEXNET_STREAMS: must be a whole number of at least 1, got '0'"),
     ],
 )
 def test_nonsense_is_refused_and_named(
