@@ -44,7 +44,8 @@ def test_one_at_a_time_holds_a_lock_though_its_file_is_removed_every_time(tmp_pa
 def test_a_lock_that_is_held_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with flock.flock(path, 1.0, "it"):
-        with pytest.raises(Busy, match=r"^it: process \d+ has held .*lock for 0 s without progress"), flock.flock(path, 0.0, "it"):
+        message = r"^it: process \d+ has held .*lock for 0 s without progress"
+        with pytest.raises(Busy, match=message), flock.flock(path, 0.0, "it"):
             pass
         assert path.exists()
     assert not path.exists()
