@@ -42,7 +42,7 @@ class ShardCache:
     """Verified shards by their manifest entries.
 
     Args:
-        folder: Where they are kept. Any number of processes and caches may share it; it is made when missing.
+        folder: Where they are kept. Any number of processes of this machine may share it; it is made when missing.
         fetch: Gives an object's bytes by the shard's name, in as many threads as there are streams. What it raises comes out of
             `open`.
         streams: Ranges of a large shard that are fetched at the same time, at most. Shards that are opened at the same time
