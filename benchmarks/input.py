@@ -171,7 +171,7 @@ def imagenet_size(folder: Path) -> dict[str, float]:
     shards = [replace(made, name=f"train-{n:06}.tar", sha256=f"{n:064x}") for n in range(_IMAGENET_SHARDS)]
     for shard in shards:
         (cache / f"{shard.sha256}.tar").hardlink_to(path)
-    _, stamp = map_file(path) or (None, (0, 0, 0))
+    _, stamp = mapped
     for shard in shards:
         write_index(cache / f"{shard.sha256}.json", index, stamp)
 
