@@ -9,9 +9,12 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8, UInt32
+from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
 from alexnet.errors import DataError
+
+_IMAGES = 65535 // 255  # whose sum 16 bits hold
+_ROWS = 2**24 // 255**2  # whose sum of products a float32 holds exactly
 
 
 class PixelSums:
@@ -19,32 +22,51 @@ class PixelSums:
 
     def __init__(self, side_px: int) -> None:
         self.images = 0
-        self.products: Int64[np.ndarray, "3 3"] = np.zeros((3, 3), np.int64)
-        self._merged: Int64[np.ndarray, "3 h w"] = np.zeros((3, side_px, side_px), np.int64)
-        # 32 bits hold the sum of 16 million images, and a row's sum of squares; whole planes are added fastest.
-        self._added: UInt32[np.ndarray, "3 h w"] = np.zeros((3, side_px, side_px), np.uint32)
-        self._planes: UInt32[np.ndarray, "3 h w"] = np.empty((3, side_px, side_px), np.uint32)
+        self._sums: Int64[np.ndarray, "h w 3"] = np.zeros((side_px, side_px, 3), np.int64)
+        self._products: Int64[np.ndarray, "3 3"] = np.zeros((3, 3), np.int64)
+        self._added: UInt16[np.ndarray, "h w 3"] = np.zeros((side_px, side_px, 3), np.uint16)
+        self._in_added = 0
+        # A row holds its pixels' channels side by side: what stands one or two places on is another channel of the same pixel.
+        row = 3 * side_px
+        self._pairs = [np.zeros(row - apart, np.int64) for apart in range(3)]  # over images and rows
+        self._values: Float32[np.ndarray, "h row"] = np.empty((min(side_px, _ROWS), row), np.float32)
 
     @property
     def sums(self) -> Int64[np.ndarray, "h w 3"]:
         """Of every pixel over the images."""
-        return np.ascontiguousarray((self._merged + self._added).transpose(1, 2, 0))
+        return self._sums + self._added
+
+    @property
+    def products(self) -> Int64[np.ndarray, "3 3"]:
+        """Of every channel and those that follow it; below the diagonal, zeros."""
+        products = self._products.copy()
+        for apart, pairs in enumerate(self._pairs):
+            for channel in range(3 - apart):
+                products[channel, channel + apart] += pairs[channel::3].sum()
+        return products
 
     def add(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Counts one image."""
         self.images += 1
-        np.copyto(self._planes, image.transpose(2, 0, 1))
-        self._added += self._planes
-        for i in range(3):
-            for j in range(i, 3):
+        self._added += image
+        self._in_added += 1
+        if self._in_added == _IMAGES:
+            self._sums += self._added
+            self._added[:] = 0
+            self._in_added = 0
+        for top in range(0, len(image), _ROWS):
+            rows = image[top : top + _ROWS]
+            values = self._values[: len(rows)]
+            values[:] = rows.reshape(values.shape)
+            for apart, pairs in enumerate(self._pairs):
                 # No BLAS: its own threads would fight with those that decode.
-                self.products[i, j] += np.einsum("hw,hw->h", self._planes[i], self._planes[j]).sum(dtype=np.int64)
+                pairs += np.einsum("hr,hr->r", values[:, : len(pairs)], values[:, apart:]).astype(np.int64)
 
     def merge(self, other: "PixelSums") -> None:
         """Counts all images of `other`."""
         self.images += other.images
-        self.products += other.products
-        self._merged += other._merged + other._added
+        self._sums += other.sums
+        self._products += other.products
 
     def to_bytes(self) -> bytes:
         """A compressed NPZ; equal sums are equal bytes."""
@@ -57,8 +79,7 @@ class PixelSums:
         """What `to_bytes` wrote."""
         with np.load(io.BytesIO(data)) as arrays:
             sums = cls(arrays["sums"].shape[0])
-            sums.images, sums.products = int(arrays["images"]), arrays["products"]
-            sums._merged = np.ascontiguousarray(arrays["sums"].transpose(2, 0, 1))
+            sums.images, sums._sums, sums._products = int(arrays["images"]), arrays["sums"], arrays["products"]
         return sums
 
 

@@ -45,11 +45,24 @@ def test_neither_order_nor_sharing_changes_a_bit(order: list[int], cut: int) -> 
     assert second.to_bytes() == sums_of(batch).to_bytes()
 
 
-def test_bright_large_images_do_not_overflow() -> None:
-    sums = PixelSums(512)
-    sums.add(np.full((512, 512, 3), 255, np.uint8))
-    assert int(sums.products[0, 2]) == 255**2 * 512**2
+@pytest.mark.parametrize(("images", "side_px"), [(1, 512), (1, 517), (600, 4)])
+def test_many_bright_images_and_large_ones_do_not_overflow(images: int, side_px: int) -> None:
+    sums = PixelSums(side_px)
+    for _ in range(images):
+        sums.add(np.full((side_px, side_px, 3), 255, np.uint8))
+    assert (sums.sums == images * 255).all()
+    assert np.array_equal(sums.products, np.triu(np.full((3, 3), images * side_px**2 * 255**2)))
     assert PixelStatistics.of(sums).channel_std.tolist() == [0, 0, 0]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 40), st.integers(0, 9))
+def test_the_sums_are_exact(side_px: int, seed: int) -> None:
+    batch = images(3, seed, side_px)
+    sums = sums_of(batch)
+    flat = batch.reshape(-1, 3).astype(np.int64)
+    assert np.array_equal(sums.sums, batch.sum(0, dtype=np.int64))
+    assert np.array_equal(sums.products, np.triu(flat.T @ flat))
 
 
 def test_a_file_reads_back_and_equal_statistics_are_equal_bytes(tmp_path: Path) -> None:
