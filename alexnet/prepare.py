@@ -5,6 +5,7 @@ Cutting the square out of the source and resizing only that gives the same pictu
 
 import io
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import numpy as np
@@ -16,17 +17,24 @@ from PIL import Image
 from alexnet.images import FORMATS
 
 Filter = Literal["triangle", "area"]
+_MANY_PX = 1 << 23  # 8 megapixels; above it the mean of blocks stands for them
+_STRIP_PX = 256  # a multiple of every factor
 
+_one_large = threading.Lock()
 _own = threading.local()  # a resizer keeps buffers, so every thread has one of its own
 
 
 def prepare(data: bytes, side_px: int, by: Filter) -> UInt8[np.ndarray, "side side 3"]:
-    """The central square of an image file that `look` could decode.
+    """The central square of an image file that `look` could decode."""
+    return resize(decode(data, at_least_px=2 * side_px), side_px, by)
+
+
+def resize(pixels: UInt8[np.ndarray, "h w 3"], side_px: int, by: Filter) -> UInt8[np.ndarray, "side side 3"]:
+    """The central square, of another size.
 
     triangle is what Pillow calls bilinear; area averages, and is cubic where it enlarges, as the field's first tools were.
     Both are antialiased. EXIF orientation is not applied.
     """
-    pixels = decode(data, at_least_px=2 * side_px)
     height, width = pixels.shape[:2]
     side = min(width, height)
     if width == height == side_px:
@@ -47,18 +55,24 @@ def encode(pixels: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
 def decode(data: bytes, at_least_px: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """All pixels as RGB; a JPEG may come at 1/2, 1/4 or 1/8 of its size while both sides stay `at_least_px` or longer.
 
-    Other fractions have no fast path in libjpeg-turbo and blur.
+    Other fractions have no fast path in libjpeg-turbo and blur. Other files come smaller only when they have many pixels.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         if space in ("CMYK", "YCCK"):
-            return _decode_other(data)
+            return _decode_other(data, at_least_px)
         factor = _factor(min(height, width), at_least_px)
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor), "min_factor": factor}
-        pixels: UInt8[np.ndarray, "h w 3"] = simplejpeg.decode_jpeg(data, "RGB", strict=False, **least)
+        with _turn(height * width):
+            pixels: UInt8[np.ndarray, "h w 3"] = simplejpeg.decode_jpeg(data, "RGB", strict=False, **least)
     except ValueError:
-        return _decode_other(data)
+        return _decode_other(data, at_least_px)
     return pixels
+
+
+def _turn(pixels: int) -> AbstractContextManager[object]:
+    """Images of many pixels are decoded one at a time, whatever the number of threads."""
+    return _one_large if pixels > _MANY_PX else nullcontext()
 
 
 def _factor(side_px: int, at_least_px: int | None) -> int:
@@ -67,13 +81,25 @@ def _factor(side_px: int, at_least_px: int | None) -> int:
     return next((factor for factor in (8, 4, 2) if side_px >= factor * at_least_px), 1)
 
 
-def _decode_other(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.mode.startswith("I;16") or image.mode == "I":
-            # Pillow would clip 16 bits at 255: keep the upper 8 instead.
-            grey = (np.clip(np.asarray(image, np.int64), 0, 65535) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
+def _decode_other(data: bytes, at_least_px: int | None) -> UInt8[np.ndarray, "h w 3"]:
+    """What Pillow decodes, made RGB strip by strip: a whole copy of a large image takes more memory than all else together."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image, _turn(image.width * image.height):
+        factor = _factor(min(image.size), at_least_px) if image.width * image.height > _MANY_PX else 1
+        if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
+            factor = 1  # the decoder itself shrinks; only JPEG's can
+        width, height = image.size
+        pixels = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
+        for top in range(0, height, _STRIP_PX):
+            strip = _rgb(image.crop((0, top, width, min(top + _STRIP_PX, height))))
+            pixels[top // factor : (top + _STRIP_PX) // factor] = np.asarray(strip.reduce(factor) if factor > 1 else strip)
+        return pixels
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip 16 bits at 255: keep the upper 8 instead.
+        image = Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _kernel(by: Filter, shrinks: bool) -> FilterType:

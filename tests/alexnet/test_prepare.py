@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -72,6 +75,51 @@ def test_sixteen_bits_keep_their_upper_eight() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     data = pictures.file_of(Image.fromarray(ramp), "PNG")
     assert np.array_equal(decode(data)[:, :, 0], (ramp >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK"])
+def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pictures.picture(7, 1301, 1101)
+    image = image.quantize(256) if mode == "P" else image.convert(mode)
+    data = pictures.file_of(image) if mode == "CMYK" else pictures.file_of(image, "PNG")
+    assert decode(data, 128).shape == (1101, 1301, 3)
+    monkeypatch.setattr("alexnet.prepare._MANY_PX", 1 << 20)
+    assert decode(data, 128).shape == (138, 163, 3)
+    assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 40
+
+
+MEMORY = """
+import resource, sys, threading
+from pathlib import Path
+from alexnet.prepare import encode, prepare
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+encode(prepare(small, 256, "triangle"), 95)
+before = peak()
+threads = [threading.Thread(target=lambda: encode(prepare(large, 256, "triangle"), 95)) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK"])
+def test_three_threads_with_huge_images_take_the_memory_of_one(mode: str, tmp_path: Path) -> None:
+    side_px = 5000
+    image = Image.new(mode, (side_px, side_px), (200, 100, 50, 9)[: len(mode)])
+    (tmp_path / "large").write_bytes(
+        pictures.file_of(image) if mode == "CMYK" else pictures.file_of(image, "PNG", compress_level=1)
+    )
+    (tmp_path / "small").write_bytes(pictures.file_of(pictures.picture(1), "PNG"))
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "small"), str(tmp_path / "large")]
+    mebibytes = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    pillows_own = 4 * side_px**2 / 2**20
+    assert mebibytes < (40 if mode == "CMYK" else 1.2 * pillows_own + 20)
 
 
 def test_exif_orientation_is_not_applied() -> None:
