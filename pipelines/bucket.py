@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from botocore.exceptions import (
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
-    ResponseStreamingError,
 )
 from botocore.exceptions import (
     ConnectionError as NoConnection,
 )
+from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
 from pipelines import places
@@ -38,6 +39,7 @@ _CHUNK = 1 << 18
 _PART = 16 << 20  # uploads above this go in parts
 _ATTEMPTS = 5  # of one request, first one included
 _CUTS = 5  # how often in a row a body that breaks off without having come further is taken up again
+_LEAST = 1_000  # bytes a second; a body that comes slower than that for a whole timeout has as good as broken off
 _PATIENCE_SECONDS = 30.0  # for other writers of the same key
 
 _PASSING = {
@@ -98,6 +100,11 @@ class Bucket:
     def __str__(self) -> str:
         return f"s3://{self.name}"
 
+    @property
+    def place(self) -> str:
+        """The bucket and its store, without credentials: equal wherever the same objects are seen."""
+        return f"{self} at {_USER_INFO.sub('//', self._at.endpoint or 'AWS')}"
+
     def check(self) -> None:
         """Raises unless the bucket is there and may be listed."""
         self._call("list_objects_v2", "", MaxKeys=1)
@@ -119,16 +126,14 @@ class Bucket:
             total = start + int(reply["ContentLength"])
             end = total if end is None else min(end, total)
             try:
-                for chunk in reply["Body"].iter_chunks(_CHUNK):
-                    start += len(chunk)
-                    yield chunk
+                for piece in _pieces(reply["Body"], self._timeout_seconds):
+                    start += len(piece)
+                    yield piece
                 if start >= end:
                     return
-                cause: Exception = ResponseStreamingError(error="the body ended early")
-            except (IncompleteReadError, HTTPClientError, OSError) as error:
+                cause: Exception = EOFError("it ended early")
+            except (HTTPError, OSError) as error:
                 cause = error
-            finally:
-                reply["Body"].close()
             cuts = 0 if start - mark >= _CHUNK else cuts + 1
             mark = start
             if cuts > _CUTS:
@@ -404,6 +409,12 @@ def registry_bucket() -> Bucket:
     return Bucket(at.registry, at)
 
 
+@cache
+def bucket_at(name: str, at: places.Store) -> Bucket:
+    """A bucket, for all of this process: whoever asks for it again finds its connections open."""
+    return Bucket(name, at)
+
+
 def _make_client(at: places.Store, timeout_seconds: float) -> Any:
     for name in (
         "boto3",
@@ -421,11 +432,29 @@ def _make_client(at: places.Store, timeout_seconds: float) -> Any:
         config=Config(
             connect_timeout=min(10.0, timeout_seconds),
             read_timeout=timeout_seconds,
-            max_pool_connections=32,
+            max_pool_connections=1024,  # of any number of threads; those that were never needed do not exist
             retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
             response_checksum_validation="when_required",  # a ranged reply has none; digests are compared by whoever reads
         ),
     )
+
+
+def _pieces(body: Any, patience_seconds: float) -> Iterator[bytes]:
+    """A body's bytes as they come; `body.read` would wait for a whole chunk, and for ever on a link that only trickles."""
+    with body as raw:
+        waited, came = 0.0, 0
+        while True:
+            begin = time.monotonic()
+            piece = raw.read1(_CHUNK)
+            waited += time.monotonic() - begin
+            if not piece:
+                return
+            came += len(piece)
+            if waited >= patience_seconds:
+                if came < _LEAST * waited:
+                    raise TimeoutError(f"only {came:,} bytes came in {waited:.0f} s")
+                waited, came = 0.0, 0
+            yield piece
 
 
 def _clean(error: Exception | None) -> str:

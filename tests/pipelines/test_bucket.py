@@ -12,7 +12,7 @@ import pytest
 
 import pipelines.bucket
 from alexnet.errors import DataError
-from pipelines.bucket import Bucket, Exists, Missing
+from pipelines.bucket import Bucket, Exists, Missing, bucket_at
 from pipelines.console import Unreachable
 from pipelines.places import Store
 from tests.faultproxy import Fault, FaultProxy, Request
@@ -79,6 +79,40 @@ def test_a_slow_link_is_waited_for(bucket: Bucket, far: Bucket, proxy: FaultProx
     proxy.faults = first(Fault(bytes_per_second=200_000), "GET")
     assert b"".join(far.stream("key")) == BODY[:300_000]  # 1.5 s, longer than a silence may last
     assert proxy.count("GET") == 1
+
+
+def test_a_link_that_only_trickles_is_given_up(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.bucket, "_CUTS", 1)
+    bucket.put("key", BODY[:3000])
+    proxy.faults = first(Fault(bytes_per_second=400), "GET", times=99)
+    with pytest.raises(Unreachable, match=r"broke off 2 times at byte .*: only \d+ bytes came in 1 s; check the link"):
+        list(far.stream("key"))
+
+
+def test_a_link_that_trickles_once_is_left_for_another(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
+    bucket.put("key", BODY[:3000])
+    proxy.faults = first(Fault(bytes_per_second=400), "GET")
+    assert b"".join(far.stream("key")) == BODY[:3000]
+    assert proxy.count("GET") == 2
+
+
+def test_any_number_of_reads_at_once_keep_their_connections(
+    bucket: Bucket, fresh_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.put("key", BODY)
+    shared = bucket_at(fresh_store.bucket, fresh_store)
+    assert shared is bucket_at(fresh_store.bucket, fresh_store)
+    reads = [shared.stream("key") for _ in range(40)]
+    starts = [next(read) for read in reads]
+    assert all(start + b"".join(read) == BODY for start, read in zip(starts, reads, strict=True))
+    assert "discarding connection" not in caplog.text  # urllib3 warns of it
+
+
+def test_a_place_names_the_store_without_credentials(fresh_store: Store) -> None:
+    at = dataclasses.replace(fresh_store, endpoint="http://user:CANARY@10.0.0.1:9000")
+    assert Bucket("data", at).place == "s3://data at http://10.0.0.1:9000"
 
 
 def test_an_object_replaced_while_it_is_read_is_never_two_halves(bucket: Bucket, far: Bucket, proxy: FaultProxy) -> None:
