@@ -4,6 +4,7 @@ Sums are whole numbers, so neither the order of the images nor how they are shar
 """
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -123,17 +124,22 @@ class PixelStatistics:
     def write(self, path: Path) -> None:
         """Writes an uncompressed NPZ; equal statistics are equal bytes. The file appears whole or not at all."""
         part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                mean_image=self.mean_image,
-                channel_mean=self.channel_mean,
-                channel_std=self.channel_std,
-                eigenvectors=self.eigenvectors,
-                eigen_std=self.eigen_std,
-                images=np.int64(self.images),
-            )
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                np.savez(
+                    file,
+                    mean_image=self.mean_image,
+                    channel_mean=self.channel_mean,
+                    channel_std=self.channel_std,
+                    eigenvectors=self.eigenvectors,
+                    eigen_std=self.eigen_std,
+                    images=np.int64(self.images),
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> "PixelStatistics":

@@ -7,12 +7,15 @@ whole. What has that is not made again. The fingerprint names all that decides a
 import argparse
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
+from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pyarrow as pa
@@ -25,11 +28,14 @@ from alexnet.prepare import encode, prepare
 from alexnet.shards import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.tarfiles import Sample, tar_of
 from pipelines import console, index, params, places
-from pipelines.bucket import Bucket, Missing, data_bucket
+from pipelines.bucket import Bucket, Missing, bucket_at, data_bucket
 from pipelines.executor import map_ordered
+from pipelines.files import whole
 from pipelines.sources import Source, open_source
 
-CODE = 1  # counts up whenever this stage's code would make other bytes of the same input
+CODE = 1  # counts up whenever this stage's code would make other bytes of the same input; its test has a shard's digest
+_CODECS = ("cykooz.resizer", "pillow", "simplejpeg")  # whose other versions may make other bytes
+_AHEAD, _AHEAD_BYTES = 16, 16 << 20  # of a shard's images, on their way while another is resized
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
@@ -57,6 +63,17 @@ class Task:
         return f"{self.split}-{self.number:06d}.npz"
 
 
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run have in common. place, codecs: of whoever started it; who works for it must have the same."""
+
+    source: Source
+    prefix: str
+    config: ShardConfig
+    place: str
+    codecs: dict[str, str]
+
+
 def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     """Makes the shards that params.yaml asks for and are not there yet, then the manifest."""
     given = params.load()
@@ -67,7 +84,8 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     source = open_source(given.source)
     prefix = f"shards/{fingerprint(used, given.shard, given.seed)}/"
     tasks = [task for split in SPLITS for task in plan(used, split, given.shard, given.seed)]
-    shards, sums = make(tasks, source, bucket, prefix, given.shard)
+    shards, sums = make(tasks, bucket, Job(source, prefix, given.shard, bucket.place, codecs()))
+    _check_all_there(shards, bucket, prefix)
     names = source.names()
     manifest = Manifest(
         source=given.source.name,
@@ -79,18 +97,23 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
         },
     )
     PixelStatistics.of(sums).write(pixels_path)
-    part = manifest_path.with_name(f".{manifest_path.name}.part")
-    manifest.write(part)
-    bucket.put(f"{prefix}manifest.json", part.read_bytes(), content_type="application/json")
-    part.replace(manifest_path)
+    with whole(manifest_path) as part:
+        manifest.write(part)
+        bucket.put(f"{prefix}manifest.json", part.read_bytes(), content_type="application/json")
     size = sum(shard.bytes for shard in shards)
     console.say(f"shard: {len(used):,} images in {len(shards):,} shards, {size / 1e6:,.1f} MB, at {bucket}/{prefix}")
 
 
 def fingerprint(used: pa.Table, config: ShardConfig, seed: int) -> str:
-    """A name for the bytes: of the images, the configuration, the order and this code."""
-    decides = {"images": index.content_digest(used), "shard": asdict(config), "seed": seed, "code": CODE}
+    """A name for the bytes: of the images, the configuration, the order, this code and the codecs."""
+    images = index.content_digest(used)
+    decides = {"images": images, "shard": asdict(config), "seed": seed, "code": CODE, "codecs": codecs()}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def codecs() -> dict[str, str]:
+    """The libraries that decode, resize and encode, and their versions."""
+    return {name: version(name) for name in _CODECS}
 
 
 def plan(used: pa.Table, split: Split, config: ShardConfig, seed: int) -> list[Task]:
@@ -108,18 +131,18 @@ def plan(used: pa.Table, split: Split, config: ShardConfig, seed: int) -> list[T
     return [Task(split, number, rows.take(pa.array(order[edges[number] : edges[number + 1]]))) for number in range(count)]
 
 
-def make(tasks: list[Task], source: Source, bucket: Bucket, prefix: str, config: ShardConfig) -> tuple[list[Shard], PixelSums]:
+def make(tasks: list[Task], bucket: Bucket, job: Job) -> tuple[list[Shard], PixelSums]:
     """All shards, in the tasks' order, and the sums over the training split's pixels. Whole ones are kept."""
+    prefix = job.prefix
     there = bucket.sizes(prefix)
     wanted = [(task, there.get(prefix + task.name) if prefix + task.side in there else None) for task in tasks]
     if kept := sum(size is not None for _, size in wanted):
         console.say(f"shard: {kept:,} of {len(tasks):,} shards are there already")
-    sums = PixelSums(config.side_px)
+    sums = PixelSums(job.config.side_px)
     shards: list[Shard] = []
-    work = partial(make_or_keep, source, prefix, config)
 
     def images() -> Iterator[None]:
-        for shard, own in map_ordered(work, wanted):
+        for shard, own in map_ordered(partial(make_or_keep, job), wanted):
             shards.append(shard)
             if own is not None:
                 sums.merge(own)
@@ -130,27 +153,36 @@ def make(tasks: list[Task], source: Source, bucket: Bucket, prefix: str, config:
     return shards, sums
 
 
-@cache
-def _bucket_at(at: places.Store) -> Bucket:
-    return Bucket(at.bucket, at)
+def _check_all_there(shards: list[Shard], bucket: Bucket, prefix: str) -> None:
+    """Raises DataError unless every tar is in the bucket with its size: who removes or replaces one meanwhile is found out."""
+    there = bucket.sizes(prefix)
+    for shard in shards:
+        key = prefix + shard.name
+        if there.get(key) != shard.bytes:
+            raise DataError(
+                f"{bucket}/{key}: has {there.get(key, 0):,} bytes, {shard.bytes:,} were written; something else changed it; "
+                "run again, what is whole is kept"
+            )
 
 
-def make_or_keep(
-    source: Source, prefix: str, config: ShardConfig, wanted: tuple[Task, int | None]
-) -> tuple[Shard, PixelSums | None]:
+def make_or_keep(job: Job, wanted: tuple[Task, int | None]) -> tuple[Shard, PixelSums | None]:
     """One shard, made unless it is there: then its tar's size is known.
 
     A pure function but for the bucket, which is that of whoever runs it: no credentials are sent to another machine.
+
+    Raises:
+        DataError: this is another machine, with another bucket or other codecs.
     """
     task, size = wanted
-    bucket = _bucket_at(places.store())
+    bucket = _bucket_of(job)
+    prefix, config = job.prefix, job.config
     if size is not None:
         kept = _kept(bucket, prefix, size, task)
         if kept is not None:
             return kept
     sums = PixelSums(config.side_px) if task.split == "train" else None
     labels: Counter[int] = Counter()
-    tar = tar_of(_samples(source, config, task, sums, labels))
+    tar = tar_of(samples(job.source, config, task, sums, labels))
     shard = Shard(
         name=task.name,
         bytes=len(tar),
@@ -168,6 +200,19 @@ def make_or_keep(
     return shard, sums
 
 
+def _bucket_of(job: Job) -> Bucket:
+    at = places.store()
+    bucket = bucket_at(at.bucket, at)
+    if bucket.place != job.place:
+        raise DataError(
+            f"{bucket.place}: the bucket of a worker on {gethostname()}, the run's is {job.place}; "
+            "set ALEXNET_BUCKET and AWS_ENDPOINT_URL there as here"
+        )
+    if (own := codecs()) != job.codecs:
+        raise DataError(f"{own}: versions of a worker on {gethostname()}, the run's are {job.codecs}; install the same there")
+    return bucket
+
+
 def _kept(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, PixelSums | None] | None:
     """A shard that an earlier run finished; None if what is there does not fit its side file."""
     try:
@@ -183,14 +228,38 @@ def _kept(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, Pi
     return (shard, PixelSums.from_bytes(packed)) if hashlib.sha256(packed).hexdigest() == side["sums_sha256"] else None
 
 
-def _samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | None, labels: Counter[int]) -> Iterator[Sample]:
-    for row in task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist():
-        data = _verified(source, row)
+def samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | None, labels: Counter[int]) -> Iterator[Sample]:
+    """A shard's samples in order; they are counted in `labels`, and in `sums` before they are compressed."""
+    rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist()
+    for row, data in zip(rows, _read_ahead(source, rows), strict=True):
         pixels = prepare(data, config.side_px, config.filter)
         if sums is not None:
             sums.add(pixels)
         labels[row["label"]] += 1
         yield Sample(row["key"], row["label"], encode(pixels, config.jpeg_quality))
+
+
+def _read_ahead(source: Source, rows: list[dict[str, Any]]) -> Iterator[bytes]:
+    """The rows' images in order; while one is worked on the next are on their way, for a far store takes long to answer."""
+    coming: deque[tuple[int, Future[bytes]]] = deque()
+    held = 0
+    try:
+        for row in rows:
+            coming.append((row["bytes"], _readers().submit(_verified, source, row)))
+            held += row["bytes"]
+            while len(coming) == _AHEAD or held > _AHEAD_BYTES:
+                yield coming[0][1].result()
+                held -= coming.popleft()[0]
+        while coming:
+            yield coming.popleft()[1].result()
+    finally:
+        for _, read in coming:
+            read.cancel()
+
+
+@cache
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AHEAD * places.workers(), "reader")
 
 
 def _verified(source: Source, row: dict[str, Any]) -> bytes:
@@ -199,7 +268,10 @@ def _verified(source: Source, row: dict[str, Any]) -> bytes:
         data = source.read(row["path"], row["offset"], row["bytes"])
         if hashlib.sha256(data).hexdigest() == row["sha256"]:
             return data
-    raise DataError(f"{row['path']}: not the bytes that were validated ({row['key']}); the source changed, run again")
+    raise DataError(
+        f"{row['path']}: not the bytes that were validated ({row['key']}), also when read again; the source changed, "
+        "or the network garbled it then; run `dvc repro --force validate`, and then again"
+    )
 
 
 _HELP = """\

@@ -1,25 +1,29 @@
-import json
+import errno
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import pipelines.bucket
 from alexnet.errors import DataError, ParamsError
 from alexnet.pixels import PixelStatistics, PixelSums
-from alexnet.prepare import decode, prepare
-from alexnet.shards import Manifest
+from alexnet.prepare import Filter, decode, encode, prepare
+from alexnet.shards import Manifest, Shard
 from alexnet.tarfiles import Sample, tar_of
 from alexnet.tarindex import index_tar
 from pipelines import index, params, shard
@@ -27,6 +31,7 @@ from pipelines.bucket import Bucket
 from pipelines.places import Store
 from pipelines.sources import Source, open_source
 from tests import pictures
+from tests.faultproxy import Fault, FaultProxy, Request
 from tests.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_workplace
 
 
@@ -154,7 +159,8 @@ def test_a_source_that_changed_since_validation_stops_the_stage(workplace: Workp
     data = (images / "class1/3.jpg").read_bytes()
     (images / "class1/3.jpg").write_bytes(data[:-3] + b"xyz")
     with pytest.raises(
-        DataError, match=r"class1/3\.jpg: not the bytes that were validated \(class1_3\); the source changed, run again"
+        DataError,
+        match=r"class1/3\.jpg: not the bytes that were validated \(class1_3\), also .*; run `dvc repro --force validate`",
     ):
         run()
     assert not MANIFEST.exists()
@@ -214,11 +220,18 @@ def test_another_seed_is_another_order_and_another_prefix() -> None:
     assert shard.fingerprint(table, CONFIG, 1) != shard.fingerprint(table, CONFIG, 2)
 
 
-def test_a_killed_run_loses_only_unfinished_shards(
-    workplace: Workplace, bucket: Bucket, images: Path, fresh_store: Store
+@pytest.mark.parametrize("kills", [(4,), pytest.param((1, 7, 14, 20, 9), marks=pytest.mark.slow)])
+def test_whatever_was_finished_before_a_kill_is_not_written_again(
+    workplace: Workplace,
+    bucket: Bucket,
+    images: Path,
+    fresh_store: Store,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    kills: tuple[int, ...],
 ) -> None:
     for label in range(3):
-        for number in range(8, 60):
+        for number in range(8, 40):
             (images / f"class{label}" / f"{number}.jpg").write_bytes(pictures.jpeg(1000 + 100 * label + number))
     workplace.params(shard={"train_shards": 20, "val_shards": 5, "side_px": 128})
     write_index()
@@ -228,30 +241,230 @@ def test_a_killed_run_loses_only_unfinished_shards(
         bucket.delete(key)
     MANIFEST.unlink()
     PIXELS.unlink()
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.shard",
-        "--index",
-        str(INDEX),
-        "--manifest",
-        str(MANIFEST),
-        "--pixels",
-        str(PIXELS),
-    ]
-    process = subprocess.Popen(command, env=os.environ | environment(fresh_store, images), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(bucket.sizes(expected.prefix)) < 8 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not MANIFEST.exists()
-    sides = [key for key in bucket.sizes(expected.prefix) if key.endswith(".json")]
-    assert sides
-    kept = {key: json.loads(bucket.get(key)) for key in sides}
+    kept: set[str] = set()
+    for more in kills:  # objects, of three a shard
+        run_and_kill(bucket, expected.prefix, len(bucket.sizes(expected.prefix)) + more, fresh_store, images)
+        assert not MANIFEST.exists()
+        sides = {key for key in bucket.sizes(expected.prefix) if key.endswith(".json")}
+        assert kept <= sides
+        kept = sides
+    assert kept
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     run()
     assert (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes()) == whole
-    assert {key: json.loads(bucket.get(key)) for key in sides} == kept
+    assert put_keys(proxy) == [key for key in whole[0] if key.rpartition(".")[0] + ".json" not in kept]
+
+
+def run_and_kill(bucket: Bucket, prefix: str, objects: int, store: Store, images: Path) -> None:
+    """The stage in a process of its own, killed when so many objects are there."""
+    places = ["--index", str(INDEX), "--manifest", str(MANIFEST), "--pixels", str(PIXELS)]
+    command = [sys.executable, "-m", "pipelines.shard", *places]
+    process = subprocess.Popen(command, env=os.environ | environment(store, images), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(bucket.sizes(prefix)) < objects and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def put_keys(proxy: FaultProxy) -> list[str]:
+    """The keys that were written through the proxy, sorted."""
+    return sorted(request.path.split("/", 2)[2] for request in proxy.seen if request.method == "PUT")
+
+
+@pytest.fixture
+def impatient(no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silence of a second is as one of a minute."""
+    make = pipelines.bucket._make_client
+    monkeypatch.setattr(pipelines.bucket, "_make_client", lambda at, _: make(at, 1.0))
+
+
+TROUBLE = {  # of the first request for whatever ends so
+    "0.jpg": Fault(status=500),
+    "1.jpg": Fault(status=503, code="SlowDown"),
+    "2.jpg": Fault(cut_at=300, how="reset"),
+    "3.jpg": Fault(cut_at=200, how="stall"),
+    "4.jpg": Fault(flip_at=300),
+    "5.jpg": Fault(bytes_per_second=4_000),
+    "6.jpg": Fault(lose_reply=True),
+    "7.jpg": Fault(cut_at=0),
+    "train-000000.tar": Fault(status=500),
+    "train-000001.tar": Fault(reset_upload_at=5_000),
+    "val-000000.tar": Fault(lose_reply=True),
+    ".npz": Fault(status=503, code="SlowDown"),
+    ".json": Fault(lose_reply=True),
+}
+
+
+def trouble(request: Request) -> Fault | None:
+    return next((fault for end, fault in TROUBLE.items() if request.path.endswith(end) and request.number == 0), None)
+
+
+def test_from_a_bucket_to_a_bucket_no_trouble_of_the_network_changes_a_byte(
+    workplace: Workplace,
+    bucket: Bucket,
+    images: Path,
+    proxy: FaultProxy,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for path in images.rglob("*.jpg"):
+        bucket.upload(path, f"raw/{path.relative_to(images)}")
+    monkeypatch.setenv("ALEXNET_SOURCE", f"s3://{bucket.name}/raw")
+    monkeypatch.setenv("ALEXNET_WORKERS", "3")
+    write_index()
+    expected = run()
+    whole = (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    for key in bucket.sizes("shards/"):
+        bucket.delete(key)
+    proxy.faults = trouble
+    assert run() == expected
+    assert (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes()) == whole
+    again = {end for end in TROUBLE if any(request.number for request in proxy.seen if request.path.endswith(end))}
+    assert again == TROUBLE.keys() - {"5.jpg"}  # slow is not broken
+
+
+def test_credentials_that_expire_in_the_middle_are_named_and_what_was_finished_is_kept(
+    workplace: Workplace, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run()
+    for key in bucket.sizes("shards/"):
+        bucket.delete(key)
+    MANIFEST.unlink()
+    PIXELS.unlink()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    proxy.faults = lambda request: Fault(status=403, code="ExpiredToken") if any_side(bucket) else None
+    with pytest.raises(DataError, match="ExpiredToken; renew the credentials and run again; what was finished is kept"):
+        run()
+    assert {path.name for path in MANIFEST.parent.iterdir()} == {INDEX.name}
+    kept = [key for key in bucket.sizes(expected.prefix) if key.endswith(".json")]
+    assert kept
+    proxy.faults = lambda request: None
+    proxy.seen.clear()
+    assert run() == expected
+    assert not set(kept) & set(put_keys(proxy))
+
+
+def any_side(bucket: Bucket) -> bool:
+    return any(key.endswith(".json") for key in bucket.sizes("shards/"))
+
+
+@pytest.mark.parametrize("name", [MANIFEST.name, PIXELS.name])
+def test_a_full_disk_leaves_no_half_of_a_file(
+    workplace: Workplace, bucket: Bucket, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def full(file: int) -> None:
+        if name in str(Path(f"/proc/self/fd/{file}").readlink()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run()
+    assert {path.name for path in MANIFEST.parent.iterdir()} <= {INDEX.name, PIXELS.name} - {name}
+
+
+def test_a_shard_that_vanishes_meanwhile_is_named_and_no_manifest_lists_it(
+    workplace: Workplace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = shard.make
+
+    def make_and_lose(tasks: list[shard.Task], bucket: Bucket, job: shard.Job) -> tuple[list[Shard], PixelSums]:
+        made = make(tasks, bucket, job)
+        bucket.put(f"{job.prefix}train-000001.tar", b"another's")
+        return made
+
+    monkeypatch.setattr(shard, "make", make_and_lose)
+    with pytest.raises(DataError, match=r"train-000001\.tar: has 9 bytes, [\d,]+ were written; something else changed it"):
+        run()
+    assert not MANIFEST.exists()
+    assert not any(key.endswith("manifest.json") for key in bucket.sizes("shards/"))
+    monkeypatch.setattr(shard, "make", make)
+    run()
+
+
+def test_a_worker_with_another_bucket_or_other_codecs_makes_nothing(workplace: Workplace, bucket: Bucket) -> None:
+    config = params.load().shard
+    task = shard.plan(used(20), "val", config, 1)[0]
+    job = shard.Job(open_source(params.load().source), "shards/x/", config, bucket.place, shard.codecs())
+    elsewhere = replace(job, place="s3://data at http://10.0.0.1:9000")
+    with pytest.raises(DataError, match=r"the run's is s3://data at http://10\.0\.0\.1:9000; set ALEXNET_BUCKET and AWS_END"):
+        shard.make_or_keep(elsewhere, (task, None))
+    older = replace(job, codecs=job.codecs | {"pillow": "1.0"})
+    with pytest.raises(DataError, match=r"versions of a worker on .*'pillow': '1\.0'.*; install the same there"):
+        shard.make_or_keep(older, (task, None))
+    assert bucket.sizes("") == {}
+
+
+class Far:
+    """A source that takes its time."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.reading = self.most = self.started = 0
+        self._lock = threading.Lock()
+
+    def read(self, *_: object) -> bytes:
+        with self._lock:
+            self.started += 1
+            self.reading += 1
+            self.most = max(self.most, self.reading)
+        time.sleep(0.02)
+        with self._lock:
+            self.reading -= 1
+        return self.body
+
+
+@pytest.mark.parametrize(("size", "least", "most"), [(1000, 8, 16), (6 << 20, 3, 3)])
+def test_images_are_read_ahead_in_order_and_within_bounds(size: int, least: int, most: int) -> None:
+    source = Far(pictures.jpeg(1))
+    digest = hashlib.sha256(source.body).hexdigest()
+    rows = used(60).to_pylist()
+    table = pa.Table.from_pylist([row | {"bytes": size, "sha256": digest} for row in rows], index.SCHEMA)
+    task = shard.Task("train", 0, table)
+    keys = []
+    for sample in shard.samples(cast("Source", source), CONFIG, task, None, Counter()):
+        keys.append(sample.key)
+        assert source.started <= len(keys) + most
+    assert keys == table["key"].to_pylist()
+    assert least <= source.most <= most
+
+
+GOLDEN = {  # by CODE: another digest needs another CODE
+    1: "98d87b9ccac1e2cacb7327a745752223300f6a329166c5bf4adf30046db48eea",
+}
+CODECS = {"cykooz.resizer": "4.0.1", "pillow": "13.0.0", "simplejpeg": "1.9.0"}
+
+
+def test_the_code_makes_the_bytes_that_its_number_stands_for() -> None:
+    """No processor changes them: libjpeg-turbo and the resizer calculate in whole numbers whatever instructions they use."""
+    if shard.codecs() != CODECS:
+        pytest.skip("other codecs than those of requirements.lock")
+    y, x = np.mgrid[:300, :420]
+    pixels = np.stack([(7 * x + 3 * y) % 256, x * y // 16 % 256, ((x - 200) ** 2 + (y - 150) ** 2) // 300 % 256], -1)
+    pixels = pixels.astype(np.uint8)
+    files = [encode(pixels, 90), encode(np.tile(pixels, (4, 4, 1)), 80), pictures.file_of(Image.fromarray(pixels), "PNG")]
+    files.append(pictures.file_of(Image.fromarray(pixels[:40, :40]), "BMP"))
+    rows = used(4).to_pylist()
+    for number, (row, data) in enumerate(zip(rows, files, strict=True)):
+        row |= {"offset": number, "label": number, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    source = Far(b"")
+    source.read = lambda path, offset, size: files[offset]  # type: ignore[method-assign,misc,assignment]
+    task = shard.Task("train", 0, pa.Table.from_pylist(rows, index.SCHEMA))
+    digest = hashlib.sha256()
+    for by in get_args(Filter):
+        config = replace(CONFIG, side_px=128, jpeg_quality=95, filter=by)
+        digest.update(tar_of(shard.samples(cast("Source", source), config, task, None, Counter())))
+    assert digest.hexdigest() == GOLDEN[shard.CODE]
+
+
+def test_other_codecs_are_another_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = shard.fingerprint(used(9), CONFIG, 1)
+    monkeypatch.setattr(shard, "codecs", lambda: {"pillow": "1.0"})
+    assert shard.fingerprint(used(9), CONFIG, 1) != before
 
 
 def test_a_source_can_be_sent_to_another_process(workplace: Workplace) -> None:
