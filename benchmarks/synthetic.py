@@ -10,44 +10,84 @@ from alexnet.images import Kind, ValidateConfig
 from pipelines import index
 
 CLASSES, VAL_IMAGES, CHUNK = 1000, 50_000, 50_000
-ALONE: dict[Kind, int] = {"truncated": 7, "empty": 2, "cmyk": 22, "wrong_format": 1, "grey": 900, "exif_rotated": 120}
+ALONE: dict[Kind, int] = {
+    "empty": 2,
+    "not_an_image": 3,
+    "truncated": 7,
+    "bomb": 1,
+    "unknown_class": 4,
+    "tiny": 15,
+    "extreme_aspect": 6,
+    "damaged": 30,
+    "wrong_format": 1,
+    "cmyk": 22,
+    "deep": 5,
+    "alpha": 8,
+    "palette": 9,
+    "grey": 900,
+    "exif_damaged": 11,
+    "exif_rotated": 120,
+}
 COPIES: dict[Kind, int] = {"duplicate": 5, "leaked": 3, "conflicting": 2}  # pairs
-PLANTED: dict[Kind, int] = {**ALONE, "duplicate": 5, "leaked": 6, "conflicting": 4}
 
 
 def batches(rows: int, config: ValidateConfig) -> Iterator[pa.RecordBatch]:
     """The last 50,000 are the validation images. Rows 10, 11, ... of the training images have the faults."""
     train = rows - VAL_IMAGES
-    alone = [kind for kind, count in ALONE.items() for _ in range(count)]
-    same = _copies(train)
+    alone = _alone()
+    same = {copy: first for pairs in _copies(train).values() for first, copy in pairs}
     for start in range(0, rows, CHUNK):
         numbers = range(start, min(start + CHUNK, rows))
-        faults = [alone[n - 10] if 10 <= n < 10 + len(alone) else None for n in numbers]
+        faults = [alone.get(n) for n in numbers]
         labels = [n % CLASSES for n in numbers]
-        yield pa.RecordBatch.from_pydict(
-            {
-                "key": [f"n{n % CLASSES:08}_{n}" if n < train else f"ILSVRC2012_val_{n - train + 1:08}" for n in numbers],
-                "split": ["train" if n < train else "val" for n in numbers],
-                "wnid": [f"n{label:08}" for label in labels],
-                "label": labels,
-                "path": ["ILSVRC2012_img_train.tar" if n < train else "ILSVRC2012_img_val.tar" for n in numbers],
-                "offset": np.arange(numbers.start, numbers.stop) * 110_000,
-                "bytes": np.full(len(numbers), 109_000),
-                "sha256": [hashlib.sha256(same.get(n, n).to_bytes(8)).hexdigest() for n in numbers],
-                "width": np.full(len(numbers), 500),
-                "height": np.full(len(numbers), 375),
-                "mode": ["RGB"] * len(numbers),
-                "format": ["JPEG"] * len(numbers),
-                "fault": faults,
-                "action": [index.action(fault, config) for fault in faults],
-            },
-            index.SCHEMA,
-        )
+        columns = {
+            "key": [_key(n, train) for n in numbers],
+            "split": ["train" if n < train else "val" for n in numbers],
+            "wnid": [f"n{label:08}" for label in labels],
+            "label": labels,
+            "path": ["ILSVRC2012_img_train.tar" if n < train else "ILSVRC2012_img_val.tar" for n in numbers],
+            "offset": np.arange(numbers.start, numbers.stop) * 110_000,
+            "bytes": np.full(len(numbers), 109_000),
+            "sha256": [hashlib.sha256(same.get(n, n).to_bytes(8)).hexdigest() for n in numbers],
+            "width": np.full(len(numbers), 500),
+            "height": np.full(len(numbers), 375),
+            "mode": ["RGB"] * len(numbers),
+            "format": ["JPEG"] * len(numbers),
+            "fault": faults,
+            "faults": faults,
+            "action": [index.action(fault, config) for fault in faults],
+        }
+        nothing = [None] * len(numbers)
+        yield pa.RecordBatch.from_pydict({name: columns.get(name, nothing) for name in index.SCHEMA.names}, index.SCHEMA)
 
 
-def _copies(train: int) -> dict[int, int]:
-    """Row -> the row whose bytes it has, far behind the faults that stand alone."""
-    first = 20_000
-    pairs = {first + i * CLASSES: first + i * CLASSES + 5 * CLASSES for i in range(COPIES["duplicate"])}
-    pairs |= {first + 100 + i: train + 100 + i + (first - train) % CLASSES for i in range(COPIES["leaked"])}
-    return pairs | {first + 200 + i: first + 300 + i for i in range(COPIES["conflicting"])}
+def planted(rows: int) -> dict[Kind, set[str]]:
+    """The keys of the images that have each fault."""
+    train = rows - VAL_IMAGES
+    found: dict[Kind, set[str]] = {kind: set() for kind in (*ALONE, *COPIES)}
+    for number, kind in _alone().items():
+        found[kind].add(_key(number, train))
+    for kind, pairs in _copies(train).items():
+        for first, copy in pairs:
+            # Of duplicates, the first by key is kept.
+            found[kind] |= {_key(copy, train)} if kind == "duplicate" else {_key(first, train), _key(copy, train)}
+    return found
+
+
+def _key(number: int, train: int) -> str:
+    return f"n{number % CLASSES:08}_{number}" if number < train else f"ILSVRC2012_val_{number - train + 1:08}"
+
+
+def _alone() -> dict[int, Kind]:
+    """Row -> its fault."""
+    return dict(enumerate((kind for kind, count in ALONE.items() for _ in range(count)), 10))
+
+
+def _copies(train: int) -> dict[Kind, list[tuple[int, int]]]:
+    """Pairs of rows with the same bytes, far behind the faults that stand alone: of one label but for the conflicting ones."""
+    first = 3 * CLASSES
+    return {
+        "duplicate": [(first + i, first + i + CLASSES) for i in range(COPIES["duplicate"])],
+        "leaked": [(first + 100 + i, train + (100 + i - train) % CLASSES) for i in range(COPIES["leaked"])],
+        "conflicting": [(first + 200 + i, first + 300 + i) for i in range(COPIES["conflicting"])],
+    }
