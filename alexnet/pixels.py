@@ -35,7 +35,8 @@ class PixelSums:
     @property
     def sums(self) -> Int64[np.ndarray, "h w 3"]:
         """Of every pixel over the images."""
-        return self._sums + self._added
+        sums: Int64[np.ndarray, "h w 3"] = self._sums + self._added
+        return sums
 
     @property
     def products(self) -> Int64[np.ndarray, "3 3"]:

@@ -103,7 +103,7 @@ class Bucket:
     @property
     def place(self) -> str:
         """The bucket and its store, without credentials: equal wherever the same objects are seen."""
-        return f"{self} at {_USER_INFO.sub('//', self._at.endpoint or 'AWS')}"
+        return f"{self} at {places.without_user(self._at.endpoint or 'AWS')}"
 
     def check(self) -> None:
         """Raises unless the bucket is there and may be listed."""
