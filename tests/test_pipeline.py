@@ -267,7 +267,7 @@ def test_a_kill_in_any_stage_changes_nothing_in_the_end(house: House, fresh: Hou
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["validate", "train", "extract"])
+@pytest.mark.parametrize("stage", ["validate", "shard", "train", "extract"])
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(house: House, tmp_path: Path, stage: str) -> None:
     root = tmp_path / "copy"
     shutil.copytree(house.root, root)

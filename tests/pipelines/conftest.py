@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import pipelines.bucket
 from pipelines.places import Store
 from tests.faultproxy import FaultProxy
 
@@ -15,3 +16,10 @@ def proxy(fresh_store: Store) -> Iterator[FaultProxy]:
     proxy = FaultProxy(fresh_store.endpoint)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def impatient(no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silence of a second is as one of a minute."""
+    make = pipelines.bucket._make_client
+    monkeypatch.setattr(pipelines.bucket, "_make_client", lambda at, _: make(at, 1.0))

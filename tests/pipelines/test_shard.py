@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import pipelines.bucket
 from alexnet.errors import DataError, ParamsError
 from alexnet.pixels import PixelStatistics, PixelSums
 from alexnet.prepare import Filter, decode, encode, prepare
@@ -270,13 +269,6 @@ def run_and_kill(bucket: Bucket, prefix: str, objects: int, store: Store, images
 def put_keys(proxy: FaultProxy) -> list[str]:
     """The keys that were written through the proxy, sorted."""
     return sorted(request.path.split("/", 2)[2] for request in proxy.seen if request.method == "PUT")
-
-
-@pytest.fixture
-def impatient(no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence of a second is as one of a minute."""
-    make = pipelines.bucket._make_client
-    monkeypatch.setattr(pipelines.bucket, "_make_client", lambda at, _: make(at, 1.0))
 
 
 TROUBLE = {  # of the first request for whatever ends so
