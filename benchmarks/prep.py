@@ -4,8 +4,8 @@
     python -m benchmarks.prep --images FOLDER          # a folder of JPEGs
     python -m benchmarks.prep --rows 100000            # of the scale run; 0 leaves it out
 
-Methods take turns image by image in every round, and CPU time is compared, of every image the least: what else the machine does
-drops out.
+Methods take turns: in a round each goes through all images, as a stage does. CPU time is compared, of every image the least of
+all rounds: what else the machine does drops out.
 PSNR is of the decoded result against a resize in floating point with the same filter and the same cut. A library that is not
 installed is left out: `opencv` needs opencv-python-headless, which nothing else here does.
 """
@@ -214,8 +214,8 @@ def speed(images: list[bytes], rounds: int) -> dict[str, object]:
     for number in range(rounds):
         for each in seconds.values():
             each.append([])
-        for data in images:
-            for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            for data in images:
                 start = time.process_time()
                 METHODS[name](data)
                 seconds[name][-1].append(time.process_time() - start)
