@@ -25,13 +25,17 @@ class Need:
 
 def needs(samples: Samples, shares: Sequence[Order]) -> list[Need]:
     """The shards that the steps to come read, in the order in which they are needed."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for step, share in enumerate(shares):
-        for number in np.unique(np.searchsorted(samples.firsts, share, side="right") - 1).tolist():
-            first.setdefault(number, step)
-            last[number] = step
-    return [Need(number, samples.shards[number].bytes, step, last[number]) for number, step in first.items()]
+    counts = np.diff(samples.firsts)
+    numbers = np.repeat(np.arange(len(counts)), counts)[np.concatenate([np.empty(0, np.int64), *shares])]
+    steps = np.repeat(np.arange(len(shares)), [len(share) for share in shares])
+    first, last = np.full(len(counts), len(shares)), np.full(len(counts), -1)
+    first[numbers[::-1]] = steps[::-1]  # of a number that comes several times, what is put last stays
+    last[numbers] = steps
+    return [
+        Need(number, samples.shards[number].bytes, int(first[number]), int(last[number]))
+        for number in np.argsort(first, kind="stable").tolist()
+        if last[number] >= 0
+    ]
 
 
 class ShardsAhead:
