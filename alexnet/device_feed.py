@@ -1,4 +1,4 @@
-"""Batches brought to the device: copied on a stream of their own while the previous one is used, or decoded there.
+"""Batches brought to the device: copied, or decoded there, on a stream of their own while the previous one is used.
 
 On a CPU a batch already is where it is used. Global sample indices stay with the host, which draws from them.
 """
@@ -10,21 +10,30 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from alexnet.errors import DataError
-from alexnet.loader import Batch, EncodedBatch, Samples
+from alexnet.errors import DataError, ParamsError
+from alexnet.loader import Batch, EncodedBatch
 
 _AHEAD = 4  # batches for which the host may be ahead of a GPU: each takes memory there until its step is over
 
+HostBatch = Batch | EncodedBatch
 
-def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches, on the device, one copied ahead. From a loader with `pin_memory` the copy runs beside the computation."""
+
+def to_device(batches: Iterable[HostBatch], device: torch.device) -> Iterator[Batch]:
+    """The batches, on the device, one copied ahead. From a loader with `pin_memory` the copy runs beside the computation.
+
+    JPEGs are decoded there by torchvision: nvJPEG on a GPU, libjpeg on a CPU. nvJPEG rounds differently from the loader's
+    decoder, by a level or two: results are those of another decoder, but equal from run to run.
+
+    Raises:
+        DataError: a sample cannot be decoded, or is not of the size the manifest says; names shard, key and offset.
+    """
     if device.type != "cuda":
         for batch in batches:
-            yield Batch(batch.images.to(device), batch.labels.to(device), batch.samples)
+            yield _brought(batch, device)
         return
     stream = torch.cuda.Stream(device)
-    copying: deque[tuple[Batch, Batch, torch.cuda.Event]] = deque()
-    used: deque[tuple[Batch, torch.cuda.Event]] = deque()  # a host batch must live until its copy is over
+    copying: deque[tuple[HostBatch, Batch, torch.cuda.Event]] = deque()
+    used: deque[tuple[HostBatch, torch.cuda.Event]] = deque()  # a host batch must live until its copy is over
     ends: deque[torch.cuda.Event] = deque()
     for batch in batches:
         copying.append(_copy(batch, device, stream))
@@ -35,17 +44,27 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
         yield _arrived(copying, used, device)
 
 
-def _copy(batch: Batch, device: torch.device, stream: torch.cuda.Stream) -> tuple[Batch, Batch, torch.cuda.Event]:
+def _copy(batch: HostBatch, device: torch.device, stream: torch.cuda.Stream) -> tuple[HostBatch, Batch, torch.cuda.Event]:
     """The batch, its copy, and the event that the copy is over."""
     with torch.cuda.stream(stream):
-        images, labels = (part.to(device, non_blocking=True) for part in (batch.images, batch.labels))
+        copy = _brought(batch, device)
         event = torch.cuda.Event()
         event.record(stream)
-    return batch, Batch(images, labels, batch.samples), event
+    return batch, copy, event
+
+
+def _brought(batch: HostBatch, device: torch.device) -> Batch:
+    """The batch on the device, by the current stream."""
+    if isinstance(batch, EncodedBatch):
+        return _decoded(batch, device)
+    images, labels = (part.to(device, non_blocking=True) for part in (batch.images, batch.labels))
+    return Batch(images, labels, batch.samples)
 
 
 def _arrived(
-    copying: deque[tuple[Batch, Batch, torch.cuda.Event]], used: deque[tuple[Batch, torch.cuda.Event]], device: torch.device
+    copying: deque[tuple[HostBatch, Batch, torch.cuda.Event]],
+    used: deque[tuple[HostBatch, torch.cuda.Event]],
+    device: torch.device,
 ) -> Batch:
     """The copy that was started first, ready for the current stream."""
     host, copy, event = copying.popleft()
@@ -66,48 +85,41 @@ def _hold_back(ends: deque[torch.cuda.Event], device: torch.device) -> None:
         ends.popleft().synchronize()
 
 
-def decode_on_device(batches: Iterable[EncodedBatch], device: torch.device, samples: Samples) -> Iterator[Batch]:
-    """The batches, decoded on the device by torchvision: nvJPEG on a GPU, libjpeg on a CPU.
-
-    nvJPEG rounds differently from libjpeg, by a level or two: results are those of another decoder, but equal from run to run.
-
-    Raises:
-        DataError: a sample cannot be decoded, or is not of the size the manifest says; names shard, key and offset.
-    """
-    for batch in batches:
-        yield Batch(_decoded(batch, device, samples), batch.labels.to(device), batch.samples)
-
-
-def _decoded(batch: EncodedBatch, device: torch.device, samples: Samples) -> Tensor:
-    side = samples.side_px
-    if not batch.jpegs:
-        return torch.empty((0, side, side, 3), dtype=torch.uint8, device=device)
+def _decoded(batch: EncodedBatch, device: torch.device) -> Batch:
+    """The batch decoded on the device."""
+    shape = (3, batch.side_px, batch.side_px)
+    cause = None
     try:
         images = _decode_jpegs(batch.jpegs, device)
-        if all(image.shape == (3, side, side) for image in images):
-            return (
-                torch.stack(images).permute(0, 2, 3, 1).contiguous()
-                if images
-                else torch.empty((0, side, side, 3), dtype=torch.uint8)
-            )
-        cause = None
     except RuntimeError as error:
-        cause = error
-    _blame(batch, samples)
-    raise DataError(f"samples {batch.samples.tolist()}: {device} cannot decode one of them, the CPU can: {cause}") from cause
+        images, cause = [], error
+    if len(images) != len(batch.jpegs) or any(image.shape != shape for image in images):
+        return _without_corrupt(batch, device, cause)
+    stacked = torch.stack(images) if images else torch.empty((0, *shape), dtype=torch.uint8, device=device)
+    return Batch(stacked.permute(0, 2, 3, 1).contiguous(), batch.labels.to(device, non_blocking=True), batch.samples)
 
 
 def _decode_jpegs(jpegs: list[Tensor], device: torch.device) -> list[Tensor]:
     """Images as [3, h, w]. torchvision 0.29 still has this decoder and says that a package of its own will follow it."""
-    from torchvision.io import ImageReadMode, decode_jpeg  # only who asks for this decoder needs the package
-
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg  # only who asks for this decoder needs the package
+    except ImportError:
+        raise ParamsError(
+            "train.decode: is device, which needs torchvision; install it, or decode on the host (train.decode: host)"
+        ) from None
+    if device.type == "cuda":  # nvJPEG writes by a stream of its own, also to memory that this stream has freed but still reads
+        torch.cuda.current_stream(device).synchronize()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return list(decode_jpeg(jpegs, mode=ImageReadMode.RGB, device=device))
+        return list(decode_jpeg(jpegs, mode=ImageReadMode.RGB, device=device)) if jpegs else []
 
 
-def _blame(batch: EncodedBatch, samples: Samples) -> None:
-    """Raises for the first sample that does not decode on the CPU either."""
-    row_of = torch.empty((samples.side_px, samples.side_px, 3), dtype=torch.uint8).numpy()
-    for number, row in zip(*samples.locate(batch.samples.numpy()), strict=True):
-        samples.decode(number, row, row_of)
+def _without_corrupt(batch: EncodedBatch, device: torch.device, cause: RuntimeError | None) -> Batch:
+    """The batch decoded by the host, which skips a sample or raises what is wrong with it."""
+    host = batch.on_host()
+    if torch.equal(host.samples, batch.samples):
+        raise DataError(
+            f"samples {batch.samples.tolist()}: {device} cannot decode one of them, the host can: {cause}; "
+            "decode on the host (train.decode: host)"
+        ) from cause
+    return _brought(host, device)

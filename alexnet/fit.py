@@ -17,7 +17,7 @@ from alexnet.augment import Augment, center, center_crop
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.device_feed import to_device
 from alexnet.errors import DataError
-from alexnet.loader import Batch
+from alexnet.loader import Batch, EncodedBatch
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, Draw, full_shapes, initial, layout
 from alexnet.pixels import PixelStatistics
@@ -37,7 +37,7 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int:
         """Number of batches, the last and smaller one included."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch | EncodedBatch]:
         """The batches of an epoch from a step on."""
 
 

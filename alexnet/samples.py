@@ -10,11 +10,15 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
+import torch
 from jaxtyping import Int64, UInt8
+from torch import Tensor
 
 from alexnet.cache import CachedShard, ShardCache
 from alexnet.errors import DataError
 from alexnet.shards import Shard
+
+_READ_AHEAD = 128 << 10  # bytes of one piece of advice: Linux reads no more of it than a device's readahead, whatever is asked
 
 Pixels = UInt8[np.ndarray, "side side 3"]
 
@@ -27,7 +31,8 @@ class Samples:
         cache: Gives them, verified.
         side_px: Side of every image; another size is an error.
         classes: Labels are below it.
-        resident: Asks the system to read shards into memory as they are opened: right when the split fits in it.
+        resident: Asks the system to read whole shards into memory as they are opened: right when the split fits in it. It is
+            advice, not a lock: under pressure the system may take the memory back and read again.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class Samples:
         self._classes = classes
         self._resident = resident
         self._opened: OrderedDict[int, CachedShard] = OrderedDict()
-        self._most_open = _most_open(self.shards, cache.limit_bytes)
+        self.most_open = _most_open(self.shards, cache.limit_bytes)  # shards that stay mapped at a time
         self._failed: dict[int, Exception] = {}
         self._lock = threading.Lock()
         self._opening = [threading.Lock() for _ in shards]
@@ -76,7 +81,7 @@ class Samples:
     def open(self, number: int) -> CachedShard:
         """The shard with this number, fetched if need be.
 
-        Raises what the cache raises, and raises it again when asked again: threads that wait for the same shard try once.
+        Raises what the cache raises, and raises it again until `release`: threads that wait for the same shard try once.
         """
         cached = self._open_already(number)
         if cached is None:
@@ -85,6 +90,16 @@ class Samples:
                     raise self._failed[number]
                 cached = self._open_already(number) or self._try_open(number)
         return cached
+
+    def release(self) -> None:
+        """Between epochs: what failed may be tried again, and no shard stays mapped that a limited cache may remove.
+
+        A mapped file keeps its room on the disk: with another split in the same cache, up to twice the limit.
+        """
+        with self._lock:
+            self._failed.clear()
+            if self.cache.limit_bytes is not None:
+                self._opened.clear()
 
     def locate(self, samples: Int64[np.ndarray, " n"]) -> tuple[list[int], list[int]]:
         """The shard's number and the row in it, of every sample."""
@@ -110,11 +125,17 @@ class Samples:
             )
         return int(cached.index.labels[row])
 
+    def encoded(self, number: int, row: int) -> tuple[UInt8[Tensor, " _"], int]:
+        """A sample's JPEG, in memory of its own, and its label."""
+        cached = self.open(number)
+        return torch.from_numpy(np.frombuffer(cached.jpeg(row), np.uint8).copy()), int(cached.index.labels[row])
+
     def _corrupt(self, cached: CachedShard, row: int, what: str) -> DataError:
         index = cached.index
         return DataError(
             f"{cached.shard.name}: the image of key {index.keys[row]} at byte {index.offsets[row]} "
-            f"({index.sizes[row]:,} bytes) cannot be used: {what}; run the shard stage again, or choose to skip corrupt samples"
+            f"({index.sizes[row]:,} bytes) cannot be used: {what}; "
+            "run the shard stage again, or let training leave it out (train.on_corrupt: skip)"
         )
 
     def _open_already(self, number: int) -> CachedShard | None:
@@ -133,17 +154,23 @@ class Samples:
 
     def _open(self, number: int) -> CachedShard:
         with self._lock:  # before the next is fetched: a mapped file takes room on the disk though it was evicted
-            while len(self._opened) >= self._most_open:
+            while len(self._opened) >= self.most_open:
                 self._opened.popitem(last=False)
         cached = self.cache.open(self.shards[number])
         labels = cached.index.labels
         if len(labels) and int(labels.max()) >= self._classes:
             raise DataError(f"{cached.shard.name}: holds label {labels.max()}, the manifest has {self._classes} classes")
         if self._resident and isinstance(cached.bytes.obj, mmap.mmap):
-            cached.bytes.obj.madvise(mmap.MADV_WILLNEED)
+            _read_ahead(cached.bytes.obj)
         with self._lock:
             self._opened[number] = cached
         return cached
+
+
+def _read_ahead(mapped: mmap.mmap) -> None:
+    """Begins to read all of a mapped file into the page cache."""
+    for start in range(0, len(mapped), _READ_AHEAD):
+        mapped.madvise(mmap.MADV_WILLNEED, start, min(_READ_AHEAD, len(mapped) - start))
 
 
 def _most_open(shards: Sequence[Shard], limit_bytes: int | None) -> int:

@@ -99,7 +99,9 @@ class TrainConfig:
     """The recipe.
 
     order: `shuffled` anew every epoch, or `fixed`, as the loader of 2012 that survives. window_shards: shards that are mixed at
-    a time, so that the cache need hold no more; None mixes all of them, which is a full shuffle (`sampler.order`).
+    a time, so that the cache need hold no more; None mixes all of them, which is a full shuffle (`sampler.order`). decode: on
+    the `host`, or on the `device` by nvJPEG, which rounds differently by a level or two. on_corrupt: a sample that cannot be
+    decoded is an `error`, or a counted `skip` that puts the next good one of its shard in its place.
     """
 
     batch_size: int
@@ -110,6 +112,8 @@ class TrainConfig:
     schedule: ScheduleConfig
     order: Literal["shuffled", "fixed"]
     window_shards: int | None
+    decode: Literal["host", "device"]
+    on_corrupt: Literal["error", "skip"]
     precision: Literal["float32", "bf16"]
     augment: AugmentConfig
 

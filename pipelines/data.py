@@ -14,7 +14,7 @@ from alexnet.cache import ShardCache
 from alexnet.errors import DataError
 from alexnet.samples import Samples
 from alexnet.shards import Manifest, Split
-from pipelines import bucket, places
+from pipelines import bucket, console, places
 
 _RESIDENT = 0.5  # of the memory that is available: more is left for the page cache's own judgement
 
@@ -26,15 +26,21 @@ def open_samples(manifest: Manifest, split: Split, store: bucket.Bucket | None =
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         return source.stream(manifest.prefix + name, start, size)
 
-    _allow_open_files()
+    files = _allow_open_files()
     shards = manifest.splits[split]
-    return Samples(
+    samples = Samples(
         shards,
         ShardCache(cache_folder(), fetch, streams=places.streams(), limit_bytes=cache_bytes()),
         side_px=manifest.side_px,
         classes=len(manifest.synsets),
         resident=sum(shard.bytes for shard in shards) <= _RESIDENT * _available_bytes(),
     )
+    if samples.cache.limit_bytes is None and samples.most_open < len(shards):
+        console.say(
+            f"data: this process may open {files:,} files: {samples.most_open:,} of the {split} split's {len(shards):,} shards "
+            "stay open, the others are opened anew for every sample; raise the hard limit (ulimit -Hn)"
+        )
+    return samples
 
 
 def cache_folder() -> Path:
@@ -63,8 +69,9 @@ def _available_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _allow_open_files() -> None:
-    """Every mapped shard is an open file: raises this process's soft limit to its hard one."""
+def _allow_open_files() -> int:
+    """Every mapped shard is an open file: raises this process's soft limit to its hard one, and returns that."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from alexnet.checkpoint import Checkpoints
 from alexnet.errors import ParamsError
 from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
-from alexnet.loader import Loader
+from alexnet.loader import Encoded, Loader
 from alexnet.memory import keep_freed
 from alexnet.model import CROP_PX
 from alexnet.network import AlexNet
@@ -73,8 +73,9 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         torch.set_num_threads(here.threads)
         keep_freed()
         trainer = _trainer(job, pixels, here)
-        show = held.enter_context(_Show(job.train.epochs, trainer))
-        train_batches, val_batches = (_loader(job, manifest, split, here) for split in ("train", "val"))
+        loaders = [_loader(job, manifest, split, here) for split in ("train", "val")]
+        show = held.enter_context(_Show(trainer, loaders))
+        train_batches, val_batches = map(Encoded, loaders) if job.train.decode == "device" else loaders
         try:
             history = fit(trainer, train_batches, val_batches, checkpoints, _watch(here, show, stopped))
             tensors = trainer.tensors()
@@ -107,6 +108,7 @@ def _loader(job: Job, manifest: Manifest, split: Split, here: launch.Here) -> Lo
         shuffle=split == "train" and job.train.order == "shuffled",
         workers=here.threads,
         window_shards=job.train.window_shards,
+        on_corrupt=job.train.on_corrupt,
         pin_memory=here.devices[0].type == "cuda",
         replica=here.team.replica,
         replicas=here.team.replicas,
@@ -116,11 +118,16 @@ def _loader(job: Job, manifest: Manifest, split: Split, here: launch.Here) -> Lo
 def _watch(here: launch.Here, show: "_Show", stopped: list[int]) -> Watch:
     """Rank 0 speaks for all; each says whether it was told to stop."""
     look_every = _LOOK_EVERY if here.devices[0].type == "cuda" else 1
-    common = Watch(should_stop=lambda: bool(stopped), checkpoint_seconds=places.checkpoint_seconds(), look_every=look_every)
+    common = Watch(
+        should_stop=lambda: bool(stopped),
+        on_epoch=show.epoch,
+        checkpoint_seconds=places.checkpoint_seconds(),
+        look_every=look_every,
+    )
     if not here.team.leads:
         return common
     show.say(f"train: {here.why}")
-    return dataclasses.replace(common, on_step=show.step, on_epoch=show.epoch, on_note=show.say)
+    return dataclasses.replace(common, on_step=show.step, on_note=show.say)
 
 
 def _check_classes(manifest: Manifest, classes: int) -> None:
@@ -191,8 +198,8 @@ def _write(model: Model, weights: dict[str, torch.Tensor], history: list[Row], m
 class _Show:
     """Progress of training: a bar an epoch on a terminal, a line now and then otherwise, and a line for every epoch."""
 
-    def __init__(self, epochs: int, trainer: Trainer) -> None:
-        self.epochs, self.trainer = epochs, trainer
+    def __init__(self, trainer: Trainer, loaders: Sequence[Loader]) -> None:
+        self.epochs, self.trainer, self.loaders = trainer.job.train.epochs, trainer, loaders
         self.bar: tqdm[Any] | None = None
         self.began = self.last_line = time.monotonic()
         self.first_step: int | None = None
@@ -220,15 +227,26 @@ class _Show:
             )
 
     def epoch(self, row: Row) -> None:
-        """After the validation of an epoch."""
+        """After the validation of an epoch; on every rank."""
         self._close()
         moved = self.trainer.bytes_a_sample
         between = f", {moved:,.0f} bytes a sample between towers" if moved else ""
-        console.say(
+        self.say(
             f"train: epoch {row.epoch + 1}/{self.epochs}: loss {row.train_loss:.4f}, top-1 error {row.train_top1_error:.4f}; "
             f"validation: loss {row.val_loss:.4f}, top-1 error {row.val_top1_error:.4f}, lr {row.lr:g}, "
-            f"{time.monotonic() - self.began:.0f} s{between}"
+            f"{time.monotonic() - self.began:.0f} s{between}{self._skipped()}"
         )
+
+    def _skipped(self) -> str:
+        """What is to be said of the corrupt samples of this epoch, over all replicas."""
+        if self.trainer.job.train.on_corrupt == "error":
+            return ""
+        reasons = [reason for loader in self.loaders for reason in loader.skipped.values()]
+        for loader in self.loaders:
+            loader.skipped.clear()
+        count = int(self.trainer.team.total(torch.tensor([float(len(reasons))])))
+        such = "" if not reasons else f" ({'such as ' if count > 1 else ''}{reasons[0].rpartition('; ')[0]})"
+        return f", {count:,} corrupt sample{'s' if count > 1 else ''} skipped{such}" if count else ""
 
     def say(self, line: str) -> None:
         """Prints a line, when this rank speaks for all."""

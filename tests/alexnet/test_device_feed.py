@@ -1,18 +1,21 @@
 """alexnet/device_feed.py."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from alexnet.device_feed import _AHEAD, decode_on_device, to_device
-from alexnet.errors import DataError
+from alexnet import device_feed
+from alexnet.device_feed import _AHEAD, to_device
+from alexnet.errors import DataError, ParamsError
 from alexnet.loader import Batch, Loader
 from tests import shardmaker
 from tests.shardmaker import CLASSES, Made
 
 MADE = shardmaker.make([9, 6])
 CPU = torch.device("cpu")
+JPEGS = {"a": shardmaker.jpeg(0), "b": b"no image at all", "c": shardmaker.jpeg(2), "d": shardmaker.jpeg(3)}
 
 
 def loader(folder: Path, made: Made = MADE, *, pin_memory: bool = False) -> Loader:
@@ -32,7 +35,7 @@ def test_on_a_cpu_the_batches_pass_as_they_are(tmp_path: Path) -> None:
 def test_decoding_on_the_device_gives_the_same_batches_within_rounding(tmp_path: Path) -> None:
     batches = loader(tmp_path)
     plain = list(batches.epoch(1, first_step=1))
-    decoded = list(decode_on_device(batches.epoch_encoded(1, first_step=1), CPU, batches.samples))
+    decoded = list(to_device(batches.epoch_encoded(1, first_step=1), CPU))
     assert copied(decoded) == copied(plain)
     for mine, theirs in zip(decoded, plain, strict=True):
         assert mine.images.shape == theirs.images.shape
@@ -45,13 +48,39 @@ def test_a_sample_the_device_cannot_decode_is_named(tmp_path: Path) -> None:
     made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [0, 1])])
     batches = loader(tmp_path, made)
     with pytest.raises(DataError, match=r"s\.tar: the image of key b at byte \d+"):
-        list(decode_on_device(batches.epoch_encoded(0), CPU, batches.samples))
+        list(to_device(batches.epoch_encoded(0), CPU))
+
+
+def test_a_sample_the_device_cannot_decode_is_skipped_and_counted_where_told_to(tmp_path: Path) -> None:
+    members = [(f"{key}.{end}", body) for key, jpeg in JPEGS.items() for end, body in (("jpg", jpeg), ("cls", b"1"))]
+    body = shardmaker.tar(members)
+    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [1] * len(JPEGS))])
+    batches = Loader(made.samples(tmp_path), 2, seed=3, shuffle=False, workers=2, on_corrupt="skip")
+    plain, decoded = list(batches.epoch(0)), list(to_device(batches.epoch_encoded(0), CPU))
+    assert copied(decoded) == copied(plain) == [([0, 2], [1, 1]), ([2, 3], [1, 1])]
+    assert [int((a.images.int() - b.images.int()).abs().max()) for a, b in zip(plain, decoded, strict=True)] == [0, 0]
+    assert sorted(batches.skipped) == [1]
+
+
+def test_an_image_that_only_the_host_can_decode_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(jpegs: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+        raise RuntimeError("unsupported")
+
+    monkeypatch.setattr(device_feed, "_decode_jpegs", decode)
+    with pytest.raises(DataError, match=r"cpu cannot decode one of them, the host can: unsupported; decode on the host"):
+        list(to_device(loader(tmp_path).epoch_encoded(0), CPU))
+
+
+def test_without_torchvision_decoding_on_the_device_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    with pytest.raises(ParamsError, match=r"train\.decode: is device, which needs torchvision; install it, or decode on the"):
+        list(to_device(loader(tmp_path).epoch_encoded(0), CPU))
 
 
 def test_an_empty_share_is_an_empty_batch(tmp_path: Path) -> None:
     made = shardmaker.make([1])
     batches = Loader(made.samples(tmp_path), 4, seed=3, shuffle=True, workers=2, replica=0, replicas=2)
-    (plain,), (decoded,) = list(batches.epoch(0)), list(decode_on_device(batches.epoch_encoded(0), CPU, batches.samples))
+    (plain,), (decoded,) = list(batches.epoch(0)), list(to_device(batches.epoch_encoded(0), CPU))
     assert plain.images.shape == decoded.images.shape == (0, 32, 32, 3)
 
 
@@ -90,7 +119,7 @@ def test_the_host_is_only_some_batches_ahead_of_a_gpu(tmp_path: Path) -> None:
 def test_nvjpeg_gives_the_same_batches_within_rounding(tmp_path: Path) -> None:
     batches = loader(tmp_path)
     plain = list(batches.epoch(0))
-    decoded = list(decode_on_device(batches.epoch_encoded(0), torch.device("cuda"), batches.samples))
+    decoded = list(to_device(batches.epoch_encoded(0), torch.device("cuda")))
     for mine, theirs in zip(decoded, plain, strict=True):
         assert (mine.images.cpu().int() - theirs.images.int()).abs().max() <= 4
         assert mine.labels.tolist() == [sample % CLASSES for sample in mine.samples.tolist()]

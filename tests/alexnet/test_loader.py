@@ -2,14 +2,18 @@
 
 import contextlib
 import gc
+import itertools
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import simplejpeg
 import torch
+import torchvision
 import webdataset as wds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,31 +73,56 @@ def test_over_two_epochs_every_sample_appears_once_an_epoch(folder: Path) -> Non
     assert batches.steps_per_epoch == 7
 
 
-@given(
-    st.sampled_from([1, 2, 4]),
-    st.sampled_from([0, 1, 3]),
-    st.sampled_from([None, 1, 2]),
-    st.integers(1, 12),
-    st.integers(0, 3),
-    st.data(),
-)
+@dataclass(frozen=True)
+class Setting:
+    """What a batch may depend on."""
+
+    window: int | None
+    batch_size: int
+    epoch: int
+
+
+SETTINGS = st.builds(Setting, st.sampled_from([None, 1, 2]), st.integers(1, 12), st.integers(0, 3))
+FORMS = [(replicas, workers) for replicas in (1, 2, 4) for workers in (0, 1, 3)]
+
+
+def plain_batches(folder: Path, setting: Setting) -> list[Batch]:
+    """By the simplest loader: one replica, no threads, from the start."""
+    return list(loader(folder, 0, setting.batch_size, window_shards=setting.window).epoch(setting.epoch))
+
+
+def steps_of(folder: Path, setting: Setting, form: tuple[int, int], first_step: int, most: int | None = None) -> list[Batch]:
+    """Global batches by so many replicas and workers, from a step on, interrupted after `most` of them."""
+    replicas, workers = form
+    limit = None if setting.window is None else setting.window * MOST
+    options = {"window_shards": setting.window, "replicas": replicas, "limit_bytes": limit}
+    parts = [loader(folder, workers, setting.batch_size, replica=r, **options) for r in range(replicas)]
+    epochs = [part.epoch(setting.epoch, first_step) for part in parts]
+    found = [whole(list(step)) for step in itertools.islice(zip(*epochs, strict=True), most)]
+    for epoch in epochs:
+        epoch.close()  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@given(SETTINGS)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_batches_are_the_same_for_any_replicas_and_workers(folder: Path, form: tuple[int, int], setting: Setting) -> None:
+    plain, found = plain_batches(folder, setting), steps_of(folder, setting, form, 0)
+    assert len(found) == len(plain) == loader(folder, batch_size=setting.batch_size).steps_per_epoch
+    assert all(equal(mine, theirs) for mine, theirs in zip(found, plain, strict=True))
+
+
+@given(SETTINGS, st.sampled_from(FORMS), st.sampled_from(FORMS), st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_batches_are_the_same_for_any_replicas_workers_and_resume(
-    folder: Path, replicas: int, workers: int, window: int | None, batch_size: int, epoch: int, data: st.DataObject
+def test_an_interrupted_epoch_and_its_rest_in_another_form_are_the_epoch(
+    folder: Path, setting: Setting, before: tuple[int, int], after: tuple[int, int], data: st.DataObject
 ) -> None:
-    """Against the simplest loader: one replica, no threads, from the start."""
-    plain = list(loader(folder, 0, batch_size, window_shards=window).epoch(epoch))
-    first_step = data.draw(st.integers(0, len(plain)))
-    limit = None if window is None else window * MOST
-    parts = [
-        loader(folder, workers, batch_size, window_shards=window, replica=r, replicas=replicas, limit_bytes=limit)
-        for r in range(replicas)
-    ]
-    assert {part.steps_per_epoch for part in parts} == {len(plain)}
-    steps = zip(*(part.epoch(epoch, first_step) for part in parts), strict=True)
-    found = [whole(list(step)) for step in steps]
-    assert len(found) == len(plain) - first_step
-    assert all(equal(mine, theirs) for mine, theirs in zip(found, plain[first_step:], strict=True))
+    plain = plain_batches(folder, setting)
+    done = data.draw(st.integers(0, len(plain)))
+    found = steps_of(folder, setting, before, 0, done) + steps_of(folder, setting, after, done)
+    assert len(found) == len(plain)
+    assert all(equal(mine, theirs) for mine, theirs in zip(found, plain, strict=True))
 
 
 def test_the_ranks_of_a_tower_pair_get_the_same_batches(folder: Path) -> None:
@@ -114,6 +143,21 @@ def test_resuming_reads_nothing_of_what_was_seen(tmp_path: Path) -> None:
     rest = [shard.name for i in batches.order(0)[25:] for shard in [MADE.shards[samples.locate(i[None])[0][0]]]]
     list(batches.epoch(0, first_step=5))
     assert set(fetched) == set(rest) != {shard.name for shard in MADE.shards}
+
+
+def test_resuming_among_imagenets_number_of_shards_opens_only_those_of_the_rest(tmp_path: Path) -> None:
+    made = shardmaker.make([2] * 1024)
+    opened: list[str] = []
+
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        opened.append(name)
+        return made.fetch(name, start)
+
+    samples = Samples(made.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    batches = Loader(samples, 8, seed=7, shuffle=True, workers=2)
+    rest = batches.order(0)[2040:]
+    assert whole(list(batches.epoch(0, first_step=255))).samples.tolist() == rest.tolist()
+    assert sorted(opened) == sorted({f"train-{sample // 2:06}.tar" for sample in rest.tolist()})
 
 
 def size(folder: Path) -> int:
@@ -150,6 +194,26 @@ def test_each_shard_is_fetched_once_an_epoch_though_the_cache_holds_two(tmp_path
     assert sorted(fetched) == [shard.name for shard in made.shards]
 
 
+def mapped_bytes(folder: Path) -> int:
+    """Bytes of this folder's shards that this process has mapped, removed ones included."""
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
+    return sum(int(end, 16) - int(start, 16) for start, end in ranges)
+
+
+def test_once_an_epoch_is_over_a_limited_cache_has_its_room_back(tmp_path: Path) -> None:
+    """Validation fills the same folder: shards that training still had mapped would need room beside it."""
+    made = shardmaker.make([6] * 8)
+    limit = 2 * max(shard.bytes for shard in made.shards)
+    batches = loader(tmp_path, 2, 5, made, window_shards=1, limit_bytes=limit)
+    epoch = batches.epoch(0)
+    next(epoch)
+    gc.collect()
+    assert mapped_bytes(tmp_path) > 0
+    list(epoch)
+    gc.collect()
+    assert mapped_bytes(tmp_path) == 0
+
+
 def test_an_order_that_the_cache_cannot_hold_is_refused_at_once(tmp_path: Path) -> None:
     message = (
         r"samples: 4 shards of together [\d,]+ bytes are mixed at a time, the cache may hold [\d,]+; .* lower window_shards"
@@ -164,6 +228,22 @@ def test_shards_are_needed_in_the_order_of_their_first_sample(folder: Path) -> N
     assert [need.first_step for need in found] == sorted(need.first_step for need in found)
     assert sorted(need.number for need in found) == [0, 1, 2, 3]
     assert all(need.first_step <= need.last_step for need in found)
+
+
+@given(st.integers(1, 12), st.integers(0, 31), st.sampled_from([None, 1, 2]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_shard_is_needed_from_its_first_sample_to_its_last(
+    folder: Path, batch_size: int, first: int, window: int | None
+) -> None:
+    batches = loader(folder, window_shards=window)
+    order = batches.order(0)[first:]
+    steps: dict[int, list[int]] = {}
+    for place, number in enumerate(batches.samples.locate(order)[0]):
+        steps.setdefault(number, []).append(place // batch_size)
+    found = needs(batches.samples, [order[start : start + batch_size] for start in range(0, len(order), batch_size)])
+    assert {need.number: (need.first_step, need.last_step) for need in found} == {
+        number: (min(all_steps), max(all_steps)) for number, all_steps in steps.items()
+    }
 
 
 # Crops.
@@ -272,6 +352,24 @@ def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
     assert isinstance(error.value.__cause__, ConnectionError)
 
 
+def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> None:
+    down = [True]
+
+    def fetch(name: str, start: int) -> Iterator[bytes]:
+        if down:
+            raise DataError(f"s3://data/{name}: no answer")
+        return MADE.fetch(name, start)
+
+    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    batches = Loader(samples, 4, seed=1, shuffle=True, workers=2)
+    with pytest.raises(DataError, match="no answer"):
+        list(batches.epoch(0))
+    with pytest.raises(DataError, match="no answer"):
+        _ = samples.labels
+    down.clear()
+    assert len(whole(list(batches.epoch(0))).samples) == TOTAL
+
+
 def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> None:
     hang = threading.Event()
 
@@ -343,6 +441,18 @@ def test_webdataset_reads_the_same_samples_from_the_cached_files(tmp_path: Path)
         assert difference.abs().max() <= 2  # another decoder's rounding
 
 
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
+def test_tar_unpacks_the_cached_files_and_torchvision_decodes_the_images(folder: Path, tmp_path: Path) -> None:
+    ours = whole(list(loader(folder, 1, shuffle=False).epoch(0)))
+    for shard in MADE.shards:
+        subprocess.run(["tar", "-xf", folder / f"{shard.sha256}.tar", "-C", tmp_path], check=True)
+    paths = sorted(tmp_path.glob("*.jpg"))
+    assert [int(path.with_suffix(".cls").read_text()) for path in paths] == ours.labels.tolist()
+    for path, image in zip(paths, ours.images, strict=True):
+        theirs = torchvision.io.decode_jpeg(torchvision.io.read_file(str(path)))
+        assert (theirs.permute(1, 2, 0).int() - image.int()).abs().max() <= 2  # another build of the decoder
+
+
 def test_shards_by_webdatasets_own_writer_are_read(tmp_path: Path) -> None:
     path = tmp_path / "theirs.tar"
     with wds.TarWriter(str(path)) as writer:
@@ -355,6 +465,13 @@ def test_shards_by_webdatasets_own_writer_are_read(tmp_path: Path) -> None:
     batch = whole(list(loader(tmp_path, 1, made=made, shuffle=False).epoch(0)))
     assert torch.equal(batch.images, torch.stack([pixels(i) for i in range(5)]))
     assert batch.labels.tolist() == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("first_step", [-2, 8])
+def test_a_step_that_the_epoch_does_not_have_is_refused(folder: Path, first_step: int) -> None:
+    assert list(loader(folder).epoch(0, first_step=7)) == []
+    with pytest.raises(ValueError, match=rf"first_step must be in 0\.\.7, got {first_step}"):
+        loader(folder).epoch(0, first_step)
 
 
 @pytest.mark.parametrize(

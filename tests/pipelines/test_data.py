@@ -3,14 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
+from alexnet.checkpoint import Checkpoints
 from alexnet.errors import DataError
+from alexnet.fit import Job, Trainer, Watch, fit
 from alexnet.loader import Loader
 from alexnet.network import AlexNet
-from alexnet.samples import Samples
+from alexnet.pixels import PixelStatistics
+from alexnet.shards import Manifest
 from pipelines import data, params
 from pipelines.bucket import Bucket
 from pipelines.places import Store
@@ -86,6 +89,19 @@ def test_the_cache_is_limited_by_the_environment(bucket: Bucket, cache: Path, mo
     assert sum(path.stat().st_size for path in cache.glob("*.tar")) <= limit
 
 
+def test_a_process_that_may_not_open_enough_files_says_so(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shardmaker.make([2, 2, 2])
+    fill(bucket, made)
+    assert len(data.open_samples(made.manifest(), "train", bucket)) == 6
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("resource.getrlimit", lambda what: (4, 4))
+    data.open_samples(made.manifest(), "train", bucket)
+    said = "data: this process may open 4 files: 2 of the train split's 3 shards stay open, the others are opened anew "
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "10GB", "1.5"])
 def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_CACHE_BYTES", text)
@@ -99,27 +115,30 @@ def test_the_cache_has_a_place_of_its_own_unless_told(monkeypatch: pytest.Monkey
     assert data.cache_bytes() is None
 
 
-def trained(samples: Samples, workers: int) -> dict[str, torch.Tensor]:
-    """The weights of a tiny network after an epoch of plain steps."""
-    config = params.load().model
-    torch.manual_seed(0)
-    network = AlexNet(replace(config, classes=CLASSES, kernels=(4, 8, 8, 8, 8), units=16))
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, std=0.05)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-    for batch in Loader(samples, 4, seed=2, shuffle=True, workers=workers).epoch(0):
-        crops = batch.images[:, 16:240, 16:240].permute(0, 3, 1, 2).float() - 128
-        loss = functional.cross_entropy(network(crops), batch.labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return network.state_dict()
+def trained(job: Job, manifest: Manifest, bucket: Bucket, checkpoints: Path, workers: int) -> dict[str, torch.Tensor]:
+    """Weights and velocities after the job, on samples from the bucket or the cache."""
+    pixels = PixelStatistics(np.full((256, 256, 3), 120.0, np.float32), np.zeros(3), np.ones(3), np.eye(3), np.ones(3), 1)
+    trainer = Trainer(job, AlexNet(job.model), pixels, torch.device("cpu"))
+    train, val = (
+        Loader(data.open_samples(manifest, split, bucket), 4, seed=2, shuffle=split == "train", workers=workers)
+        for split in ("train", "val")
+    )
+    fit(trainer, train, val, Checkpoints(checkpoints), Watch())
+    return trainer.tensors()
 
 
-def test_training_from_the_bucket_and_from_a_warm_cache_gives_the_same_weights(bucket: Bucket) -> None:
-    made = shardmaker.make([5, 3], side_px=256)
+def test_training_from_the_bucket_and_from_a_warm_cache_gives_the_same_weights(bucket: Bucket, tmp_path: Path) -> None:
+    """The objects are gone when the second run begins: it has the cache alone."""
+    made = shardmaker.make([5, 3, 4], side_px=256)
     fill(bucket, made)
-    cold = trained(data.open_samples(made.manifest(), "train", bucket), workers=3)
-    warm = trained(data.open_samples(made.manifest(), "train", bucket), workers=1)
+    manifest = replace(made.manifest(), splits={"train": tuple(made.shards[:2]), "val": tuple(made.shards[2:])})
+    shipped = params.load()
+    model = replace(shipped.model, classes=CLASSES, kernels=(4, 8, 8, 8, 8), units=16)
+    job = Job(1, model, replace(shipped.train, batch_size=4, epochs=1), "data")
+    cold = trained(job, manifest, bucket, tmp_path / "cold", workers=3)
+    for name in made.tars:
+        bucket.delete(f"shards/test/{name}")
+    warm = trained(job, manifest, bucket, tmp_path / "warm", workers=1)
     assert cold.keys() == warm.keys()
     assert all(torch.equal(cold[name], warm[name]) for name in cold)
+    assert any(tensor.any() for name, tensor in cold.items() if name.startswith("velocity/"))

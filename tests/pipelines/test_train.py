@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,10 +18,13 @@ from safetensors.torch import load_file
 from alexnet.errors import DataError, ParamsError
 from alexnet.pixels import PixelStatistics, PixelSums
 from alexnet.released import load_model
-from pipelines import launch
+from pipelines import launch, places
+from pipelines.bucket import Bucket
 from pipelines.places import Store
 from pipelines.train import check, train
+from tests import shardmaker
 from tests.modelmaker import SIDE_PX, Place, make_place
+from tests.shardmaker import CLASSES
 from tests.team import ENVIRONMENT
 
 REPO = Path(__file__).parents[2]
@@ -131,6 +135,54 @@ def test_another_number_of_classes_is_refused(place: Place) -> None:
     change(place, model={"classes": 4})
     with pytest.raises(ParamsError, match="model.classes: is 4, but the manifest has 3 classes; set it to 3"):
         run(place)
+
+
+def corrupt(place: Place) -> None:
+    """Cuts an image of the training shard; the manifest describes the shard as it is: it passed sharding."""
+    bodies = [shardmaker.jpeg(i, SIDE_PX) for i in range(7)]
+    bodies[3] = bodies[3][: len(bodies[3]) // 2]
+    body = shardmaker.tar([m for i, b in enumerate(bodies) for m in ((f"k{i}.jpg", b), (f"k{i}.cls", b"%d" % (i % CLASSES)))])
+    shard = shardmaker.describe("train-000000.tar", body, [i % CLASSES for i in range(7)])
+    store = places.store()
+    Bucket(store.bucket, store).put(f"{place.manifest.prefix}{shard.name}", body)
+    manifest = replace(place.manifest, splits=place.manifest.splits | {"train": (shard,)})
+    manifest.write(place.path("manifest.json"))
+
+
+def test_a_corrupt_sample_stops_training_unless_it_is_to_be_skipped(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    corrupt(place)
+    with pytest.raises(DataError, match=r"train-000000\.tar: the image of key k3 .* leave it out \(train\.on_corrupt: skip\)"):
+        run(place)
+    change(place, train={"on_corrupt": "skip"})
+    capsys.readouterr()
+    run(place)
+    epochs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("train: epoch")]
+    assert len(epochs) == 2
+    for line in epochs:
+        assert re.search(r", 1 corrupt sample skipped \(train-000000\.tar: the image of key k3 at byte \d+ .*[^;]\)$", line)
+    with place.path("history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
+
+
+@pytest.mark.slow
+def test_replicas_count_a_skipped_sample_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    corrupt(place)
+    change(place, model={"towers": 1}, train={"on_corrupt": "skip"})
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
+    done = run_program(place)
+    assert done.returncode == 0, done.stderr
+    assert "train: replicas: 2 processes" in done.stdout
+    assert done.stdout.count(", 1 corrupt sample skipped") == 2
+
+
+def test_decoding_on_the_device_trains_almost_the_same_model(place: Place) -> None:
+    """Another decoder rounds differently."""
+    run(place)
+    host = weights(place)
+    change(place, train={"decode": "device"})
+    run(place)
+    for name, tensor in weights(place).items():
+        assert torch.allclose(tensor, host[name], atol=1e-3), name
 
 
 @pytest.mark.parametrize(
