@@ -58,6 +58,8 @@ class EncodedBatch:
 class Cropping:
     """Crops that are cut while an image is still in the processor's cache: a fifth less memory to fill and to copy to a device.
 
+    Training takes whole images: where it computes, cropping costs a GPU nothing and a CPU a hundredth of a step at most.
+
     places: top and left in pixels, and whether the crop is flipped, of every sample in an epoch.
     """
 

@@ -5,14 +5,17 @@
     python -m benchmarks.input --only ours,imagefolder --rounds 3
 
 Every loader lives in a process of its own and is asked for an epoch in turn, so that all see the same machine in every round;
-ratios are paired round by round. A peer whose package is missing is left out: run this with the Python of an environment that
-has it (FFCV needs Debian's libopencv-dev, libturbojpeg0-dev, pkg-config and g++; DALI is nvidia-dali-cuda130; litdata, grain
-and torchdata go by their names). Also: time to the first batch and to resume in the middle of an epoch of ImageNet's size,
-memory, and how many cores feed what.
+ratios are paired round by round. An epoch is measured from its ninth batch on: what a loader keeps ready between epochs is
+over by then. An epoch during which others used more than a twentieth of the machine is repeated twice at most; a round with one
+that stayed so counts only where there is no better one. A peer whose package is missing is left out: run this with the Python
+of an environment that has it (FFCV needs Debian's libopencv-dev, libturbojpeg0-dev, pkg-config and g++; DALI is
+nvidia-dali-cuda130; litdata, grain and torchdata go by their names). Also: time to the first batch and to resume in the middle
+of an epoch of ImageNet's size, memory, and how many cores feed what.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,14 @@ from alexnet.tarindex import index_tar
 from benchmarks import corpus, timing
 
 LIMIT, OURS = "limit", "ours"
+_READY = 8  # batches: more than any loader keeps ready between two epochs
+_QUIET = 0.05  # of the machine: more than that by others disturbs an epoch
+_TRIES = 3
 _IMAGENET_SHARDS, _IMAGENET_SAMPLES = 1024, 1251
+_ESTIMATES = [  # until a GPU has been measured
+    ("one H100, bf16, fused norms and a CUDA graph, batch 128: an estimate, nothing was measured", 35_000.0, 1),
+    ("a tower pair of H100s at 1.5 times that: an estimate, nothing was measured", 52_500.0, 2),
+]
 
 
 class Child:
@@ -66,13 +76,15 @@ class Child:
         raise RuntimeError(self.log.read().strip().rsplit("\n", 1)[-1])
 
     def epoch(self) -> dict[str, float]:
-        """An epoch: its samples, wall seconds, and CPU seconds of the whole family."""
+        """An epoch that nobody disturbed, or the last try at one, see Spent; and the family's memory."""
         assert self._process.stdin is not None
-        before = _cpu_seconds(self._process.pid)
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        answer = self.answer()
-        return answer | {"cpu": _cpu_seconds(self._process.pid) - before, "mib": _memory_mib(self._process.pid)}
+        for _ in range(_TRIES):
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+            answer = self.answer()
+            if answer["others"] <= _QUIET:
+                break
+        return answer | {"mib": _memory_mib(self._process.pid)}
 
     def end(self) -> None:
         """Ends the process."""
@@ -88,14 +100,47 @@ def serve(name: str, workers: int, folder: Path) -> None:
     """The child's side: an epoch to warm up, then one for every line that comes."""
     import torch
 
-    from benchmarks.input_peers import PEERS
+    from benchmarks.input_peers import BATCH, PEERS
 
     torch.set_num_threads(1)
-    epoch = PEERS[name][1](folder, corpus.make(None, 0, 0, folder), workers)
+    shards = corpus.make(None, 0, 0, folder)
+    ready = min(_READY, sum(shard.samples for shard in shards) // BATCH // 2)
+    epoch = PEERS[name][1](folder, shards, workers)
     for _ in iter_and_lines():
-        start = time.perf_counter()
-        samples = sum(epoch())
-        print(json.dumps({"samples": samples, "wall": time.perf_counter() - start}), flush=True)
+        print(json.dumps(_measured(epoch(), ready)), flush=True)
+
+
+def _measured(batches: Iterator[int], ready: int) -> dict[str, float]:
+    """Samples of the batches after the first so many, and what they cost: wall seconds, CPU seconds, the share of others."""
+    for _ in itertools.islice(batches, ready):
+        pass
+    before = Spent.now()
+    samples = sum(batches)
+    spent = Spent.now() - before
+    return {"samples": samples, "wall": spent.wall, "cpu": spent.family, "others": spent.others}
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds: by the clock, of CPU by this process and its living descendants, of CPU by the whole machine."""
+
+    wall: float
+    family: float
+    machine: float
+
+    @classmethod
+    def now(cls) -> "Spent":
+        """Since each of them began to count."""
+        return cls(time.perf_counter(), time.process_time() + _over_children(_cpu_seconds, os.getpid()), _busy_seconds())
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(self.wall - other.wall, self.family - other.family, self.machine - other.machine)
+
+    @property
+    def others(self) -> float:
+        """The share of the machine that others used."""
+        cores = os.cpu_count() or 1
+        return max(0.0, self.machine - self.family) / (self.wall * cores)
 
 
 def iter_and_lines() -> Iterator[None]:
@@ -119,9 +164,19 @@ def measure(names: list[str], workers: int, folder: Path, rounds: int) -> dict[s
     for number in range(rounds):
         for child in children[number % len(children) :] + children[: number % len(children)]:
             found[child.name].append(child.epoch())
+        print(f"{workers} workers: round {number + 1} of {rounds} is over", file=sys.stderr)
     for child in children:
         child.end()
-    return {"loaders": {name: _summary(found, name) for name in found}, "left_out": missing}
+    others = [max(epochs[number]["others"] for epochs in found.values()) for number in range(rounds)]
+    quiet = [number for number in range(rounds) if others[number] <= _QUIET]
+    used = {name: [epochs[number] for number in quiet or range(rounds)] for name, epochs in found.items()}
+    return {
+        "rounds": rounds,
+        "undisturbed_rounds": len(quiet),
+        "share_of_the_machine_used_by_others": [round(share, 3) for share in others],
+        "loaders": {name: _summary(used, name) for name in used},
+        "left_out": missing,
+    }
 
 
 def _summary(found: dict[str, list[dict[str, float]]], name: str) -> dict[str, float]:
@@ -222,27 +277,58 @@ def indexing(folder: Path, shards: list[Shard], rounds: int) -> dict[str, float]
     return rates | {"ours_is_faster_than_webdataset_by": round(timing.ratio(seconds["webdataset"], seconds["ours"]), 1)}
 
 
-def feeds(rate_per_core: float, whole_per_core: float) -> dict[str, Any]:
-    """How many cores feed what. The steps' rates are estimates for an H100 in bfloat16; nothing here was run on one."""
-    needed = {
-        "eager step, estimated (images/s)": 12_000,
-        "fused norms and a CUDA graph, batch 128, estimated": 35_000,
-        "the same, upper estimate": 55_000,
-        "two H100s, upper estimate": 110_000,
-    }
+def feeds(per_core: float) -> dict[str, Any]:
+    """How many of this machine's cores feed which training step with whole images.
+
+    Both ranks of a tower pair decode every image: what they train on counts twice for the cores, once for the store.
+    """
     return {
-        "images_per_second_and_core_cropped_here": round(rate_per_core),
-        "images_per_second_and_core_whole_here": round(whole_per_core),
-        "cores": {name: round(rate / whole_per_core, 1) for name, rate in needed.items()},
-        "gigabytes_per_second_at_30_kB": {name: round(rate * 30e3 / 1e9, 2) for name, rate in needed.items()},
+        "images_per_second_and_core_here": round(per_core),
+        "steps": [
+            {
+                "step": step,
+                "images_per_second": round(rate),
+                "cores": round(decoded * rate / per_core, 1),
+                "gigabytes_per_second_at_30_kB": round(rate * 30e3 / 1e9, 2),
+            }
+            for step, rate, decoded in measured_steps() or _ESTIMATES
+        ],
     }
+
+
+def measured_steps(results: Path = timing.RESULTS) -> list[tuple[str, float, int]]:
+    """What results/train_step*.json and two_gpu*.json say of GPUs: the step, its images a second, how often each is decoded."""
+    found: list[tuple[str, float, int]] = []
+    for path in sorted(results.glob("train_step*.json")):
+        tree = json.loads(path.read_text())
+        if gpu := tree["machine"].get("gpu"):
+            found += [
+                (f"{gpu}, {row['precision']}, batch {row['batch']}, measured", row["images_per_second"]["ours"], 1)
+                for row in tree["rows"]
+                if row["images_per_second"].get("ours")
+            ]
+    for path in sorted(results.glob("two_gpu*.json")):
+        tree = json.loads(path.read_text())
+        if gpu := tree["machine"].get("gpu"):
+            found += [
+                (f"{name} on {gpu}, {row['precision']}, batch {row['batch']}, measured", form["images_per_second"], decoded)
+                for row in tree["results"]
+                for name, decoded in (("both towers in one process", 1), ("a process a tower, lean", 2))
+                if (form := row["forms"].get(name))
+            ]
+    return found
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process, its living children and those it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    own = sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds of a process's living threads and its living children, to the nanosecond."""
+    own = sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
     return own + _over_children(_cpu_seconds, pid)
+
+
+def _busy_seconds() -> float:
+    """CPU seconds of the whole machine, those included that a hypervisor gave to others."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mib(pid: int) -> float:
@@ -269,7 +355,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="a folder of photographs; scikit-learn's two unless given")
-    parser.add_argument("--samples", type=int, default=2560)
+    parser.add_argument("--samples", type=int, default=5120)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", help=f"loaders, by commas: {', '.join(PEERS)}")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -299,9 +385,8 @@ def main() -> None:
             "tar_index": indexing(folder, shards, args.rounds),
             "imagenet_size": imagenet_size(folder),
         }
-        if "ours-whole" in loaders and OURS in loaders:
-            rates = [loaders[which]["samples_per_cpu_second"] for which in (OURS, "ours-whole")]
-            result["feeds"] = feeds(*rates)
+        if "ours-whole" in loaders:
+            result["feeds"] = feeds(loaders["ours-whole"]["samples_per_cpu_second"])
     timing.write("input", result)
 
 

@@ -4,6 +4,7 @@ A loader is made once, for a number of workers, and then asked for epochs. What 
 corpus. Packages are imported where they are used: a peer that is not installed is left out.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from alexnet import keyed
 from alexnet.cache import ShardCache
-from alexnet.loader import Cropping, Loader, Samples
+from alexnet.device_feed import to_device
+from alexnet.loader import Cropping, Loader, Samples, cached_image
 from alexnet.shards import Shard
 from benchmarks.corpus import CLASSES, QUALITY, SIDE_PX
 
 BATCH = 128
+_ROWS = 8  # samples that a thread of the limit takes at a time
 CROP_PX = 224
 Epoch = Callable[[], Iterator[int]]  # gives the size of every batch of an epoch
 Maker = Callable[[Path, list[Shard], int], Epoch]
@@ -40,22 +43,32 @@ def samples_of(folder: Path, shards: list[Shard]) -> Samples:
 
 
 def decode_only(folder: Path, shards: list[Shard], workers: int) -> Epoch:
-    """JPEG decoding alone: libjpeg-turbo on bytes in memory, into one buffer a thread; no reading, batching or cropping."""
+    """JPEG decoding alone: libjpeg-turbo on bytes in memory, into one buffer a thread; no reading, batching or cropping.
+
+    Threads take the next few samples when they are done with theirs, as our loader's do.
+    """
     samples = samples_of(folder, shards)
     jpegs = [bytes(samples.open(n).jpeg(row)) for n, shard in enumerate(shards) for row in range(shard.samples)]
 
-    def decode(part: list[bytes]) -> None:
-        image = np.empty((SIDE_PX, SIDE_PX, 3), np.uint8)
-        for jpeg in part:
-            simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image)
+    def decode(starts: Iterator[int], done: "Iterator[int]", batches: threading.Semaphore) -> None:
+        image = cached_image(SIDE_PX)
+        for start in starts:
+            for jpeg in jpegs[start : start + _ROWS]:
+                simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image)
+            if next(done) % (BATCH // _ROWS) == 0:
+                batches.release()
 
     def epoch() -> Iterator[int]:
-        threads = [threading.Thread(target=decode, args=(jpegs[i::workers],)) for i in range(workers)]
+        starts, done, batches = iter(range(0, len(jpegs), _ROWS)), itertools.count(1), threading.Semaphore(0)
+        threads = [threading.Thread(target=decode, args=(starts, done, batches)) for _ in range(workers)]
         for thread in threads:
             thread.start()
+        for _ in range(len(jpegs) // BATCH):
+            batches.acquire()
+            yield BATCH
         for thread in threads:
             thread.join()
-        yield len(jpegs)
+        yield len(jpegs) % BATCH
 
     return epoch
 
@@ -70,11 +83,28 @@ def ours(folder: Path, shards: list[Shard], workers: int, *, crop: bool) -> Epoc
     """This project's loader; with `crop` its batches are cropped and flipped on the CPU, which a GPU otherwise does."""
     cropping = Cropping(CROP_PX, places) if crop else None
     loader = Loader(samples_of(folder, shards), BATCH, seed=1, shuffle=True, workers=workers, cropping=cropping)
-    count = iter(range(1 << 30))
+    count = itertools.count()
 
     def epoch() -> Iterator[int]:
         number = next(count)
         for batch in loader.epoch(number):
+            yield len(batch.images)
+
+    return epoch
+
+
+def on_gpu(folder: Path, shards: list[Shard], workers: int, *, encoded: bool) -> Epoch:
+    """This project's loader up to the GPU's memory; `encoded` has nvJPEG decode there."""
+    if not torch.cuda.is_available():
+        raise RuntimeError("this machine has no GPU")
+    device = torch.device("cuda")
+    loader = Loader(samples_of(folder, shards), BATCH, seed=1, shuffle=True, workers=workers, pin_memory=not encoded)
+    count = itertools.count()
+
+    def epoch() -> Iterator[int]:
+        number = next(count)
+        for batch in to_device(loader.epoch_encoded(number) if encoded else loader.epoch(number), device):
+            torch.cuda.current_stream(device).synchronize()
             yield len(batch.images)
 
     return epoch
@@ -253,7 +283,7 @@ def grain(folder: Path, _shards: list[Shard], workers: int) -> Epoch:
         return decoded_crop(path.read_bytes()).numpy()
 
     options = pygrain.ReadOptions(num_threads=workers, prefetch_buffer_size=3 * BATCH)
-    count = iter(range(1 << 30))
+    count = itertools.count()
 
     def epoch() -> Iterator[int]:
         dataset = pygrain.MapDataset.source(paths).shuffle(seed=next(count)).map(load).to_iter_dataset(options).batch(BATCH)
@@ -287,6 +317,8 @@ PEERS: dict[str, tuple[str, Maker]] = {
     "limit": ("JPEG decoding alone (libjpeg-turbo, bytes in memory)", decode_only),
     "ours": ("ours: uint8 224 crops, flipped", partial(ours, crop=True)),
     "ours-whole": ("ours: uint8 256 images, as a GPU is fed", partial(ours, crop=False)),
+    "ours-on-gpu": ("ours: uint8 256 images, decoded by the CPU, in the GPU's memory", partial(on_gpu, encoded=False)),
+    "nvjpeg": ("ours: uint8 256 images, decoded by nvJPEG in the GPU's memory", partial(on_gpu, encoded=True)),
     "imagefolder": ("torchvision ImageFolder, PIL, float, as people use it", partial(image_folder, views=_float_views)),
     "imagefolder-uint8": ("torchvision ImageFolder, PIL, uint8", partial(image_folder, views=_byte_views)),
     "webdataset": ("WebDataset, PIL, float, as its manual has it", partial(webdataset, fast=False)),
