@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import simplejpeg
@@ -95,7 +96,7 @@ def steps_of(folder: Path, setting: Setting, form: tuple[int, int], first_step: 
     """Global batches by so many replicas and workers, from a step on, interrupted after `most` of them."""
     replicas, workers = form
     limit = None if setting.window is None else setting.window * MOST
-    options = {"window_shards": setting.window, "replicas": replicas, "limit_bytes": limit}
+    options: dict[str, Any] = {"window_shards": setting.window, "replicas": replicas, "limit_bytes": limit}
     parts = [loader(folder, workers, setting.batch_size, replica=r, **options) for r in range(replicas)]
     epochs = [part.epoch(setting.epoch, first_step) for part in parts]
     found = [whole(list(step)) for step in itertools.islice(zip(*epochs, strict=True), most)]
