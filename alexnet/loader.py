@@ -157,6 +157,7 @@ class Loader:
 
     def epoch_encoded(self, epoch: int, first_step: int = 0) -> Iterator[EncodedBatch]:
         """As `epoch`, with whole images as they are in the shard, for a decoder on the device."""
+        assert self._cropping is None, "who crops has decoded"
         return self._run(self._shares(epoch, first_step), partial(Filling, epoch=epoch), self._encoded)
 
     def fill(self, batch: "Filling", start: int, end: int) -> None:
