@@ -150,9 +150,9 @@ def test_resuming_among_imagenets_number_of_shards_opens_only_those_of_the_rest(
     made = shardmaker.make([2] * 1024)
     opened: list[str] = []
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         opened.append(name)
-        return made.fetch(name, start)
+        return made.fetch(name, start, size)
 
     samples = Samples(made.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 8, seed=7, shuffle=True, workers=2)
@@ -356,10 +356,10 @@ def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
 def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> None:
     down = [True]
 
-    def fetch(name: str, start: int) -> Iterator[bytes]:
+    def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         if down:
             raise DataError(f"s3://data/{name}: no answer")
-        return MADE.fetch(name, start)
+        return MADE.fetch(name, start, size)
 
     samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 4, seed=1, shuffle=True, workers=2)
