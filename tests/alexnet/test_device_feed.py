@@ -86,7 +86,7 @@ def test_an_empty_share_is_an_empty_batch(tmp_path: Path) -> None:
 
 def test_a_failing_fetch_surfaces_in_encoded_epochs_too(tmp_path: Path) -> None:
     batches = loader(tmp_path, Made(dict.fromkeys(MADE.tars, b"other bytes"), MADE.shards))
-    with pytest.raises(DataError, match=r"train-00000\d\.tar: has 11 bytes, the manifest says"):
+    with pytest.raises(DataError, match=r"train-00000\d\.tar: ends at byte 11, the manifest says"):
         list(batches.epoch_encoded(0))
 
 
