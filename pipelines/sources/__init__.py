@@ -34,6 +34,8 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"val_fraction: must be between 0 and 1, got {self.val_fraction}")
+        if self.archives and self.name != "imagenet":
+            raise ValueError(f"archives: must be [] for {self.name!r}, got {self.archives[0].file!r}; only imagenet has any")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Part:
     size: int = 0
     split: Split | None = None
     wnid: str = ""
+    is_last: bool = True  # of the archive's pieces: the one that ends in its end mark
 
 
 class Source(Protocol):
@@ -98,7 +101,7 @@ class Source(Protocol):
         ...
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """`size` bytes of a file from `offset` on. Raises DataError when they cannot be had."""
+        """The image whose `size` bytes stand in a file from `offset` on. Raises DataError when they cannot be had."""
         ...
 
 

@@ -14,13 +14,23 @@ _LARGEST = 64 << 20  # of a file in it; the real ones have less than 1 MB
 
 @dataclass(frozen=True)
 class Year:
-    """Names in one year's distribution."""
+    """Names in one year's distribution.
+
+    folder: in the devkit's archive. patches: the archive of images that take the place of blank ones. The year that has it
+    was packed loosely: there are folders in its archives, names have folders before them, and some images are gzipped.
+    """
 
     name: str
     train: str
     val: str
     devkit: str
-    folder: str  # in the devkit's archive
+    folder: str
+    patches: str | None = None
+
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.train, self.val, self.devkit, *([self.patches] if self.patches else []))
 
     @property
     def truth(self) -> str:
@@ -46,6 +56,7 @@ ILSVRC2010 = Year(
     val="ILSVRC2010_images_val.tar",
     devkit="ILSVRC2010_devkit-1.0.tar.gz",
     folder="devkit-1.0",
+    patches="patch_images.tar",
 )
 YEARS = (ILSVRC2012, ILSVRC2010)
 

@@ -7,6 +7,7 @@ train/hat/1.jpg, val/hat/2.jpg             given; `validation` or `valid` count 
 import hashlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from alexnet.images import SUFFIXES, suffix
 from alexnet.shards import Split
 from pipelines import places
 from pipelines.sources import File, Item, Part
+from pipelines.sources.forward import LARGEST
 
 if TYPE_CHECKING:
     from pipelines.bucket import Bucket
@@ -29,7 +31,7 @@ _VAL_NAMES = ("val", "validation", "valid", "test")  # the first that exists
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _KEY_BYTES = 80
 _PIECE = 1 << 20
-_IMAGES = 64  # of a part
+_IMAGES = 256  # of a part
 
 Found = tuple[Split | None, str, File]  # an image's split, class and file
 
@@ -49,6 +51,10 @@ class Tree(Protocol):
         """A part of one, in order and in pieces."""
         ...
 
+    def __hash__(self) -> int:
+        """What was read in a tree is remembered by it."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalTree:
@@ -60,7 +66,7 @@ class LocalTree:
         """All files by path, and empty folders with a slash at their end; hidden ones are left out."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX")
-        return sorted(_walk(str(self.root), ""), key=lambda file: file.path)
+        return sorted(_walk(str(self.root), "", frozenset()), key=lambda file: file.path)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Reads only the bytes that are asked for."""
@@ -77,18 +83,35 @@ class LocalTree:
             yield self.read(path, start, min(_PIECE, offset + size - start))
 
 
-def _walk(folder: str, below: str) -> Iterator[File]:
-    with os.scandir(folder) as entries:
-        seen = [entry for entry in entries if not entry.name.startswith(".")]
-        if not seen and below:
-            yield File(below, 0, "")
-        for entry in seen:
-            path = f"{below}{entry.name}"
-            if entry.is_dir():
-                yield from _walk(entry.path, f"{path}/")
-            elif entry.is_file():
-                stat = entry.stat()
-                yield File(path, stat.st_size, str(stat.st_mtime_ns))
+def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[File]:
+    """above: the folders that this one lies in, by device and number: a link that leads back to one has no end."""
+    try:
+        own = Path(folder).stat()
+        with os.scandir(folder) as entries:
+            seen = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        where = os.fsencode(error.filename or folder).decode(errors="backslashreplace")
+        raise DataError(f"{where}: {error.strerror}; a link that leads nowhere, or no right to read it; mend it") from None
+    above |= {(own.st_dev, own.st_ino)}
+    if not seen and below:
+        yield File(below, 0, "")
+    for name, found in seen:
+        if not _is_text(name):
+            where = os.fsencode(f"{folder}/{name}").decode(errors="backslashreplace")
+            raise DataError(f"{where}: a name that is not UTF-8; rename it")
+        if (found.st_dev, found.st_ino) in above:
+            raise DataError(f"{folder}/{name}: a link to a folder that it lies in; remove it")
+        if stat.S_ISDIR(found.st_mode):
+            yield from _walk(f"{folder}/{name}", f"{below}{name}/", above)
+        elif stat.S_ISREG(found.st_mode):
+            yield File(f"{below}{name}", found.st_size, str(found.st_mtime_ns))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -134,18 +157,33 @@ def tree_at(place: str) -> Tree:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """What a list says of ImageNet's images. names: every class's name for people, by wnid; val: wnids by image's name."""
+
+    names: dict[str, str]
+    val: dict[str, str]
+
+    def wnid(self, split: Split | None, folder: str, name: str) -> str:
+        """The class of an image in a folder, which may be none; empty where folder, name and list do not agree."""
+        if split == "val":
+            wnid = self.val.get(name, "")
+            return wnid if folder in ("", wnid) else ""
+        return folder if folder in self.names and name.startswith(f"{folder}_") else ""
+
+
+@dataclass(frozen=True)
 class FolderSource:
     """One folder a class. where: how errors name the source; words: names of classes for people, where they are known.
 
-    named: an image's own name is its key, as in ImageNet; otherwise the class comes before it. labels: wnids by name, of
-    images that lie in a split's folder itself.
+    named: an image's own name is its key, as in ImageNet; otherwise the class comes before it. known: what the source's own
+    list says; an image that lies elsewhere has no label, and says so.
     """
 
     tree: Tree
     where: str
     words: dict[str, str] = field(default_factory=dict)
     named: bool = False
-    labels: dict[str, str] = field(default_factory=dict)
+    known: Classes | None = None
 
     def files(self) -> list[File]:
         """All files, images or not."""
@@ -160,7 +198,9 @@ class FolderSource:
             yield Item(key, split, wnid, file.path, 0, file.bytes, suffix(file.path))
 
     def names(self) -> dict[str, str]:
-        """Folders are called what they are called, unless there are words for them."""
+        """The list's; without one, folders are called what they are called, unless there are words for them."""
+        if self.known:
+            return self.known.names
         return {wnid: self.words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
 
     def count(self) -> int:
@@ -176,6 +216,8 @@ class FolderSource:
     def walk(self, part: Part) -> Iterator[tuple[Item, bytes]]:
         """Whole files."""
         for item in part.items:
+            if item.bytes > LARGEST:
+                raise DataError(f"{self.where}/{item.path}: has {item.bytes:,} bytes, more than any image; remove it")
             data = self.read(item.path, item.offset, item.bytes)
             if len(data) != item.bytes:
                 raise DataError(f"{item.path}: has {len(data)} bytes, {item.bytes} were listed; the source changed, run again")
@@ -186,7 +228,7 @@ class FolderSource:
         return self.tree.read(path, offset, size)
 
     def __reduce__(self) -> tuple[type["FolderSource"], tuple[object, ...]]:
-        return FolderSource, (self.tree, self.where, self.words, self.named, self.labels)  # sent without its list
+        return FolderSource, (self.tree, self.where, self.words, self.named, self.known)  # sent without its list
 
     @cached_property
     def _listing(self) -> list[File]:
@@ -196,20 +238,28 @@ class FolderSource:
     def _found(self) -> list[Found]:
         """Every image with its split and class, by path."""
         found: list[Found] = []
-        images: Counter[tuple[Split | None, str]] = Counter()
-        for root, split in _roots(self._listing, bool(self.labels)).items():
+        folders: Counter[tuple[Split | None, str]] = Counter()
+        for root, split in _roots(self._listing, flat=self.known is not None).items():
             for file in self._listing:
-                wnid, slash, _ = file.path.removeprefix(root).partition("/")
-                if not slash:
-                    wnid = self.labels.get(wnid, "")
-                if not file.path.startswith(root) or not wnid:
+                if not file.path.startswith(root):
                     continue
+                folder, slash, rest = file.path.removeprefix(root).partition("/")
                 is_image = suffix(file.path) in SUFFIXES
-                images[split, wnid] += is_image
+                if slash:
+                    folders[split, folder] += is_image
+                elif not is_image or not self._may_be_flat(file, root, split):
+                    continue
                 if is_image:
-                    found.append((split, wnid, file))
-        self._check(images)
+                    folder, name = (folder, rest.rpartition("/")[2]) if slash else ("", folder)
+                    found.append((split, self.known.wnid(split, folder, name) if self.known else folder, file))
+        self._check(folders)
         return sorted(found, key=lambda each: each[2].path)
+
+    def _may_be_flat(self, file: File, root: str, split: Split | None) -> bool:
+        """Whether an image beside the classes' folders has a row."""
+        if self.known or not root:
+            return self.known is not None and split is not None
+        raise DataError(f"{self.where}/{file.path}: an image in no class's folder; move it to {root}CLASS/, or remove it")
 
     def _check(self, images: Counter[tuple[Split | None, str]]) -> None:
         if not images.total():
@@ -218,6 +268,8 @@ class FolderSource:
                 f"with IMAGE ending in {', '.join(SUFFIXES)}"
             )
         splits, classes = {split for split, _ in images}, {wnid for _, wnid in images}
+        if self.known:
+            splits, classes = splits & {"train"}, set(self.known.names)  # validation images may lie in one folder
         if empty := sorted(
             f"{split}/{wnid}" if split else wnid for split in splits for wnid in classes if not images[split, wnid]
         ):
@@ -228,10 +280,12 @@ class FolderSource:
 
 def _roots(files: list[File], flat: bool) -> dict[str, Split | None]:
     """The folders that hold the classes' folders (or, flat, the images themselves), and their splits."""
-    tops = {file.path.split("/")[0] for file in files if file.path.count("/") > (0 if flat else 1)}
+    tops = {file.path.split("/")[0] for file in files if file.path.count("/") > 1}
+    loose = {file.path.split("/")[0] for file in files if file.path.count("/") == 1 and suffix(file.path) in SUFFIXES}
     if "train" not in tops:
         return {"": None}
-    val = next((name for name in _VAL_NAMES if name in tops), None)
+    # Images that lie in `test` itself are to be predicted and have no class; in the others, they lost theirs.
+    val = next((name for name in _VAL_NAMES if name in tops or (name in loose and (flat or name != "test"))), None)
     return {"train/": "train", f"{val}/": "val"} if val else {"train/": None}
 
 

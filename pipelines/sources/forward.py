@@ -1,18 +1,21 @@
 """Reading a tar from front to back, in place: nothing is extracted, and no name in it is ever a path."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from alexnet.errors import DataError
 
 BLOCK = 512
-_LARGEST = 256 << 20  # of a member that is read whole; ImageNet's largest image has 15 MB
+LARGEST = 128 << 20  # of an image that is read whole; ImageNet's largest has 15 MB
+_WINDOW = 256 << 10  # in which a header is looked for; ImageNet's images have 110 KB
+_WINDOWS = 16
+_MAGIC, _MAGIC_AT = b"ustar", 257
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in an archive: name, first byte of its content, bytes."""
+    """A regular file in an archive, or a folder, whose name ends in a slash: name, first byte of its content, bytes."""
 
     name: str
     offset: int
@@ -23,7 +26,7 @@ def header(block: bytes, at: int, end: int, where: str) -> Member | None:
     """The member whose header stands at byte `at`; None for the mark of the archive's end.
 
     Raises:
-        DataError: a damaged header, a member that reaches over `end`, or one that is no regular file.
+        DataError: a damaged header, a size below zero, a member that reaches over `end`, or one that is no regular file.
     """
     if not any(block):
         return None
@@ -31,8 +34,12 @@ def header(block: bytes, at: int, end: int, where: str) -> Member | None:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         raise DataError(f"{where}: no tar header at byte {at:,}: {error}; the archive is damaged, fetch it again") from None
+    if info.isdir():
+        return Member(f"{info.name}/", at + BLOCK, 0)
     if not info.isreg():
         raise DataError(f"{where}: member {info.name!r} at byte {at:,} is no regular file; ImageNet's archives hold no others")
+    if info.size < 0:  # a number of base 256 has a sign, and would lead backward
+        raise DataError(f"{where}: member {info.name!r} at byte {at:,} has a size of {info.size:,}; the archive is damaged")
     member = Member(info.name, at + BLOCK, info.size)
     if member.offset + member.size > end:
         raise DataError(f"{where}: member {info.name!r} at byte {at:,} reaches over the end at {end:,}; the archive is cut")
@@ -44,21 +51,66 @@ def following(member: Member) -> int:
     return member.offset + -(-member.size // BLOCK) * BLOCK
 
 
-def walk(pieces: Iterator[bytes], start: int, end: int, where: str) -> Iterator[tuple[Member, bytes]]:
-    """Every member from byte `start` on, with its content; `pieces` are the archive's bytes from there to `end`."""
+def walk(pieces: Iterator[bytes], start: int, end: int, where: str, is_last: bool = True) -> Iterator[tuple[Member, bytes]]:
+    """Every member from byte `start` on, with its content; `pieces` are the archive's bytes from there to `end`.
+
+    The last piece of an archive, and it alone, has the mark of its end.
+    """
     stream = _Stream(pieces, where)
     at = start
     while at < end:
         member = header(stream.take(BLOCK), at, end, where)
+        if member is None and not is_last:
+            raise DataError(
+                f"{where}: an end mark at byte {at:,} and members behind it; the archive is damaged, fetch it again"
+            )
         if member is None:
             return
-        if member.size > _LARGEST:
+        if member.size > LARGEST:
             raise DataError(f"{where}: member {member.name!r} at byte {at:,} has {member.size:,} bytes, more than any image")
         body = stream.take(member.size)
         at = following(member)
         stream.take(min(at, end) - member.offset - member.size)
         yield member, body
-    raise DataError(f"{where}: no end mark at byte {at:,}; the archive is cut, fetch it again")
+    if is_last:
+        raise DataError(f"{where}: no end mark at byte {at:,}; the archive is cut, fetch it again")
+
+
+def cuts(read: Callable[[int, int], bytes], start: int, end: int, step: int, is_name: Callable[[str], object]) -> list[int]:
+    """Bytes at which members begin, about `step` apart: where an archive can be cut so that many read it at once.
+
+    Found without reading what lies between. Should bytes inside a member look like a header, the piece before them ends
+    within that member, and `walk` says so.
+    """
+    found = [start]
+    pieces = max(1, (end - start) // step)
+    for piece in range(1, pieces):
+        near = start + (end - start) // pieces * piece
+        at = _next_header(read, max(near - near % BLOCK, found[-1] + BLOCK), end, is_name)
+        if at is not None and at > found[-1]:
+            found.append(at)
+    return found
+
+
+def _next_header(read: Callable[[int, int], bytes], at: int, end: int, is_name: Callable[[str], object]) -> int | None:
+    """Where the first member of such a name begins, at `at` or within some windows behind it."""
+    for first in range(at, min(end, at + _WINDOWS * _WINDOW), _WINDOW):
+        window = read(first, min(_WINDOW, end - first))
+        mark = window.find(_MAGIC)
+        while mark >= 0:
+            block = window[mark - _MAGIC_AT : mark - _MAGIC_AT + BLOCK] if mark >= _MAGIC_AT else b""
+            if (mark - _MAGIC_AT) % BLOCK == 0 and len(block) == BLOCK and _is_header(block, is_name):
+                return first + mark - _MAGIC_AT
+            mark = window.find(_MAGIC, mark + 1)
+    return None
+
+
+def _is_header(block: bytes, is_name: Callable[[str], object]) -> bool:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return info.isreg() and bool(is_name(info.name))
 
 
 class _Stream:
@@ -75,6 +127,7 @@ class _Stream:
                     f"{self._where}: ended {size - len(self._held):,} bytes early; the archive is cut, fetch it again"
                 )
             self._held += piece
-        taken = bytes(self._held[:size])
+        with memoryview(self._held) as held:
+            taken = bytes(held[:size])
         del self._held[:size]
         return taken

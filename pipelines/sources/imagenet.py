@@ -4,31 +4,37 @@
     ILSVRC2012_img_val.tar          ILSVRC2012_val_00000001.JPEG and so on
     ILSVRC2012_devkit_t12.tar.gz    the synsets and the validation images' labels
 
-ILSVRC2010 is the same with other names. Unpacked: train/WNID/IMAGE and
+ILSVRC2010 has other names, and a fourth archive, patch_images.tar, of
+images that take the place of blank ones. Unpacked: train/WNID/IMAGE and
 val/WNID/IMAGE, with or without the devkit, or val/IMAGE with it.
 """
 
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import pairwise
 
 from alexnet.errors import DataError
-from alexnet.images import suffix
+from alexnet.images import SUFFIXES, suffix
 from pipelines import console, places
 from pipelines.files import write_whole
 from pipelines.sources import ArchiveConfig, File, Item, Part, Source
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
-from pipelines.sources.folder import FolderSource, Tree, tree_at
-from pipelines.sources.forward import BLOCK, Member, following, header, walk
+from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
+from pipelines.sources.forward import BLOCK, LARGEST, Member, cuts, following, header, walk
 
 _WNID = r"n\d{8}"
 _TRAIN_TAR = re.compile(rf"({_WNID})\.tar")
 _TRAIN_IMAGE = re.compile(rf"({_WNID}_\d+)\.JPEG")
 _VAL_IMAGE = re.compile(r"(ILSVRC20\d\d_val_(\d{8}))\.JPEG")
+_PATCH = re.compile(r"(?:.*/)?(train|val)/([^/]+\.JPEG)")
+_GZIP = b"\x1f\x8b"
 _KNOWN = places.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: they are read once
+_PIECE = 128 << 20  # of an archive that one worker reads at a time: about what a synset's tar has
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class ArchivesSource:
     archives: tuple[ArchiveConfig, ...]
 
     def files(self) -> list[File]:
-        """The three archives. Those with a known digest are read whole when they are new."""
+        """The archives. Those with a known digest are read whole when they are new."""
         files = sorted(self._files.values(), key=lambda file: file.path)
         for archive in self.archives:
             _check_digest(self.tree, self.where, self._files, archive)
@@ -57,35 +63,43 @@ class ArchivesSource:
         return self._devkit.train_images + len(self._devkit.val_wnids)
 
     def parts(self) -> Iterator[Part]:
-        """The validation archive, the longest piece, and then every synset's tar."""
-        yield Part(path=self.year.val, size=self._files[self.year.val].bytes, split="val")
+        """Pieces of the validation archive, and then of every synset's tar, most of which are one piece."""
+        yield from self._pieces(Part(path=self.year.val, size=self._files[self.year.val].bytes, split="val"))
         for member in self._synset_tars():
-            match = _TRAIN_TAR.fullmatch(member.name)
+            match = _TRAIN_TAR.fullmatch(self._name(member))
             if match is None:
                 raise DataError(
                     f"{self.where}/{self.year.train}: member {member.name!r} at byte {member.offset - BLOCK:,}; "
                     "allowed: n00000000.tar"
                 )
-            yield Part(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=match[1])
+            tar = Part(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=match[1])
+            yield from self._pieces(tar)
 
     def walk(self, part: Part) -> Iterator[tuple[Item, bytes]]:
-        """The images of one tar, read once from front to back."""
+        """The images of one piece of a tar, read once from front to back."""
         where = f"{self.where}/{part.path}"
         pieces = self.tree.stream(part.path, part.offset, part.size)
-        for member, data in walk(pieces, part.offset, part.offset + part.size, where):
+        for member, data in walk(pieces, part.offset, part.offset + part.size, where, part.is_last):
+            if self._is_skipped(member):
+                continue
             key, wnid = self._named(part, member, where)
-            yield Item(key, part.split, wnid, part.path, member.offset, member.size, suffix(member.name)), data
+            ending = suffix(member.name)
+            if patch := self._patches.get((part.split, key)):
+                item = Item(key, part.split, wnid, str(self.year.patches), patch.offset, patch.size, ending)
+                yield item, self.read(item.path, item.offset, item.bytes)
+            else:
+                yield Item(key, part.split, wnid, part.path, member.offset, member.size, ending), self._unzipped(data)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """A ranged read."""
-        return self.tree.read(path, offset, size)
+        return self._unzipped(self.tree.read(path, offset, size))
 
     def __reduce__(self) -> tuple[type["ArchivesSource"], tuple[Tree, str, Year, tuple[ArchiveConfig, ...]]]:
         return ArchivesSource, (self.tree, self.where, self.year, self.archives)  # sent without what it has read
 
     def _named(self, part: Part, member: Member, where: str) -> tuple[str, str]:
         """Key and wnid of an image. The number of a validation image that the devkit does not have is no wnid."""
-        match = (_TRAIN_IMAGE if part.split == "train" else _VAL_IMAGE).fullmatch(member.name)
+        match = (_TRAIN_IMAGE if part.split == "train" else _VAL_IMAGE).fullmatch(self._name(member))
         if match is None:
             allowed = "n00000000_0.JPEG" if part.split == "train" else f"{self.year.name}_val_00000000.JPEG"
             raise DataError(f"{where}: member {member.name!r} at byte {member.offset - BLOCK:,}; allowed: {allowed}")
@@ -96,6 +110,35 @@ class ArchivesSource:
         known = self._devkit.val_wnids
         return match[1], known[number - 1] if 1 <= number <= len(known) else ""
 
+    def _name(self, member: Member) -> str:
+        return member.name.rpartition("/")[2] if self.year.patches else member.name
+
+    def _is_skipped(self, member: Member) -> bool:
+        return bool(self.year.patches) and member.name.endswith("/")
+
+    def _unzipped(self, data: bytes) -> bytes:
+        """An image without its gzip, in the year that has such; what does not unpack stays as it is, and is a fault."""
+        if not self.year.patches or not data.startswith(_GZIP):
+            return data
+        unpacking = zlib.decompressobj(31)
+        try:
+            image = unpacking.decompress(data, LARGEST)
+        except zlib.error:
+            return data
+        return image if unpacking.eof else data
+
+    def _pieces(self, tar: Part) -> Iterator[Part]:
+        """A tar cut where members begin, into pieces of about the same size."""
+        image = _TRAIN_IMAGE if tar.split == "train" else _VAL_IMAGE
+
+        def is_image(name: str) -> object:
+            return image.fullmatch(name.rpartition("/")[2])
+
+        end = tar.offset + tar.size
+        starts = cuts(lambda at, size: self.tree.read(tar.path, at, size), tar.offset, end, _PIECE, is_image)
+        for start, stop in pairwise([*starts, end]):
+            yield replace(tar, offset=start, size=stop - start, is_last=stop == end)
+
     def _synset_tars(self) -> Iterator[Member]:
         at, end = 0, self._files[self.year.train].bytes
         while at < end:
@@ -103,14 +146,15 @@ class ArchivesSource:
             member = header(self.tree.read(self.year.train, at, BLOCK), at, end, where)
             if member is None:
                 return
-            yield member
+            if not self._is_skipped(member):
+                yield member
             at = following(member)
         raise DataError(f"{self.where}/{self.year.train}: no end mark at byte {at:,}; the archive is cut, fetch it again")
 
     @cached_property
     def _files(self) -> dict[str, File]:
         found = {file.path: file for file in self.tree.list()}
-        wanted = (self.year.train, self.year.val, self.year.devkit)
+        wanted = self.year.archives
         if missing := [name for name in wanted if name not in found]:
             raise DataError(f"{self.where}: has no {', '.join(missing)}; imagenet needs {', '.join(wanted)}")
         return {name: found[name] for name in wanted}
@@ -119,9 +163,24 @@ class ArchivesSource:
     def _devkit(self) -> Devkit:
         return _devkit_at(self.tree, self._files[self.year.devkit], self.year, self.where)
 
+    @cached_property
+    def _patches(self) -> dict[tuple[str | None, str], Member]:
+        return _patches_at(self.tree, self._files[self.year.patches], self.where) if self.year.patches else {}
 
+
+@cache
 def _devkit_at(tree: Tree, file: File, year: Year, where: str) -> Devkit:
+    """Once a process: a source that was sent has forgotten it."""
     return read_devkit(tree.read(file.path, 0, file.bytes), year, f"{where}/{file.path}")
+
+
+@cache
+def _patches_at(tree: Tree, file: File, where: str) -> dict[tuple[str | None, str], Member]:
+    """Where the images are that take another's place, by its split and key; once a process too."""
+    pieces = tree.stream(file.path, 0, file.bytes)
+    members = (member for member, _ in walk(pieces, 0, file.bytes, f"{where}/{file.path}"))
+    found = ((_PATCH.fullmatch(member.name), member) for member in members)
+    return {(match[1], match[2].removesuffix(".JPEG")): member for match, member in found if match}
 
 
 def _check_digest(tree: Tree, where: str, files: dict[str, File], archive: ArchiveConfig) -> None:
@@ -153,19 +212,37 @@ def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> Source:
     place = places.source()
     if not place:
         raise DataError("ALEXNET_SOURCE: not set; `imagenet` reads the archives in the folder or s3://BUCKET/PREFIX it names")
+    published = [name for year in YEARS for name in year.archives]
+    if unknown := [archive.file for archive in archives if archive.file not in published]:
+        raise DataError(f"source.archives: {unknown[0]!r} is no archive of imagenet; allowed: {', '.join(published)}")
     tree, where = tree_at(place), place.rstrip("/")
     top = {file.path: file for file in tree.list()}
+    images = [path for path in top if suffix(path) in SUFFIXES]
+    unpacked = [split for split in ("train", "val") if any(path.startswith(f"{split}/") for path in images)]
     for year in YEARS:
-        if year.train in top or year.val in top:
-            return ArchivesSource(tree, where, year, archives)
-    if not any(path.startswith("train/") for path in top):
+        there = [name for name in (year.train, year.val) if name in top]
+        if len(there) == 1 and unpacked:
+            raise DataError(
+                f"{where}: has {there[0]} beside an unpacked {unpacked[0]}/; "
+                f"needs {year.train} and {year.val}, or train/ and val/: unpack both or neither"
+            )
+        if there:
+            return ArchivesSource(tree, where, year, archives)  # which says what is missing
+    if len(unpacked) < 2:
         raise DataError(
-            f"{where}: has neither archives nor unpacked images; imagenet needs {YEARS[0].train}, {YEARS[0].val} and "
-            f"{YEARS[0].devkit}, or train/WNID/IMAGE and val/WNID/IMAGE"
+            f"{where}: has neither archives nor unpacked images of both splits; imagenet needs {', '.join(YEARS[0].archives)}, "
+            "or train/WNID/IMAGE and val/WNID/IMAGE"
         )
+    return _unpacked(tree, where, top, archives)
+
+
+def _unpacked(tree: Tree, where: str, top: dict[str, File], archives: tuple[ArchiveConfig, ...]) -> FolderSource:
+    """The folders, with the labels of a devkit where one is there."""
     for year in YEARS:
         if year.devkit in top:
+            for archive in archives:
+                _check_digest(tree, where, top, archive)
             devkit = _devkit_at(tree, top[year.devkit], year, where)
             labels = {f"{year.name}_val_{number:08}.JPEG": wnid for number, wnid in enumerate(devkit.val_wnids, 1)}
-            return FolderSource(tree, where, devkit.names, named=True, labels=labels)
+            return FolderSource(tree, where, named=True, known=Classes(devkit.names, labels))
     return FolderSource(tree, where, named=True)

@@ -1,9 +1,13 @@
+import gzip
 import hashlib
 import json
+import shutil
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,10 @@ from alexnet.tarindex import index_tar
 from pipelines import fetch, index, params, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.places import Store
-from pipelines.sources import ArchiveConfig, Source, SourceConfig, forward, open_source
+from pipelines.sources import ArchiveConfig, Source, SourceConfig, forward, imagenet, open_source
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
 from pipelines.sources.imagenet import ArchivesSource
-from tests import ilsvrc
+from tests import ilsvrc, pictures
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_workplace
 
@@ -60,28 +64,139 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ILSVRC2012.devkit, ILSVRC2012.train, ILSVRC2012.val])
 
 
-def test_the_year_2010_has_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ilsvrc.make(tmp_path, year=ILSVRC2010)
-    assert len(indexed(opened(tmp_path, monkeypatch))) == 18
+def truth(made: ilsvrc.Made) -> dict[str, tuple[str, str, str]]:
+    """wnid, split and digest by key of what was made without faults."""
+    found = {key: (wnid, "train", data) for wnid, images in made.train.items() for key, data in images}
+    found |= {key: (made.wnids[i % len(made.wnids)], "val", data) for i, (key, data) in enumerate(made.val)}
+    return {key: (wnid, split, hashlib.sha256(data).hexdigest()) for key, (wnid, split, data) in found.items()}
 
 
-def test_validation_images_may_lie_in_one_folder_where_the_devkit_labels_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def labels(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+    return {row["key"]: (row["wnid"], row["split"], row["sha256"]) for row in rows}
+
+
+def test_the_year_2010_has_folders_gzipped_images_and_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path, year=ILSVRC2010)
+    source = opened(tmp_path, monkeypatch)
+    rows = indexed(source)
+    assert labels(rows) == truth(made)
+    assert {row["path"] for row in rows} == {ILSVRC2010.train, ILSVRC2010.val, ILSVRC2010.patches}
+    for row in rows:
+        data = source.read(row["path"], row["offset"], row["bytes"])  # as the shard stage does
+        assert (hashlib.sha256(data).hexdigest(), row["fault"]) == (row["sha256"], None)
+    assert [file.path for file in source.files()] == sorted(ILSVRC2010.archives)
+    (tmp_path / "patch_images.tar").unlink()
+    with pytest.raises(DataError, match=r"has no patch_images\.tar; imagenet needs ILSVRC2010_images_train\.tar, "):
+        indexed(opened(tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(bytes(300_000_000)), b"\x1f\x8bno gzip"], ids=["bomb", "none"])
+def test_what_does_not_unpack_is_no_image(packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path, year=ILSVRC2010)
+    wnid = made.wnids[0]
+    inner = ilsvrc.tar_of([(f"{wnid}/{wnid}_0.JPEG", packed)])
+    (tmp_path / ILSVRC2010.train).write_bytes(ilsvrc.tar_of([(f"{wnid}.tar", inner)]))
+    (row,) = (row for row in indexed(opened(tmp_path, monkeypatch)) if row["split"] == "train")
+    assert row["fault"] == "not_an_image"
+
+
+def test_a_large_archive_is_cut_where_images_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path, images=30, val_images=30)
+    whole = indexed(opened(tmp_path, monkeypatch))
+    monkeypatch.setattr(imagenet, "_PIECE", 8_000)
+    source = opened(tmp_path, monkeypatch)
+    parts = list(source.parts())
+    assert len(parts) > 4 * len(made.wnids)
+    assert sum(part.is_last for part in parts) == 1 + len(made.wnids)
+    assert indexed(source) == whole
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=30), st.integers(512, 9000), st.integers(0, 99))
+def test_cuts_are_beginnings_of_members_and_lose_none(sizes: list[int], step: int, draw: int) -> None:
+    images = [(f"n1_{i}.JPEG", bytes([draw + i]) * size) for i, size in enumerate(sizes)]
+    tar = ilsvrc.tar_of(images)
+    starts = forward.cuts(lambda at, size: tar[at : at + size], 0, len(tar), step, lambda name: name.endswith(".JPEG"))
+    found = []
+    for start, end in pairwise([*starts, len(tar)]):
+        piece = forward.walk(iter([tar[start:end]]), start, end, "here", end == len(tar))
+        found += [(member.name, data) for member, data in piece]
+    assert found == images
+
+
+def test_a_tar_inside_an_image_misleads_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ilsvrc.make(tmp_path)
+    lure = ilsvrc.tar_of([(f"ILSVRC2012_val_{i:08}.JPEG", b"x") for i in range(1, 60)])
+    (tmp_path / VAL).write_bytes(ilsvrc.tar_of([("ILSVRC2012_val_00000001.JPEG", lure), ("ILSVRC2012_val_00000002.JPEG", b"")]))
+    monkeypatch.setattr(imagenet, "_PIECE", 8_000)
+    with pytest.raises(DataError, match=f"{VAL}: member 'ILSVRC2012_val_00000001.JPEG' at byte 0 reaches over the end"):
+        indexed(opened(tmp_path, monkeypatch))
+
+
+def unpack(made: ilsvrc.Made, archives: Path, root: Path, flat: bool = False) -> Path:
+    """The made images in folders, with the devkit beside them."""
+    for key, (wnid, split, _) in truth(made).items():
+        data = dict(made.val if split == "val" else made.train[wnid])[key]
+        folder = root / split / ("" if flat and split == "val" else wnid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{key}.JPEG").write_bytes(data)
+    shutil.copy(archives / KIT, root / KIT)
+    return root
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["in folders", "flat"])
+def test_an_unpacked_archive_is_the_same_source(flat: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = ilsvrc.make(tmp_path / "archives")
-    expected = {
-        row["key"]: (row["wnid"], row["split"], row["sha256"]) for row in indexed(opened(tmp_path / "archives", monkeypatch))
+    source = opened(unpack(made, tmp_path / "archives", tmp_path / "unpacked", flat), monkeypatch)
+    assert labels(indexed(source)) == truth(made)
+    assert source.names() == {wnid: f"thing {i}, object {i}" for i, wnid in enumerate(made.wnids)}
+
+
+def test_unpacked_images_that_the_devkit_contradicts_have_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path / "archives", val_images=3)
+    root = unpack(made, tmp_path / "archives", tmp_path / "unpacked")
+    first, second, _ = made.wnids
+    (root / "train/n00000001").mkdir()
+    image = pictures.jpeg(1)
+    (root / "train/n00000001/n00000001_7.JPEG").write_bytes(image)  # a class that the kit does not have
+    (root / "train" / first / f"{second}_77.JPEG").write_bytes(image + b"1")  # another class's image
+    val = made.val[1][0]
+    (root / "val" / second / f"{val}.JPEG").rename(root / "val" / first / f"{val}.JPEG")
+    (root / "val/ILSVRC2012_val_00000099.JPEG").write_bytes(image + b"2")  # a number that the kit does not have
+    (root / "val/strange.JPEG").write_bytes(image + b"3")
+    rows = {row["key"]: row for row in indexed(opened(root, monkeypatch), DROPPING)}
+    wrong = {"n00000001_7", f"{second}_77", val, "ILSVRC2012_val_00000099", "strange"}
+    assert {key for key, row in rows.items() if row["fault"] == "unknown_class"} == wrong
+    assert {rows[key]["label"] for key in wrong} == {-1}
+    expected = truth(made)
+    assert {key: made.wnids[row["label"]] for key, row in rows.items() if key not in wrong} == {
+        key: wnid for key, (wnid, _, _) in expected.items() if key not in wrong
     }
-    for wnid, images in made.train.items():
-        (tmp_path / "flat/train" / wnid).mkdir(parents=True)
-        for key, data in images:
-            (tmp_path / "flat/train" / wnid / f"{key}.JPEG").write_bytes(data)
-    (tmp_path / "flat/val").mkdir()
-    for key, data in made.val:
-        (tmp_path / "flat/val" / f"{key}.JPEG").write_bytes(data)
-    (tmp_path / "flat" / ILSVRC2012.devkit).write_bytes((tmp_path / "archives" / ILSVRC2012.devkit).read_bytes())
-    rows = indexed(opened(tmp_path / "flat", monkeypatch))
-    assert {row["key"]: (row["wnid"], row["split"], row["sha256"]) for row in rows} == expected
+
+
+def test_an_unpacked_class_without_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path / "archives")
+    root = unpack(made, tmp_path / "archives", tmp_path / "unpacked")
+    (root / "train" / made.wnids[1]).rename(root / "train/n00000001")
+    with pytest.raises(DataError, match=f"no images in class train/{made.wnids[1]}; add some"):
+        opened(root, monkeypatch).files()
+
+
+def test_flat_validation_images_without_a_devkit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path / "archives")
+    root = unpack(made, tmp_path / "archives", tmp_path / "unpacked", flat=True)
+    (root / KIT).unlink()
+    with pytest.raises(DataError, match=r"val/ILSVRC2012_val_0+1\.JPEG: an image in no class's folder; move it to val/CLASS/"):
+        opened(root, monkeypatch).files()
+
+
+def test_a_half_unpacked_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ilsvrc.make(tmp_path / "archives")
+    root = unpack(made, tmp_path / "archives", tmp_path / "unpacked")
+    shutil.rmtree(root / "val")
+    shutil.copy(tmp_path / "archives" / VAL, root / VAL)
+    with pytest.raises(DataError, match=f"has {VAL} beside an unpacked train/; .*: unpack both or neither"):
+        opened(root, monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of the EXIF; the stage silences them
@@ -89,11 +204,12 @@ def test_every_planted_fault_is_found_and_none_is_invented(tmp_path: Path, monke
     assert set(ilsvrc.PLANTABLE) == set(KINDS)
     made = ilsvrc.make(tmp_path, synsets=40, images=5, plant=[*ilsvrc.PLANTABLE, *ilsvrc.PLANTABLE])
     rows = indexed(opened(tmp_path, monkeypatch), DROPPING)
-    expected = {key: DROPPING.worst(kinds) for key, kinds in made.faults.items()}  # type: ignore[arg-type]
-    assert {row["key"]: row["fault"] for row in rows if row["fault"]} | {
-        key: kind for key, kind in expected.items() if kind == "leaked" and key.startswith("ILSVRC")
-    } == expected
-    assert set(expected.values()) == set(KINDS) - {"deep", "alpha", "palette"}  # wrong_format comes before these
+    # What leaked is dropped from the training set alone.
+    expected = {key: kinds for key, kinds in made.faults.items() if kinds != {"leaked"} or not key.startswith("ILSVRC")}
+    assert {row["key"]: set(row["faults"].split(",")) for row in rows if row["faults"]} == expected
+    assert set.union(*expected.values()) == set(KINDS)
+    worst = {key: DROPPING.worst(kinds) for key, kinds in expected.items()}  # type: ignore[arg-type]
+    assert {row["key"]: row["fault"] for row in rows if row["fault"]} == worst
     assert all(row["action"] == ("use" if not row["fault"] else DROPPING.policy[row["fault"]]) for row in rows)
 
 
@@ -101,15 +217,7 @@ def test_archives_make_the_shards_that_a_folder_makes(
     tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = ilsvrc.make(tmp_path / "archives", images=6)
-    for wnid, images in made.train.items():
-        for key, data in images:
-            (tmp_path / "unpacked/train" / wnid).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "unpacked/train" / wnid / f"{key}.JPEG").write_bytes(data)
-    for number, (key, data) in enumerate(made.val):
-        wnid = made.wnids[number % 3]
-        (tmp_path / "unpacked/val" / wnid).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "unpacked/val" / wnid / f"{key}.JPEG").write_bytes(data)
-    (tmp_path / "unpacked" / ILSVRC2012.devkit).write_bytes((tmp_path / "archives" / ILSVRC2012.devkit).read_bytes())
+    unpack(made, tmp_path / "archives", tmp_path / "unpacked")
     for path in (tmp_path / "archives").iterdir():
         bucket.upload(path, f"raw/{path.name}")
     outcomes = []
@@ -231,6 +339,13 @@ def rewritten(name: str, replaced: bytes) -> Callable[[Path], None]:
     return lambda root: damaged(root, name, lambda data: replaced)
 
 
+def sized(size: int, name: str = "ILSVRC2012_val_00000001.JPEG") -> bytes:
+    """A tar whose one header, of a right checksum, tells this size; below zero as numbers of base 256 can be."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT) + bytes(10 * 512)
+
+
 def vars_of(info: tarfile.TarInfo, **values: object) -> None:
     for name, value in values.items():
         setattr(info, name, value)
@@ -238,6 +353,8 @@ def vars_of(info: tarfile.TarInfo, **values: object) -> None:
 
 TRAIN, VAL, KIT = ILSVRC2012.train, ILSVRC2012.val, ILSVRC2012.devkit
 LINK = ilsvrc.tar_of([("a", b"")], lambda info: vars_of(info, type=tarfile.SYMTYPE, linkname="/etc/passwd"))
+HARD_LINK = ilsvrc.tar_of([("n01440764.tar", b"")], lambda info: vars_of(info, type=tarfile.LNKTYPE, linkname="/etc/passwd"))
+FOLDER = ilsvrc.tar_of([("val/", b"")])
 DEVICE = ilsvrc.tar_of([("n01440764.tar", b"")], lambda info: vars_of(info, type=tarfile.BLKTYPE))
 
 
@@ -262,6 +379,16 @@ DEVICE = ilsvrc.tar_of([("n01440764.tar", b"")], lambda info: vars_of(info, type
         ),
         (rewritten(VAL, ilsvrc.tar_of([("/etc/passwd", b"1")])), "member '/etc/passwd' at byte 0; allowed"),
         (rewritten(VAL, LINK), "member 'a' at byte 0 is no regular file"),
+        (rewritten(VAL, FOLDER), "member 'val/' at byte 0; allowed: ILSVRC2012_val_0"),
+        (
+            rewritten(VAL, sized(-512)),
+            "member 'ILSVRC2012_val_00000001.JPEG' at byte 0 has a size of -512; the archive is damaged",
+        ),
+        (rewritten(VAL, sized(-1)), "at byte 0 has a size of -1; the archive is damaged"),
+        (rewritten(TRAIN, sized(-1024, "n01440764.tar")), "member 'n01440764.tar' at byte 0 has a size of -1,024"),
+        (rewritten(TRAIN, HARD_LINK), "member 'n01440764.tar' at byte 0 is no regular file"),
+        (rewritten(TRAIN, ilsvrc.tar_of([("../n01440764.tar", b"")])), r"member '\.\./n01440764\.tar' at byte 0; allowed"),
+        (rewritten(TRAIN, ilsvrc.tar_of([("/n01440764.tar", b"")])), r"member '/n01440764\.tar' at byte 0; allowed: n0"),
         (rewritten(TRAIN, DEVICE), "member 'n01440764.tar' at byte 0 is no regular file"),
         (rewritten(TRAIN, ilsvrc.tar_of([("n1.tar", b"")])), r"member 'n1\.tar' at byte 0; allowed: n00000000\.tar"),
         (
@@ -286,9 +413,20 @@ def test_damage_is_named_and_harms_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def kit(root: Path, **files: bytes) -> None:
-    import gzip
+def test_a_member_larger_than_any_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ilsvrc.make(tmp_path)
+    size = 129 << 20
+    with (tmp_path / VAL).open("wb") as file:
+        file.write(sized(size)[:512])
+        file.truncate(size + 2048)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="at byte 0 has 135,266,304 bytes, more than any image"):
+        indexed(opened(tmp_path, monkeypatch))
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
 
+
+def kit(root: Path, **files: bytes) -> None:
     names = {"meta": ILSVRC2012.meta, "truth": ILSVRC2012.truth}
     (root / KIT).write_bytes(gzip.compress(ilsvrc.tar_of([(names[name], body) for name, body in files.items()])))
 
@@ -334,8 +472,17 @@ def test_known_digests_are_checked_and_read_once(tmp_path: Path, monkeypatch: py
 
 def test_a_place_without_imagenet_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(DataError, match="has neither archives nor unpacked images; imagenet needs ILSVRC2012_img_train.tar, "):
+    needs = "has neither archives nor unpacked images of both splits; imagenet needs ILSVRC2012_img_train.tar, "
+    with pytest.raises(DataError, match=needs):
         opened(tmp_path, monkeypatch)
+    (tmp_path / "train/n01440764").mkdir(parents=True)
+    (tmp_path / "train/n01440764/n01440764_1.JPEG").write_bytes(b"")
+    with pytest.raises(DataError, match=needs):
+        opened(tmp_path, monkeypatch)
+    with pytest.raises(
+        DataError, match=r"source\.archives: 'ILSVRC2012_img_vall\.tar' is no archive of imagenet; allowed: ILS"
+    ):
+        opened(tmp_path, monkeypatch, ArchiveConfig("ILSVRC2012_img_vall.tar", "0" * 32))
     monkeypatch.delenv("ALEXNET_SOURCE")
     with pytest.raises(DataError, match="ALEXNET_SOURCE: not set; `imagenet` reads the archives"):
         open_source(SourceConfig("imagenet", 0.25, ()))

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,48 @@ def test_a_bucket_is_the_same_source_as_a_folder(
     bucket.put("some/where/train/a/1.jpg", b"TRAIN/a/1.jpg")
     changed = open_source(SourceConfig("folder", 0.25, ())).files()
     assert [a == b for a, b in zip(before, changed, strict=True)] == [False, True, True, True]
+
+
+def test_links_that_lead_nowhere_or_round_are_named(tmp_path: Path) -> None:
+    source = make(tmp_path / "source", "a/1.jpg", "b/1.jpg")
+    link = tmp_path / "source/b/2.jpg"
+    for target in ("gone.jpg", "2.jpg"):
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=r"b/2\.jpg: .*; a link that leads nowhere, or no right to read it; mend it"):
+            LocalTree(tmp_path / "source").list()
+        link.unlink()
+    (tmp_path / "source/b/more").symlink_to("..")
+    with pytest.raises(DataError, match="b/more: a link to a folder that it lies in; remove it"):
+        LocalTree(tmp_path / "source").list()
+    (tmp_path / "source/b/more").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/3.jpg").write_bytes(b"3")
+    (tmp_path / "source/b/more").symlink_to(tmp_path / "elsewhere")
+    assert [item.path for item in source.items()] == ["a/1.jpg", "b/1.jpg", "b/more/3.jpg"]
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "b" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    with pytest.raises(DataError, match=r"b/\\xff\.jpg: a name that is not UTF-8; rename it"):
+        LocalTree(tmp_path).list()
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "train"])
+def test_an_image_beside_the_classes_of_a_split_is_named(name: str) -> None:
+    with pytest.raises(
+        DataError, match=f"here/{name}/3.jpg: an image in no class's folder; move it to {name}/CLASS/, or remove"
+    ):
+        seen("train/a/1.jpg", "train/b/2.jpg", f"{name}/3.jpg")
+
+
+def test_images_to_predict_are_left_out() -> None:
+    assert [split for _, split, _ in seen("train/a/1.jpg", "train/b/2.jpg", "test/3.jpg")] == [None, None]
+
+
+def test_digests_are_for_archives_alone() -> None:
+    with pytest.raises(ParamsError, match=r"source.archives: must be \[\] for 'digits', got 'x.tar'; only imagenet has any"):
+        build(SourceConfig, {"name": "digits", "val_fraction": 0.5, "archives": [{"file": "x.tar", "md5": ""}]}, "source")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
