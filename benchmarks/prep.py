@@ -382,7 +382,7 @@ def scale_child(rows: int) -> dict[str, object]:
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        table = index.complete(batches(rows, config), config, 0.25)
+        table = index.complete(batches(rows), config, 0.25)
         digest = index.write(table, Path(folder) / "index.parquet")
         seconds["index"] = time.perf_counter() - start
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from alexnet.images import Kind, ValidateConfig
+from alexnet.images import Kind
 from pipelines import index
 
 CLASSES, VAL_IMAGES, CHUNK = 1000, 50_000, 50_000
@@ -31,14 +31,13 @@ ALONE: dict[Kind, int] = {
 COPIES: dict[Kind, int] = {"duplicate": 5, "leaked": 3, "conflicting": 2}  # pairs
 
 
-def batches(rows: int, config: ValidateConfig) -> Iterator[pa.RecordBatch]:
+def batches(rows: int) -> Iterator[pa.RecordBatch]:
     """The last 50,000 are the validation images. Rows 10, 11, ... of the training images have the faults."""
     train = rows - VAL_IMAGES
     alone = _alone()
     same = {copy: first for pairs in _copies(train).values() for first, copy in pairs}
     for start in range(0, rows, CHUNK):
         numbers = range(start, min(start + CHUNK, rows))
-        faults = [alone.get(n) for n in numbers]
         labels = [n % CLASSES for n in numbers]
         columns = {
             "key": [_key(n, train) for n in numbers],
@@ -53,12 +52,9 @@ def batches(rows: int, config: ValidateConfig) -> Iterator[pa.RecordBatch]:
             "height": np.full(len(numbers), 375),
             "mode": ["RGB"] * len(numbers),
             "format": ["JPEG"] * len(numbers),
-            "fault": faults,
-            "faults": faults,
-            "action": [index.action(fault, config) for fault in faults],
+            "faults": [alone.get(n) for n in numbers],
         }
-        nothing = [None] * len(numbers)
-        yield pa.RecordBatch.from_pydict({name: columns.get(name, nothing) for name in index.SCHEMA.names}, index.SCHEMA)
+        yield pa.RecordBatch.from_pydict(columns, index.SEEN)
 
 
 def planted(rows: int) -> dict[Kind, set[str]]:
@@ -69,8 +65,10 @@ def planted(rows: int) -> dict[Kind, set[str]]:
         found[kind].add(_key(number, train))
     for kind, pairs in _copies(train).items():
         for first, copy in pairs:
-            # Of duplicates, the first by key is kept.
-            found[kind] |= {_key(copy, train)} if kind == "duplicate" else {_key(first, train), _key(copy, train)}
+            if kind != "leaked":  # in one split: the first by key is kept, the other is a duplicate
+                found["duplicate"].add(_key(copy, train))
+            if kind != "duplicate":
+                found[kind] |= {_key(first, train), _key(copy, train)}
     return found
 
 

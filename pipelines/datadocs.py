@@ -76,7 +76,7 @@ def _faults(faults: dict[str, Any]) -> str:
         return "<p>None.</p>"
     rows = "".join(
         f"<tr><td>{kind}<td>{escape(fault['meaning'])}<td>{fault['policy']}<td class=n>{fault['images']:,}"
-        f"<td>{_keys(fault['keys'])}"
+        f"<td>{_keys(fault['keys'], fault['note'])}"
         for kind, fault in faults.items()
     )
     return f"<table><tr><th>kind<th>meaning<th>policy<th class=n>images<th>keys{rows}</table>"
@@ -85,7 +85,7 @@ def _faults(faults: dict[str, Any]) -> str:
 def _rules(rules: list[dict[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td>{_mark(rule)}<td>{escape(rule['rule'])}<td>{rule['severity']}<td class=n>{rule['unexpected'] or ''}"
-        f"<td>{_keys(rule['keys'])}"
+        f"<td>{_keys(rule['keys'], rule['note'])}"
         for rule in rules
     )
     return f"<table><tr><th><th>rule<th>severity<th class=n>against it<th>keys{rows}</table>"
@@ -97,10 +97,11 @@ def _mark(rule: dict[str, Any]) -> str:
     return f"<span class={'bad' if rule['severity'] == 'critical' else 'warn'}>&#10007;</span>"
 
 
-def _keys(keys: list[str]) -> str:
+def _keys(keys: list[str], note: str) -> str:
     if not keys:
         return ""
     first = escape(keys[0])
     if len(keys) == 1:
         return f"<code>{first}</code>"
-    return f"<details><summary><code>{first}</code> and more</summary><code>{escape(' '.join(keys[1:]))}</code></details>"
+    more = f" ({escape(note)})" if note else ""
+    return f"<details><summary><code>{first}</code> and more{more}</summary><code>{escape(' '.join(keys[1:]))}</code></details>"

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
 from alexnet.errors import DataError
-from alexnet.images import KINDS, Kind, ValidateConfig, look
-from pipelines.executor import map_unordered
+from alexnet.images import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
+from pipelines.executor import go_on, map_unordered
+from pipelines.kept import Kept
 from pipelines.sources import Item, Part, Source
 
-SCHEMA = pa.schema(
+SEEN = pa.schema(  # what one image shows by itself
     [
         ("key", pa.string()),
         ("split", pa.string()),
@@ -30,43 +32,88 @@ SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("mode", pa.string()),
         ("format", pa.string()),
+        ("faults", pa.string()),  # every kind found, whatever the policy: the worst first, with commas between; null: none
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        *SEEN,
         ("fault", pa.string()),  # the worst by policy; null: none
         ("action", pa.string()),  # use, repair, drop, stop
     ]
 )
+_ROWS = 2000  # that are Python objects at a time
 
 
-def scan(source: Source, config: ValidateConfig) -> Iterator[pa.RecordBatch]:
-    """Reads and decodes every image once. Rows in any order, without the faults that only show between images."""
+def scan(source: Source, config: ValidateConfig, kept: Kept | None = None) -> Iterator[pa.RecordBatch]:
+    """Reads and decodes every image once. Rows in any order, without the faults that only show between images.
+
+    kept: the rows of pieces that an earlier run finished; these are not read again.
+    """
     labels = {wnid: label for label, wnid in enumerate(sorted(source.names()))}
-    yield from map_unordered(partial(scan_part, source, labels, config), source.parts())
+    earlier: list[pa.Table] = []
+
+    def unread() -> Iterator[Part]:
+        for part in source.parts():
+            rows = kept.read(part, SEEN) if kept else None
+            if rows is None:
+                yield part
+            else:
+                earlier.append(rows)
+
+    for part, rows in map_unordered(partial(_scan_part, source, labels, config), unread()):
+        if kept:
+            kept.write(part, rows)
+        yield from rows.to_batches()
+    for rows in earlier:
+        yield from rows.to_batches()
 
 
-def scan_part(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> pa.RecordBatch:
+def _scan_part(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> tuple[Part, pa.Table]:
+    return part, pa.Table.from_batches(scan_part(source, labels, config, part), SEEN)
+
+
+def scan_part(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> Iterator[pa.RecordBatch]:
     """Rows of one piece of the source."""
-    return pa.RecordBatch.from_pylist([_row(labels, config, item, data) for item, data in source.walk(part)], SCHEMA)
+    rows = _rows(source, labels, config, part)
+    while some := list(islice(rows, _ROWS)):
+        yield pa.RecordBatch.from_pylist(some, SEEN)
 
 
-def _row(labels: dict[str, int], config: ValidateConfig, item: Item, data: bytes) -> dict[str, object]:
-    seen = look(data, item.key + item.suffix, config)
-    faults: set[Kind] = {*seen.faults} if item.wnid in labels else {*seen.faults, "unknown_class"}
-    fault = config.worst(faults)
-    return {
-        "key": item.key,
-        "split": item.split,
-        "wnid": item.wnid,
-        "label": labels.get(item.wnid, -1),
-        "path": item.path,
-        "offset": item.offset,
-        "bytes": item.bytes,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "width": seen.width,
-        "height": seen.height,
-        "mode": seen.mode,
-        "format": seen.format,
-        "fault": fault,
-        "action": action(fault, config),
-    }
+def _rows(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> Iterator[dict[str, object]]:
+    for item, first in source.walk(part):
+        go_on()
+        data, seen = _look_twice(source, config, item, first)
+        yield {
+            "key": item.key,
+            "split": item.split,
+            "wnid": item.wnid,
+            "label": labels.get(item.wnid, -1),
+            "path": item.path,
+            "offset": item.offset,
+            "bytes": item.bytes,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "width": seen.width,
+            "height": seen.height,
+            "mode": seen.mode,
+            "format": seen.format,
+            "faults": _joined(seen.faults if item.wnid in labels else {*seen.faults, "unknown_class"}),
+        }
+
+
+def _look_twice(source: Source, config: ValidateConfig, item: Item, data: bytes) -> tuple[bytes, Look]:
+    """What an image is. A link may flip a bit: an image that does not decode as it should is read once more."""
+    name = item.key + item.suffix
+    seen = look(data, name, config)
+    if seen.faults & UNDECODED:
+        again = source.read(item.path, item.offset, item.bytes)
+        if again != data:
+            return again, look(again, name, config)
+    return data, seen
+
+
+def _joined(kinds: Iterable[Kind]) -> str | None:
+    return ",".join(sorted(kinds, key=KINDS.index)) or None
 
 
 def action(fault: Kind | None, config: ValidateConfig) -> str:
@@ -76,48 +123,62 @@ def action(fault: Kind | None, config: ValidateConfig) -> str:
 
 def complete(batches: Iterable[pa.RecordBatch], config: ValidateConfig, val_fraction: float) -> pa.Table:
     """The whole index, by split and key: with the faults that show between images, and with a split for every image."""
-    table = pa.Table.from_batches(batches, SCHEMA).sort_by([(name, "ascending") for name in ("key", "path", "offset")])
-    rows = table.select(["key", "split", "label", "sha256", "fault", "action"]).to_pandas()
+    table = pa.Table.from_batches(batches, SEEN).sort_by([(name, "ascending") for name in ("key", "path", "offset")])
+    rows = table.select(["key", "split", "label", "sha256", "faults"]).to_pandas()
+    _judge(rows, config)
     _mark_copies(rows, config)
     if rows["split"].isna().any():
         rows["split"] = keyed_split(rows, val_fraction)
-    for name in ("split", "fault", "action"):
-        column = pa.array(rows[name], pa.string(), from_pandas=True)
-        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
-    return table.sort_by([("split", "ascending"), ("key", "ascending")]).combine_chunks()
+    columns = {name: table[name] for name in SEEN.names}
+    for name in ("split", "faults", "fault", "action"):
+        columns[name] = pa.array(rows[name], pa.string(), from_pandas=True)
+    return pa.table(columns, SCHEMA).sort_by([("split", "ascending"), ("key", "ascending")]).combine_chunks()
+
+
+def _judge(rows: pd.DataFrame, config: ValidateConfig) -> None:
+    """Every row's worst fault, and what is done about it."""
+    worst = {faults: config.worst(set(faults.split(","))) for faults in rows["faults"].dropna().unique()}
+    found = rows["faults"].astype(object)
+    actions = {faults: action(fault, config) for faults, fault in worst.items()}
+    rows["fault"] = [worst.get(faults) for faults in found]
+    rows["action"] = [actions.get(faults, "use") for faults in found]
 
 
 def _mark_copies(rows: pd.DataFrame, config: ValidateConfig) -> None:
     """Faults of images that are in the source more than once. Of two copies in one split, the first by key is kept."""
     readable = rows["action"].isin(["use", "repair"])
-    copies = rows[readable & rows["sha256"].duplicated(keep=False)]
+    copies = rows[readable & rows["sha256"].duplicated(keep=False)].copy()
     if copies.empty:
         return
     same = copies.groupby("sha256")
-    conflicting = same["label"].transform("nunique") > 1
     leaked = same["split"].transform("nunique") > 1
     if config.policy["leaked"] == "drop":
         leaked &= copies["split"] == "train"  # the validation set stays as it is
-    duplicate = copies.duplicated(["sha256", "split"])
-    for at in copies.index[conflicting | leaked | duplicate]:
-        marks: dict[Kind, bool] = {"conflicting": conflicting[at], "leaked": leaked[at], "duplicate": duplicate[at]}
-        own: Kind | None = rows.at[at, "fault"]
-        fault = config.worst({kind for kind in KINDS if marks.get(kind, False) or kind == own})
-        rows.at[at, "fault"] = fault
-        rows.at[at, "action"] = action(fault, config)
+    marks: dict[Kind, pd.Series] = {
+        "conflicting": same["label"].transform("nunique") > 1,
+        "leaked": leaked,
+        "duplicate": copies.duplicated(["sha256", "split"]),
+    }
+    for kind, marked in marks.items():
+        some = copies.loc[marked, "faults"].fillna("")
+        copies.loc[marked, "faults"] = [_joined({kind, *faults.split(",")} - {""}) for faults in some]
+    _judge(copies, config)
+    rows.loc[copies.index, ["faults", "fault", "action"]] = copies[["faults", "fault", "action"]]
 
 
 def keyed_split(rows: pd.DataFrame, val_fraction: float) -> pd.Series:
     """A split for every row: in every label, the images of the smallest digests validate, whatever others there are.
 
-    Copies of one image are in one split. An image that is left out counts for nothing.
+    Copies of one image are in one split, also where their labels differ: the least label decides. An image that is left out
+    counts for nothing.
     """
-    used = rows[rows["action"].isin(["use", "repair"])][["label", "sha256"]].drop_duplicates().sort_values(["label", "sha256"])
+    used = rows[rows["action"].isin(["use", "repair"])][["label", "sha256"]].sort_values(["label", "sha256"])
+    used = used.drop_duplicates("sha256")
     ranks = used.groupby("label").cumcount()
     counts = used.groupby("label")["sha256"].transform("size")
     quota = (counts * val_fraction).round().clip(1, np.maximum(counts - 1, 1))
     val = used[ranks < quota]
-    is_val = pd.MultiIndex.from_frame(rows[["label", "sha256"]]).isin(pd.MultiIndex.from_frame(val))
+    is_val = rows["sha256"].isin(val["sha256"])
     return pd.Series(np.where(is_val, "val", "train"), rows.index)
 
 

@@ -1,6 +1,7 @@
 """The validate stage: every image decoded once, what it is and what is wrong with it; then the suite judges the whole."""
 
 import argparse
+import hashlib
 import json
 import logging
 import warnings
@@ -12,6 +13,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from alexnet.errors import DataError
@@ -20,11 +22,11 @@ from pipelines import console, index, params, places
 from pipelines.bucket import Bucket, data_bucket
 from pipelines.datadocs import write_front_page
 from pipelines.files import write_whole
+from pipelines.kept import Kept, open_kept
 from pipelines.sources import Source, SourceConfig, open_source
-from pipelines.suite import Rule, judge
+from pipelines.suite import KEYS, Rule, cut_note, judge
 
 DOCS = places.LOCAL / "data-docs"
-_KEYS = 1000  # culprits that the report names for a kind of fault that does not stop
 _NAMED = 5  # culprits that the error names
 
 
@@ -37,7 +39,8 @@ def main(index_path: Path, report_path: Path) -> None:
     bucket = data_bucket()
     bucket.check()
     source = open_source(given.source)
-    table = look_at_all(source, given.source, given.validate)
+    kept = open_kept(given.source.name, source, given.validate)
+    table = look_at_all(source, given.source, given.validate, kept)
     index_path.unlink(missing_ok=True)  # an older one must not be taken for this source's
     part = index_path.with_name(f".{index_path.name}.part")
     try:
@@ -45,19 +48,20 @@ def main(index_path: Path, report_path: Path) -> None:
         rules = judge(table, given.validate, sorted(source.names()), DOCS, digest)
         report = make_report(given.source.name, table, given.validate, rules, digest)
         write_front_page(DOCS, report)
-        _upload_docs(bucket, digest)
+        _upload_docs(bucket, report["data_docs"].removesuffix("index.html"))
         write_whole(report_path, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
         _stop_if_bad(table, rules, report_path)
         part.replace(index_path)
+        kept.forget()
     finally:
         part.unlink(missing_ok=True)
-    dropped = sum(faults["images"] for faults in report["faults"].values() if faults["policy"] == "drop")
+    dropped = table["action"].to_pylist().count("drop")
     console.say(f"validate: {report['used']:,} images to use, {dropped:,} dropped; Data Docs: {DOCS / 'index.html'}")
 
 
-def look_at_all(source: Source, config: SourceConfig, rules: ValidateConfig) -> pa.Table:
+def look_at_all(source: Source, config: SourceConfig, rules: ValidateConfig, kept: Kept | None = None) -> pa.Table:
     """The index of a source."""
-    batches = _counted(index.scan(source, rules), source.count())
+    batches = _counted(index.scan(source, rules, kept), source.count())
     return index.complete(batches, rules, config.val_fraction)
 
 
@@ -77,43 +81,56 @@ def _counted(batches: Iterator[pa.RecordBatch], total: int) -> list[pa.RecordBat
 
 def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[Rule], digest: str) -> dict[str, Any]:
     """What validation.json holds: counts, faults with their images' keys, and every rule's verdict. No times, no places."""
-    rows = table.select(["key", "split", "wnid", "fault", "action"]).to_pandas()
+    rows = table.select(["key", "split", "wnid", "faults", "action"]).to_pandas()
     used = rows[rows["action"].isin(["use", "repair"])]
     splits = {}
     for split in ("train", "val"):
         counts = Counter(used[used["split"] == split]["wnid"])
         per_class = {"min": min(counts.values(), default=0), "max": max(counts.values(), default=0)}
         splits[split] = {"images": counts.total(), "classes": len(counts), "per_class": per_class}
-    faults = {}
-    for kind in KINDS:
-        keys = rows[rows["fault"] == kind]["key"].tolist()
-        if keys:
-            policy = config.policy[kind]
-            named = keys if policy == "stop" else keys[:_KEYS]
-            faults[kind] = {"policy": policy, "meaning": MEANINGS[kind], "images": len(keys), "keys": named}
-    return {
+    report = {
         "source": name,
         "success": not _against(rules),
         "images": len(rows),
         "used": len(used),
         "splits": splits,
-        "faults": faults,
+        "faults": _faults(rows, config),
         "rules": [asdict(rule) for rule in rules],
         "index_sha256": digest,
-        "data_docs": docs_prefix(digest) + "index.html",
     }
+    return report | {"data_docs": f"{_docs_prefix(report)}index.html"}
 
 
-def docs_prefix(digest: str) -> str:
-    """Where in the data bucket the Data Docs of an index are."""
-    return f"data-docs/{digest}/"
+def _faults(rows: pd.DataFrame, config: ValidateConfig) -> dict[str, Any]:
+    """Every kind that was found and is not ignored, with its images; an image of two kinds counts under both."""
+    each = rows[["key", "faults"]].dropna()
+    each = each.assign(kind=each["faults"].str.split(",")).explode("kind")
+    found = {str(kind): keys.tolist() for kind, keys in each.groupby("kind")["key"]}
+    faults: dict[str, Any] = {}
+    for kind in KINDS:
+        policy, keys = config.policy[kind], found.get(kind, [])
+        if keys and policy != "ignore":
+            named = keys if policy == "stop" else keys[:KEYS]
+            faults[kind] = {
+                "policy": policy,
+                "meaning": MEANINGS[kind],
+                "images": len(keys),
+                "keys": named,
+                "note": cut_note(len(named), len(keys), "index.parquet"),
+            }
+    return faults
 
 
-def _upload_docs(bucket: Bucket, digest: str) -> None:
+def _docs_prefix(report: dict[str, Any]) -> str:
+    """Where in the data bucket the Data Docs are: of this report, for other rules judge the same index otherwise."""
+    return f"data-docs/{hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()}/"
+
+
+def _upload_docs(bucket: Bucket, prefix: str) -> None:
     for path in sorted(DOCS.rglob("*")):
         if path.is_file():
             kind = guess_type(path.name)[0]
-            bucket.put(docs_prefix(digest) + path.relative_to(DOCS).as_posix(), path.read_bytes(), content_type=kind)
+            bucket.put(prefix + path.relative_to(DOCS).as_posix(), path.read_bytes(), content_type=kind)
 
 
 def _against(rules: list[Rule]) -> list[Rule]:
@@ -130,7 +147,7 @@ def _stop_if_bad(table: pa.Table, rules: list[Rule], report: Path) -> None:
     if len(stopping) > _NAMED:
         lines.append(f"{len(stopping) - _NAMED:,} images more")
     for rule in against:
-        if rule.about == "classes" or not len(stopping):
+        if rule.about != "faults":  # those are the images above
             culprits = ", ".join(rule.keys[:_NAMED]) or f"observed {rule.observed}"
             lines.append(f"not so: {rule.rule} ({culprits})")
     raise DataError(
@@ -142,6 +159,7 @@ def _stop_if_bad(table: pa.Table, rules: list[Rule], report: Path) -> None:
 _HELP = """\
 Sections `source` and `validate` of params.yaml say what a fault is and what is done about it. A rule of critical severity that
 does not hold stops the stage: the report and the Data Docs (.local/data-docs, and the data bucket) name the culprits.
+Kill it at any time: run again, it goes on; what it has seen is in .local/validate until the index is written.
 ALEXNET_WORKERS: threads. ALEXNET_DASK: a scheduler whose workers decode instead. ALEXNET_BUCKET, AWS_...: the data bucket.
 """
 

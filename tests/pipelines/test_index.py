@@ -16,7 +16,7 @@ CONFIG = params.load().validate
 KEEPING = replace(CONFIG, policy=CONFIG.policy | {"leaked": "ignore", "duplicate": "ignore"})
 
 
-def row(key: str, label: int, sha256: str, split: str | None = None, fault: str | None = None) -> dict[str, object]:
+def row(key: str, label: int, sha256: str, split: str | None = None, faults: str | None = None) -> dict[str, object]:
     words: dict[str, object] = {
         "key": key,
         "split": split,
@@ -26,14 +26,13 @@ def row(key: str, label: int, sha256: str, split: str | None = None, fault: str 
         "sha256": sha256,
         "mode": "RGB",
     }
-    action = "use" if fault is None else CONFIG.policy[fault]  # type: ignore[index]
-    return words | {"offset": 0, "bytes": 1, "width": 9, "height": 9, "format": "JPEG", "fault": fault, "action": action}
+    return words | {"offset": 0, "bytes": 1, "width": 9, "height": 9, "format": "JPEG", "faults": faults}
 
 
 def complete(
     rows: list[dict[str, object]], config: ValidateConfig = CONFIG, val_fraction: float = 0.25
 ) -> list[dict[str, object]]:
-    batch = pa.RecordBatch.from_pylist(rows, index.SCHEMA)
+    batch = pa.RecordBatch.from_pylist(rows, index.SEEN)
     complete_rows: list[dict[str, object]] = index.complete([batch], config, val_fraction).to_pylist()
     return complete_rows
 
@@ -69,8 +68,28 @@ def test_the_same_bytes_under_two_labels_conflict() -> None:
 
 
 def test_files_that_cannot_be_read_are_no_copies_of_one_another() -> None:
-    rows = [row("a", 0, "1", fault="empty"), row("b", 1, "1", fault="empty"), row("c", 0, "2"), row("d", 1, "3")]
+    rows = [row("a", 0, "1", faults="empty"), row("b", 1, "1", faults="empty"), row("c", 0, "2"), row("d", 1, "3")]
     assert {verdict[0] for verdict in verdicts(rows).values()} == {"empty", None}
+
+
+def test_every_fault_of_an_image_is_recorded_and_the_policy_picks_the_one_that_decides() -> None:
+    rows = [row("a", 0, "1", "train", "wrong_format,alpha,grey"), row("b", 0, "1", "train", "exif_rotated"), row("c", 1, "2")]
+    found = {each["key"]: (each["faults"], each["fault"], each["action"]) for each in complete(rows)}
+    assert found == {
+        "a": ("wrong_format,alpha,grey", "wrong_format", "repair"),
+        "b": ("duplicate,exif_rotated", "duplicate", "drop"),
+        "c": (None, None, "use"),
+    }
+    stopping = replace(CONFIG, policy=CONFIG.policy | {"grey": "stop"})
+    assert verdicts(rows, stopping)["a"] == ("grey", "stop")
+
+
+def test_copies_under_two_labels_are_in_one_split() -> None:
+    config = replace(CONFIG, policy=CONFIG.policy | {"conflicting": "repair", "duplicate": "ignore"})
+    for digest in range(40):
+        rows = [row(f"k{label}-{n}", label, f"{n:02}") for label in range(2) for n in (range(40) if label else [digest])]
+        splits = {each["split"] for each in complete(rows, config) if each["sha256"] == f"{digest:02}"}
+        assert len(splits) == 1
 
 
 IMAGES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40)), min_size=1, max_size=40)
@@ -120,6 +139,37 @@ def test_scanning_reads_every_image_and_says_what_it_is(tmp_path: Path) -> None:
     )
 
 
+def test_what_a_link_garbles_is_read_again_before_it_is_believed(tmp_path: Path) -> None:
+    class Garbling(LocalTree):
+        def read(self, path: str, offset: int, size: int) -> bytes:
+            data = super().read(path, offset, size)
+            spoiled = path in spoil and not spoil.pop(path)
+            return data[:-100] + bytes(100) if spoiled else data
+
+    folder = pictures.folder(tmp_path, images=3)
+    whole = index.complete(index.scan(FolderSource(LocalTree(folder), "here"), CONFIG), CONFIG, 0.25)
+    spoil = {"class0/1.jpg": False, "class1/2.jpg": False}
+    assert index.complete(index.scan(FolderSource(Garbling(folder), "here"), CONFIG), CONFIG, 0.25).equals(whole)
+    assert not spoil
+
+
+def test_a_piece_of_many_images_is_no_pile_of_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(index, "_ROWS", 2)
+    source = FolderSource(LocalTree(pictures.folder(tmp_path, images=3)), "here")
+    (part,) = source.parts()
+    batches = list(index.scan_part(source, {"class0": 0, "class1": 1}, CONFIG, part))
+    assert [batch.num_rows for batch in batches] == [2, 2, 2]
+    assert index.complete(batches, CONFIG, 0.25).equals(index.complete(index.scan(source, CONFIG), CONFIG, 0.25))
+
+
+def test_a_file_larger_than_any_image_is_named(tmp_path: Path) -> None:
+    source = FolderSource(LocalTree(pictures.folder(tmp_path)), "here")
+    with (tmp_path / "class1" / "3.jpg").open("wb") as file:
+        file.truncate(129 << 20)
+    with pytest.raises(DataError, match=r"here/class1/3\.jpg: has 135,266,304 bytes, more than any image; remove it"):
+        list(index.scan(source, CONFIG))
+
+
 def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None:
     source = FolderSource(LocalTree(pictures.folder(tmp_path)), "here")
     list(source.items())
@@ -129,7 +179,7 @@ def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None
 
 
 def test_equal_indexes_are_equal_bytes_and_read_back(tmp_path: Path) -> None:
-    batch = pa.RecordBatch.from_pylist([row("a", 0, "1"), row("b", 1, "2")], index.SCHEMA)
+    batch = pa.RecordBatch.from_pylist([row("a", 0, "1"), row("b", 1, "2")], index.SEEN)
     table = index.complete([batch], CONFIG, 0.25)
     digests = {index.write(table.replace_schema_metadata({"time": str(i)}), tmp_path / f"{i}.parquet") for i in range(2)}
     assert len(digests) == 1
@@ -151,7 +201,7 @@ def test_paths_and_offsets_are_no_part_of_the_content() -> None:
     rows = [row("a", 0, "1"), row("b", 1, "2")]
     moved = [each | {"path": "elsewhere", "offset": 7} for each in rows]
     first, second, third = (
-        index.content_digest(index.complete([pa.RecordBatch.from_pylist(each, index.SCHEMA)], CONFIG, 0.25))
+        index.content_digest(index.complete([pa.RecordBatch.from_pylist(each, index.SEEN)], CONFIG, 0.25))
         for each in (rows, moved, [rows[0], rows[1] | {"sha256": "3"}])
     )
     assert first == second != third

@@ -1,15 +1,23 @@
+import dataclasses
 import json
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import index, validate
+from pipelines import index, kept, params, validate
 from pipelines.bucket import Bucket
 from pipelines.places import Store
-from tests import pictures
+from pipelines.sources import Item, Part, open_source
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.imagenet import ArchivesSource
+from tests import ilsvrc, pictures
 from tests.workplace import INDEX, REPORT, Workplace, make_workplace
 
 
@@ -78,7 +86,7 @@ def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(workpl
         "truncated": ["class0_cut"],
         "bomb": ["class1_bomb"],
         "conflicting": ["class0_2", "class1_other"],
-        "duplicate": ["class1_copy"],
+        "duplicate": ["class1_copy", "class1_other"],
         "tiny": ["class1_small"],
         "cmyk": ["class1_print"],
     }
@@ -113,6 +121,135 @@ def test_counts_that_are_not_as_they_should_be_stop_the_stage(workplace: Workpla
     assert "not so: There are 13 images in train (observed 12)" in message
     assert "not so: There are 3 classes (observed 2)" in message
     assert "4 images in val" not in message
+
+
+def test_other_counts_publish_other_data_docs(workplace: Workplace, bucket: Bucket) -> None:
+    validate.main(INDEX, REPORT)
+    first = report()
+    workplace.params(validate={"counts": {"train_images": 12}})
+    validate.main(INDEX, REPORT)
+    assert report()["index_sha256"] == first["index_sha256"]
+    assert report()["data_docs"] != first["data_docs"]
+    assert {first["data_docs"], report()["data_docs"]} <= bucket.sizes("data-docs/").keys()
+
+
+def test_a_list_of_keys_that_is_cut_says_so(workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("suite", "validate"):
+        monkeypatch.setattr(f"pipelines.{module}.KEYS", 2)
+    for number in range(3):
+        (images / "class0" / f"p{number}.jpg").write_bytes(pictures.file_of(pictures.picture(80 + number), "PNG"))
+        (images / "class0" / f"cut{number}.jpg").write_bytes(pictures.jpeg(90 + number)[:300])
+    with pytest.raises(DataError, match="class0/cut0.jpg is truncated"):
+        validate.main(INDEX, REPORT)
+    found = report()
+    assert [len(found["faults"][kind]["keys"]) for kind in ("wrong_format", "truncated")] == [2, 3]
+    assert found["faults"]["wrong_format"]["note"] == "the first 2 of 3; all are in index.parquet"
+    notes = {rule["rule"].split(":")[0]: rule["note"] for rule in found["rules"] if rule["note"]}
+    assert notes == {
+        "No image is truncated": "the first 2 of 3; all are in faults",
+        "No image is wrong_format": "the first 2 of 3; all are in index.parquet",
+    }
+    page = (validate.DOCS / "index.html").read_text()
+    assert "and more (the first 2 of 3; all are in index.parquet)" in page
+
+
+def test_every_rule_that_does_not_hold_is_named_beside_images_that_stop(
+    workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
+    monkeypatch.setattr("pipelines.sources.folder._plain_key", lambda before, path: "same")
+    monkeypatch.setattr("pipelines.sources.folder._digest", lambda path: path[:6])
+    with pytest.raises(DataError) as error:
+        validate.main(INDEX, REPORT)
+    assert "cut.jpg is truncated" in str(error.value)
+    assert "not so: No key stands twice (same-class0, " in str(error.value)
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
+    tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ilsvrc.make(tmp_path / "archives", synsets=6, images=40, val_images=20)
+    (tmp_path / "work").mkdir()
+    make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch).params(source={"name": "imagenet"})
+    validate.main(INDEX, REPORT)
+    unbroken = INDEX.read_bytes(), REPORT.read_bytes()
+    assert not kept.FOLDER.exists()
+    INDEX.unlink()
+    victim = subprocess.Popen([sys.executable, "-c", KILLED])
+    assert victim.wait(timeout=60) == -signal.SIGKILL
+    finished = {path: path.stat().st_mtime_ns for path in kept.FOLDER.rglob("*.parquet")}
+    assert 2 <= len(finished) < 7
+    assert not INDEX.exists()
+    read: list[Part] = []
+    walk = ArchivesSource.walk
+
+    def watched(source: ArchivesSource, part: Part) -> Iterator[tuple[Item, bytes]]:
+        read.append(part)
+        return walk(source, part)
+
+    monkeypatch.setattr(ArchivesSource, "walk", watched)
+    validate.main(INDEX, REPORT)
+    assert len(read) == 7 - len(finished)
+    assert (INDEX.read_bytes(), REPORT.read_bytes()) == unbroken
+    assert not kept.FOLDER.exists()
+
+
+# A run that is killed when it has read two pieces and a half.
+KILLED = """
+import itertools, os, signal
+from pathlib import Path
+from pipelines import validate
+from pipelines.sources.imagenet import ArchivesSource
+walk, images = ArchivesSource.walk, itertools.count()
+
+def killed(source, part):
+    for each in walk(source, part):
+        if next(images) > 220:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield each
+
+ArchivesSource.walk = killed
+os.environ["ALEXNET_WORKERS"] = "1"
+validate.main(Path("artifacts/index.parquet"), Path("artifacts/validation.json"))
+"""
+
+
+def test_what_was_seen_outlives_another_policy_and_nothing_else(
+    workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
+    with pytest.raises(DataError, match="cut.jpg is truncated"):
+        validate.main(INDEX, REPORT)
+    (seen,) = kept.FOLDER.rglob("*.parquet")
+    workplace.params(validate={"policy": {"truncated": "drop"}})
+    with monkeypatch.context() as blind:
+        blind.setattr(FolderSource, "walk", None)  # a second look would fail
+        validate.main(INDEX, REPORT)
+    assert report()["faults"]["truncated"]["policy"] == "drop"
+
+    given = params.load()
+    source = open_source(given.source)
+
+    def place(**changes: Any) -> Path:
+        return kept.open_kept("folder", source, dataclasses.replace(given.validate, **changes)).folder
+
+    assert place().name == seen.parent.name
+    assert place(max_pixels=7) != place()
+    assert place(min_side_px=7) != place()
+    (images / "class0" / "1.jpg").write_bytes(pictures.jpeg(51))
+    assert kept.open_kept("folder", open_source(given.source), given.validate).folder != place()
+
+
+def test_kept_rows_that_are_damaged_are_read_again(tmp_path: Path) -> None:
+    folder, part = kept.Kept(tmp_path), Part(path="a")
+    assert folder.read(part, index.SEEN) is None
+    rows = index.SEEN.empty_table()
+    folder.write(part, rows)
+    assert folder.read(part, index.SEEN) == rows
+    assert folder.read(part, index.SCHEMA) is None
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    assert folder.read(part, index.SEEN) is None
 
 
 def test_a_class_of_which_every_image_is_dropped_is_named(workplace: Workplace, images: Path) -> None:

@@ -1,0 +1,74 @@
+"""What validate has seen so far: the rows of every piece of the source that is finished, until the index is written.
+
+They depend on the source's files, on what counts as a fault, and on the code and codecs that looked; not on the policy.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import ArrowInvalid
+
+from alexnet import images
+from alexnet.images import ValidateConfig
+from pipelines import places, sources
+from pipelines.files import write_whole
+from pipelines.sources import Part, Source
+
+FOLDER = places.LOCAL / "validate"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder of Parquet files, each named after its piece."""
+
+    folder: Path
+
+    def read(self, part: Part, schema: pa.Schema) -> pa.Table | None:
+        """A piece's rows; None where there are none, or a file is damaged."""
+        try:
+            rows = pq.read_table(self._path(part))
+        except (ArrowInvalid, OSError):
+            return None
+        return rows if rows.schema.equals(schema) else None
+
+    def write(self, part: Part, rows: pa.Table) -> None:
+        """Keeps a piece's rows."""
+        out = pa.BufferOutputStream()
+        pq.write_table(rows, out, compression="zstd")
+        write_whole(self._path(part), out.getvalue().to_pybytes())
+
+    def forget(self) -> None:
+        """Removes all."""
+        shutil.rmtree(FOLDER, ignore_errors=True)
+
+    def _path(self, part: Part) -> Path:
+        return self.folder / f"{hashlib.sha256(repr(part).encode()).hexdigest()[:32]}.parquet"
+
+
+def open_kept(name: str, source: Source, config: ValidateConfig) -> Kept:
+    """What was kept of this very source, seen by this very code; what was kept of any other is removed."""
+    decides = {
+        "name": name,
+        "files": [(file.path, file.bytes, file.stamp) for file in source.files()],
+        "classes": sorted(source.names()),
+        "config": [config.min_side_px, config.max_aspect, config.max_pixels],
+        "code": [path.read_text() for path in _code()],
+        "codecs": [version(codec) for codec in ("pillow", "simplejpeg")],
+    }
+    own = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+    for other in FOLDER.glob("*"):
+        if other.name != own:
+            shutil.rmtree(other, ignore_errors=True)
+    return Kept(FOLDER / own)
+
+
+def _code() -> list[Path]:
+    """The modules that decide what a row says."""
+    here = Path(__file__)
+    return [Path(images.__file__), here, here.with_name("index.py"), *sorted(Path(sources.__file__).parent.glob("*.py"))]
