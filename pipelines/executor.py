@@ -126,7 +126,7 @@ class _Cluster:
 
     def finished(self, running: set[Any]) -> set[Any]:
         """Those that are done, at least one."""
-        with self._named():
+        with self._named(), self._client.as_current():
             while True:
                 try:
                     return set(self._dask.wait(running, timeout=_SECONDS, return_when="FIRST_COMPLETED").done)
@@ -161,13 +161,14 @@ class _Cluster:
                 f"ALEXNET_DASK: {error.allowed_failures + 1} workers died of one task, the last at "
                 f"{error.last_worker.address}; see its log, give workers more memory or fewer threads, and run again"
             ) from None
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "deserialization" not in str(error):
+                raise
             raise DataError(
-                f"ALEXNET_DASK: a worker has no module {error.name!r}; start workers with this project's environment and code"
+                f"ALEXNET_DASK: scheduler or workers cannot load the task ({error.__cause__ or error}); "
+                "start them with this project's environment and code"
             ) from None
-        except (CancelledError, self._dask.CommClosedError) as error:
-            what = " ".join(str(error).split()) or type(error).__name__
+        except (CancelledError, self._dask.comm.CommClosedError):
             raise Unreachable(
-                f"ALEXNET_DASK: the scheduler at {self._address} was lost: {what}; "
-                "start it and run again, what is finished is kept"
+                f"ALEXNET_DASK: the scheduler at {self._address} was lost; start it and run again, what is finished is kept"
             ) from None

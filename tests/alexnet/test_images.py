@@ -1,14 +1,21 @@
+import subprocess
+import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet.errors import ParamsError
-from alexnet.images import KINDS, MEANINGS, Look, ValidateConfig, look, suffix
+from alexnet.images import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
 from alexnet.strict import build
 from pipelines import params
 from tests import pictures
@@ -70,6 +77,100 @@ def test_a_bomb_is_found_before_it_is_decoded() -> None:
     look(data, "a.png", CONFIG)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from([{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}]), st.data())
+def test_an_eighth_of_a_jpeg_shows_what_the_whole_shows(options: dict[str, Any], data: st.DataObject) -> None:
+    spoiled = bytearray(pictures.file_of(pictures.picture(5), **options))
+    for _ in range(data.draw(st.integers(1, 3))):
+        spoiled[data.draw(st.integers(20, len(spoiled) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        simplejpeg.decode_jpeg(bytes(spoiled), "RGB")
+        expected = set()
+    except ValueError:
+        expected = {"truncated", "damaged", "not_an_image", "bomb"}
+    assert bool(faults(bytes(spoiled)) & {"truncated", "damaged", "not_an_image", "bomb"}) == bool(expected)
+
+
+def test_numbers_without_a_white_are_no_image() -> None:
+    assert faults(pictures.file_of(Image.fromarray(np.full((20, 20), 0.5, np.float32)), "TIFF"), "a.tif") == {"not_an_image"}
+
+
+def test_a_webp_counts_twice() -> None:
+    webp = pictures.file_of(pictures.picture(1, 100, 100), "WEBP")
+    assert not look(webp, "a.webp", replace(CONFIG, max_pixels=20_000)).faults
+    assert look(webp, "a.webp", replace(CONFIG, max_pixels=19_999)).faults == {"bomb"}
+
+
+def test_large_images_are_decoded_in_turn_and_small_ones_are_not() -> None:
+    inside, most = 0, 0
+    lock = threading.Lock()
+
+    def enter(pixels: int) -> None:
+        nonlocal inside, most
+        with one_at_a_time(pixels):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.05)
+            with lock:
+                inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter, [5_000_000] * 4))
+        assert most == 1
+        list(pool.map(enter, [1_000_000] * 4))
+        assert most > 1
+
+
+# An image at the limit in every format that is read, drawn and looked at in processes of their own.
+DRAW = """
+import io, sys
+from PIL import Image
+kind, options, side = sys.argv[1], eval(sys.argv[2]), int(sys.argv[3])
+stripe = Image.effect_noise((side, 64), 60).convert("CMYK" if "cmyk" in sys.argv else "RGB")
+part = io.BytesIO()
+image = Image.new(stripe.mode, (side, side))
+for top in range(0, side, 64):
+    image.paste(stripe, (0, top))
+image.save(part, kind, **options)
+sys.stdout.buffer.write(part.getvalue())
+"""
+LOOK = """
+import sys
+from pathlib import Path
+from alexnet.images import look
+from pipelines import index, params
+from pipelines.sources import imagenet
+data = sys.stdin.buffer.read()
+seen = look(data, "a", params.load().validate)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(*sorted(seen.faults - {"cmyk", "palette", "wrong_format"}), int(peak.split()[1]) >> 10)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "options", "mode"),
+    [
+        ("JPEG", {}, "rgb"),
+        ("JPEG", {"progressive": True, "subsampling": 0}, "rgb"),
+        ("JPEG", {"progressive": True}, "cmyk"),
+        ("PNG", {"compress_level": 1}, "rgb"),
+        ("WEBP", {"quality": 30, "method": 0}, "rgb"),
+        ("TIFF", {"compression": "tiff_lzw"}, "rgb"),
+        ("GIF", {}, "rgb"),
+        ("BMP", {}, "rgb"),
+    ],
+)
+def test_a_worker_has_less_than_400_mib_whatever_the_image(kind: str, options: dict[str, Any], mode: str) -> None:
+    side = int((CONFIG.max_pixels / (2 if kind == "WEBP" else 1)) ** 0.5)
+    command = [sys.executable, "-c", DRAW, kind, repr(options), str(side), mode]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", LOOK], input=data, capture_output=True, check=True).stdout.split()
+    assert len(said) == 1, said  # no fault
+    assert int(said[0]) < 400
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,8 +1,12 @@
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,12 +14,12 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import executor, index, params, shard
+from pipelines import executor, index, kept, params, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.console import Unreachable
 from pipelines.places import Store
 from pipelines.sources import open_source
-from tests import pictures
+from tests import ilsvrc
 from tests.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
 
 MAPS = [executor.map_ordered, executor.map_unordered]
@@ -63,6 +67,26 @@ def test_the_first_failure_ends_it(mapped: Any) -> None:
     assert threading.active_count() < 20
 
 
+@pytest.mark.parametrize("mapped", MAPS)
+def test_long_tasks_end_with_the_first_failure(mapped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_WORKERS", "2")
+
+    def long_or_bad(number: int) -> int:
+        for _ in range(500 if number else 1):
+            executor.go_on()
+            time.sleep(0.02)
+        raise DataError("0.jpg: no")
+
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"0\.jpg: no"):
+        list(mapped(long_or_bad, range(10)))
+    assert time.monotonic() - start < 5
+
+
+def test_who_is_no_task_goes_on() -> None:
+    executor.go_on()
+
+
 @pytest.mark.parametrize("address", ["localhost:8786", "tcp://localhost", "http://x:1"])
 def test_what_is_no_schedulers_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_DASK", address)
@@ -78,46 +102,131 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
         list(executor.map_ordered(slow_square, range(3)))
 
 
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setenv("ALEXNET_DASK", "tcp://127.0.0.1:9")
+    with pytest.raises(DataError, match="the package distributed is not installed; install this project's extra `dask`, or"):
+        list(executor.map_ordered(slow_square, range(3)))
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[bytes]"]:
+    """A Dask scheduler without workers, which ALEXNET_DASK names."""
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    process = started("dask_scheduler", *options)
+    while not (file.is_file() and file.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    monkeypatch.setenv("ALEXNET_DASK", json.loads(file.read_text())["address"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def started(program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def worker() -> Iterator[None]:
+    process = started("dask_worker", os.environ["ALEXNET_DASK"], "--nthreads", "1", "--no-dashboard")
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_dask_workers_make_the_same_bytes_and_one_may_be_killed(
+@pytest.mark.parametrize("mapped", MAPS)
+def test_a_cluster_that_fails_is_named(
+    mapped: Any, scheduler: "subprocess.Popen[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "_SECONDS", 2)
+    with pytest.raises(
+        Unreachable, match=r"the scheduler at tcp://\S+ has had no workers for 2 seconds; start some: `dask wor"
+    ):
+        list(mapped(abs, range(3)))
+    with worker():
+        monkeypatch.setattr(executor, "_SECONDS", 30)  # a worker takes its time to come
+        assert sorted(mapped(abs, range(9))) == list(range(9))
+        with pytest.raises(DataError, match=r"ALEXNET_DASK: 4 workers died of one task, the last at tcp://\S+; see its log"):
+            list(mapped(os._exit, [1]))
+        (tmp_path / "only_here.py").write_text("def function(task):\n    return task\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(
+            DataError, match=r"ALEXNET_DASK: scheduler or workers cannot load the task \(No module named 'only_here'\); s"
+        ):
+            list(mapped(import_module("only_here").function, [1]))
+        monkeypatch.setattr(executor, "_SECONDS", 2)
+        threading.Timer(1, scheduler.kill).start()
+        with pytest.raises(
+            Unreachable, match=r"the scheduler at tcp://\S+ was lost; start it and run again, what is finished is"
+        ):
+            list(mapped(time.sleep, [0.5] * 60))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
     tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote: Any = import_module("distributed")
-
-    images = pictures.folder(tmp_path / "images", classes=3, images=60)
+    ilsvrc.make(tmp_path / "archives", synsets=12, images=40, val_images=20, size=(160, 120))
     (tmp_path / "work").mkdir()
-    workplace = make_workplace(tmp_path / "work", fresh_store, images, monkeypatch)
-    workplace.params(shard={"train_shards": 20, "val_shards": 5, "side_px": 128})
+    workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
+    workplace.params(source={"name": "imagenet"}, shard={"train_shards": 20, "val_shards": 5, "side_px": 256})
+    monkeypatch.setattr("pipelines.sources.imagenet._PIECE", 1 << 20)
 
-    def run() -> tuple[dict[str, bytes], ...]:
+    def seen() -> int:
+        return len(list(kept.FOLDER.rglob("*.parquet")))
+
+    def made() -> int:
+        return sum(key.endswith(".json") for key in bucket.sizes("shards/"))
+
+    def run(during: Callable[[Callable[[], int]], AbstractContextManager[None]]) -> tuple[dict[str, bytes], ...]:
         given = params.load()
-        table = index.complete(index.scan(open_source(given.source), given.validate), given.validate, 0.25)
-        index.write(table, INDEX)
-        shard.main(INDEX, MANIFEST, PIXELS)
-        made = {key: bucket.get(key) for key in bucket.sizes("shards/")}
-        for key in made:
+        source = open_source(given.source)
+        with during(seen):
+            rows = kept.open_kept("imagenet", source, given.validate)
+            index.write(validate.look_at_all(source, given.source, given.validate, rows), INDEX)
+            parts.append(seen())
+        rows.forget()
+        with during(made):
+            shard.main(INDEX, MANIFEST, PIXELS)
+        assert (parts[-1], made()) == (sum(1 for _ in source.parts()), 25 + 1)  # the manifest too
+        shards = {key: bucket.get(key) for key in bucket.sizes("shards/")}
+        for key in shards:
             bucket.delete(key)
-        return made, {path.name: path.read_bytes() for path in (INDEX, MANIFEST, PIXELS)}
+        return shards, {path.name: path.read_bytes() for path in (INDEX, MANIFEST, PIXELS)}
 
-    by_threads = run()
-    os.environ.update(environment(fresh_store, images))
+    parts: list[int] = []
+    by_threads = run(lambda count: nullcontext())
+    os.environ.update(environment(fresh_store, tmp_path / "archives"))
+    done: list[int] = []
     with (
         remote.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        remote.Client(cluster) as client,
+        remote.Client(cluster, set_as_default=False) as client,
     ):
+
+        @contextmanager
+        def killed(count: Callable[[], int]) -> Iterator[None]:
+            def kill() -> None:
+                while count() < 2:
+                    time.sleep(0.01)
+                done.append(count())
+                os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            yield
+            killer.join()
+
         monkeypatch.setenv("ALEXNET_DASK", cluster.scheduler_address)
-        victim = next(iter(client.run(os.getpid).values()))
-        finished = threading.Event()
-
-        def kill() -> None:
-            while not bucket.sizes("shards/") and not finished.is_set():
-                time.sleep(0.02)
-            os.kill(victim, signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        by_dask = run()
-        finished.set()
-        killer.join()
+        by_dask = run(killed)
     assert by_dask == by_threads
+    assert done[0] < parts[0] // 2  # there was work left
+    assert done[1] < 20  # of 25

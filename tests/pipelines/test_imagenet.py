@@ -1,7 +1,10 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -23,7 +26,7 @@ from pipelines import fetch, index, params, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.places import Store
 from pipelines.sources import ArchiveConfig, Source, SourceConfig, forward, imagenet, open_source
-from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
+from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource
 from tests import ilsvrc, pictures
 from tests.faultproxy import Fault, FaultProxy, Request
@@ -197,6 +200,33 @@ def test_a_half_unpacked_place_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     shutil.copy(tmp_path / "archives" / VAL, root / VAL)
     with pytest.raises(DataError, match=f"has {VAL} beside an unpacked train/; .*: unpack both or neither"):
         opened(root, monkeypatch)
+
+
+@pytest.mark.parametrize("year", [ILSVRC2012, ILSVRC2010], ids=lambda year: year.name)
+def test_made_archives_are_the_same_every_time_and_others_by_another_seed(year: Year, tmp_path: Path) -> None:
+    made = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        ilsvrc.make(tmp_path / name, plant=ilsvrc.PLANTABLE, year=year, seed=seed)
+        made.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / name).iterdir()})
+    assert set(made[0]) == set(year.archives)
+    assert made[0] == made[1]
+    assert made[0][year.train] != made[2][year.train]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"images": 2, "plant": ["leaked"]}, "needs 2 synsets, 3 images and 1 validation image each; got 3, 2, 2"),
+        ({"images": 1, "plant": ["duplicate"]}, "needs 2 synsets, 2 images and 1 validation image each; got 3, 1, 2"),
+        ({"synsets": 1}, "needs 2 synsets, 1 images"),
+        ({"plant": ["leaked"] * 7}, "plant: leaked stands 7 times, for 6 validation images"),
+        ({"plant": ["gray"]}, "plant: no such fault 'gray'; there are empty, not_an_image, "),
+    ],
+)
+def test_a_maker_that_is_asked_too_much_says_so(asked: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        ilsvrc.make(tmp_path / "made", **asked)
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of the EXIF; the stage silences them
@@ -424,6 +454,39 @@ def test_a_member_larger_than_any_image_is_not_read(tmp_path: Path, monkeypatch:
         indexed(opened(tmp_path, monkeypatch))
     assert tracemalloc.get_traced_memory()[1] < 64 << 20
     tracemalloc.stop()
+
+
+SCAN = """
+import sys
+from pathlib import Path
+from pipelines import index, params
+from pipelines.sources import SourceConfig, open_source
+source = open_source(SourceConfig("imagenet", 0.25, ()))
+rows = sum(batch.num_rows for batch in index.scan(source, params.load(Path(sys.argv[1])).validate))
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(rows, int(peak.split()[1]) >> 10)
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_meet_the_largest_images_together_have_less_than_400_mib(tmp_path: Path) -> None:
+    side = int(CONFIG.max_pixels**0.5)
+    draw = "import sys; from PIL import Image; Image.effect_noise((SIDE, SIDE), 9).convert('RGB').save(sys.argv[1], HOW)"
+    for name, how in (("a.jpg", "progressive=True, subsampling=0, quality=60"), ("b.png", "compress_level=1")):
+        code = draw.replace("SIDE", str(side)).replace("HOW", how)
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True)
+    large = [(tmp_path / name).read_bytes() for name in ("a.jpg", "b.png")] * 2
+    made = ilsvrc.make(tmp_path / "in", synsets=4, images=4)
+    tars = []
+    for wnid, data in zip(made.wnids, large, strict=True):
+        inner = ilsvrc.tar_of([*((f"{key}.JPEG", image) for key, image in made.train[wnid]), (f"{wnid}_9.JPEG", data)])
+        tars.append((f"{wnid}.tar", inner))
+    (tmp_path / "in" / TRAIN).write_bytes(ilsvrc.tar_of(tars))
+    environment = os.environ | {"ALEXNET_SOURCE": str(tmp_path / "in"), "ALEXNET_WORKERS": "4"}
+    command = [sys.executable, "-c", SCAN, "params.yaml"]
+    said = subprocess.run(command, capture_output=True, check=True, env=environment).stdout.split()
+    assert int(said[0]) == 4 * 5 + 8
+    assert int(said[1]) < 400
 
 
 def kit(root: Path, **files: bytes) -> None:
