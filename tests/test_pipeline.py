@@ -279,6 +279,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(house: House, tmp_
         failed = copy.repro("--single-item", "--force", stage)
         assert failed.returncode != 0
         _assert_one_error(failed.stdout, stage, "No space left on device; free some space and run again")
+        assert "Traceback" not in failed.stdout
         assert [out for out in outs if out.exists()] == []
 
 

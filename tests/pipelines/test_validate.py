@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -272,6 +273,20 @@ def test_the_pages_need_no_network(workplace: Workplace, images: Path) -> None:
         assert not re.search(r"@import|url\(\s*[\"']?http", html)
         for link in re.findall(r"""href=["']([^"'#:]+\.html)""", html):
             assert (page.parent / link).resolve().is_file(), (page, link)
+
+
+def test_a_full_disk_is_one_line(workplace: Workplace) -> None:
+    validate.DOCS.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(validate.DOCS)]
+    if os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        command = [sys.executable, "-m", "pipelines.validate", "--source", "x", "--index", str(INDEX), "--report", str(REPORT)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        subprocess.run(["umount", "-l", validate.DOCS], check=True)
+    assert re.fullmatch(r"validate: error: .*: No space left on device; free some space and run again.*\n", done.stderr), done
+    assert not INDEX.exists()
 
 
 def test_no_bucket_is_said_before_any_image_is_read(
