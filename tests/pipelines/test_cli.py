@@ -130,7 +130,8 @@ def test_the_papers_network_is_described_with_its_sixty_million_parameters(
     status, _, err = run(capsys, "describe", "--preset", "nothing")
     assert status == 1
     assert err == (
-        "alexnet describe: error: presets: has no 'nothing'; it has digits, folder, imagenet, imagenette, solar-cells\n"
+        "alexnet describe: error: presets: has no 'nothing'; it has "
+        "digits, folder, imagenet, imagenet-2010, imagenet-demo, imagenette, solar-cells\n"
     )
 
 
@@ -144,7 +145,8 @@ def test_a_preset_is_laid_over_params(
     assert run(capsys, "use", "imagenet")[1] == "params.yaml: is imagenet already\n"
     assert run(capsys, "use", "nothing")[::2] == (
         1,
-        "alexnet use: error: presets: has no 'nothing'; it has digits, folder, imagenet, imagenette, solar-cells\n",
+        "alexnet use: error: presets: has no 'nothing'; it has "
+        "digits, folder, imagenet, imagenet-2010, imagenet-demo, imagenette, solar-cells\n",
     )
 
 
