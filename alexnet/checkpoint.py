@@ -1,7 +1,7 @@
 """Checkpoints of a training run: whole and verified, or absent. One layout, the full tensors, for every form of the network.
 
 A checkpoint is a folder `step-00001234` of `tensors.safetensors` (weights, and velocities as `velocity/NAME`) and `state.json`,
-which holds the tensors' SHA-256. It is written under a temporary name, synced, then renamed.
+which holds the SHA-256 of both. It is written under a temporary name, synced, then renamed.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,7 +75,7 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         try:
             tensorfile.write(checkpoint.tensors, temporary / _TENSORS)
-            digest = _digest(temporary / _TENSORS)
+            digest = _digest(temporary / _TENSORS, checkpoint.state)
             (temporary / _STATE).write_text(json.dumps({**checkpoint.state, "sha256": digest}, sort_keys=True))
             for path in (temporary / _TENSORS, temporary / _STATE, temporary):
                 _sync(path)
@@ -88,8 +88,8 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return final
 
-    def newest(self) -> tuple[str, dict[str, Any]] | None:
-        """Name and state of the newest that is whole, or None in a fresh folder.
+    def newest(self, after: str = "") -> tuple[str, dict[str, Any]] | None:
+        """Name and state of the newest that is whole, or None where there is none with a name after the given one.
 
         Damaged ones are set aside, under names kept in `set_aside`.
 
@@ -97,18 +97,23 @@ class Checkpoints:
             DataError: there are checkpoints and all of them are damaged.
         """
         self._clean()
-        steps = self._steps()
+        steps = [folder for folder in self._steps() if folder.name > after]
         for folder in reversed(steps):
             try:
                 return folder.name, _verified(folder)
             except Exception as error:  # noqa: BLE001 - whatever a damaged file makes its reader say
-                aside = self._aside(folder)
-                self.set_aside.append(f"{aside.name} ({error})")
-        if steps:
+                with suppress(FileNotFoundError):  # another rank of this machine has set it aside
+                    self.set_aside.append(f"{self._aside(folder).name} ({error})")
+        if steps and not after:
             raise DataError(
                 f"{self.folder}: every checkpoint is damaged: {'; '.join(self.set_aside)}; remove the folder to begin again"
             )
         return None
+
+    def last(self) -> str | None:
+        """Name of the newest, whole or not."""
+        steps = self._steps()
+        return steps[-1].name if steps else None
 
     @contextmanager
     def open(self, name: str) -> Iterator[Mapping[str, Any] | None]:
@@ -167,17 +172,20 @@ class _Tensors(Mapping[str, Any]):
 
 
 def _verified(folder: Path) -> dict[str, Any]:
-    """The state of a checkpoint whose tensors are those it was written with."""
+    """The state of a checkpoint that is as it was written."""
     state: dict[str, Any] = json.loads((folder / _STATE).read_text())
-    expected, found = state.pop("sha256"), _digest(folder / _TENSORS)
-    if found != expected:
+    expected = state.pop("sha256")
+    if (found := _digest(folder / _TENSORS, state)) != expected:
         raise DataError(f"sha256 is {found}, expected {expected}")
     return state
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(tensors: Path, state: dict[str, Any]) -> str:
+    """Of the file of tensors, then the state."""
+    with tensors.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(state, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

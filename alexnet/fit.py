@@ -328,8 +328,7 @@ class _Saver:
     def __init__(self, trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> None:
         self.trainer, self.checkpoints = trainer, checkpoints
         self.seconds, self.last = watch.checkpoint_seconds, time.monotonic()
-        steps = sorted(path.name for path in checkpoints.folder.glob("step-*"))
-        self.last_good = steps[-1] if steps else "none yet"
+        self.last_good = checkpoints.last() or "none yet"
         self._writing: threading.Thread | None = None
         self._error: Exception | None = None
 
@@ -374,20 +373,30 @@ def _identity(job: Job) -> State:
 
 
 def _begin(trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> State:
-    name: str | None
-    state: State
-    name, state, notes = trainer.team.from_first(lambda: (*(checkpoints.newest() or (None, None)), checkpoints.set_aside))
-    for note in notes:
-        watch.on_note(f"checkpoint set aside: {note}")
-    if name is None:
+    owner, name, state = _newest(trainer.team, checkpoints, watch)
+    if not name:
         job = trainer.job
         trainer.network.load_full(initial(job.model, job.seed))
         return {"step": 0, "epoch": 0, "step_in_epoch": 0, "loss": 0.0, "right": 0, "samples": 0, "history": []}
     _refuse_another_run(state.pop("job"), _identity(trainer.job))
     with checkpoints.open(name) as tensors:
-        trainer.load(trainer.team.spread(tensors))
-    watch.on_note(f"resumed at step {state['step']}, epoch {state['epoch']}")
+        trainer.load(trainer.team.spread(tensors, owner))
+    watch.on_note(f"resumed at step {state['step']}, epoch {state['epoch']}" + (f", from rank {owner}" if owner else ""))
     return state
+
+
+def _newest(team: Team, checkpoints: Checkpoints, watch: Watch) -> tuple[int, str, State]:
+    """The newest whole checkpoint on any machine, and a rank there: a launcher may have moved rank 0 to another machine.
+
+    An empty name where there is none.
+    """
+    name, state, notes = team.from_first(lambda: [*(checkpoints.newest() or ("", {})), checkpoints.set_aside])
+    for note in notes:
+        watch.on_note(f"checkpoint set aside: {note}")
+    newer = ("", {}) if team.leads else checkpoints.newest(after=name) or ("", {})
+    said = [(name, state), *team.hear(newer)[1:]]
+    owner = max(range(len(said)), key=lambda rank: said[rank][0])  # the first of equals
+    return owner, *said[owner]
 
 
 def _refuse_another_run(theirs: State, ours: State, path: str = "") -> None:

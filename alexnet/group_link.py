@@ -3,13 +3,14 @@
 A sum over towers is the own addend plus the swapped one, so it is the same number on both sides and in one process.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.links import Lost
+from alexnet.links import answered
 
 
 class GroupLink:
@@ -19,10 +20,13 @@ class GroupLink:
         group: the two processes of a tower pair, tower 0 first.
         tower: which of them this process holds.
         staged: copy through host memory, for a group that cannot reach the device's.
+        on_swap: is told before every swap.
     """
 
-    def __init__(self, group: dist.ProcessGroup, tower: int, *, staged: bool) -> None:
-        self.group, self.tower, self.staged = group, tower, staged
+    def __init__(
+        self, group: dist.ProcessGroup, tower: int, *, staged: bool, on_swap: Callable[[], None] = lambda: None
+    ) -> None:
+        self.group, self.tower, self.staged, self.on_swap = group, tower, staged, on_swap
         self.bytes_sent = 0
 
     def gather(self, parts: list[Tensor]) -> list[Tensor]:
@@ -66,10 +70,9 @@ class GroupLink:
         if self.staged:
             sent = sent.cpu()
         both = sent.new_empty((2, sent.numel()))
-        try:
+        self.on_swap()
+        with answered("swap between towers"):
             dist.all_gather_into_tensor(both.view(-1), sent, group=self.group)
-        except RuntimeError as error:
-            raise Lost(f"swap between towers: {error}") from error
         self.bytes_sent += sent.numel()
         other = both[1 - self.tower].to(x.device).view(x.dtype).view(flat.shape)
         return other.permute(0, 3, 1, 2) if layout is torch.channels_last else other

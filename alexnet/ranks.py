@@ -5,8 +5,12 @@ gradients; and all ranks, which agree on what to do next. Whatever is not a tens
 """
 
 import json
+import os
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,20 +21,29 @@ from torch import Tensor, nn
 
 from alexnet.errors import DataError
 from alexnet.group_link import GroupLink
-from alexnet.links import Lost
+from alexnet.links import Lost, answered
 from alexnet.pulse import Pulse
 from alexnet.team import Piece, Place, Team
+
+_MARGIN_SECONDS = 5.0  # beyond the timeout that an exchange keeps by itself
+_POLL_SECONDS = 0.05
+_DTYPES = {"F32": torch.float32, "F64": torch.float64}  # of weights, in safetensors' words
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One process of a launch. attempt: restarts so far; host, port: of the store that all its processes reach."""
+    """One process of a launch. host, port: of the store that all reach; rank 0 keeps it, unless a launcher does."""
 
     rank: int
     size: int
-    attempt: int
     host: str
     port: int
+    launcher_keeps: bool
+
+    @property
+    def keeper(self) -> str:
+        """Who keeps the store."""
+        return f"the launcher at {self.host}:{self.port}" if self.launcher_keeps else "rank 0"
 
 
 @contextmanager
@@ -62,12 +75,15 @@ def join(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(seconds=timeout_seconds)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if fast else "gloo", timeout=timeout)
+    store, signs = _stores(seat, timeout, on_death)
     # Half the timeout: a stopped process is found, and ended, before anyone's exchange gives up.
-    pulse = Pulse((seat.host, seat.port), seat.attempt, seat.rank, seat.size, timeout_seconds / 2, on_death)
+    pulse = Pulse(signs, seat.keeper, seat.rank, seat.size, timeout_seconds / 2, on_death)
     pulse.start()
     try:
-        yield Ranks(seat, towers, staged=not fast, timeout=timeout)
+        with answered("start"):
+            dist.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.size, timeout=timeout)
+            team = Ranks(seat, towers, pulse, fast=fast, timeout=timeout)
+        yield team
     except Lost as lost:
         why = pulse.explain()
         pulse.report(why, lost=True)
@@ -79,33 +95,89 @@ def join(
     dist.destroy_process_group()
 
 
-class Ranks(Team):
-    """This process among the others, see Team."""
+def _stores(seat: Seat, timeout: timedelta, on_death: Callable[[str], None]) -> tuple[dist.Store, dist.Store]:
+    """Two connections to what only this attempt's ranks read and write: others may wait on the first."""
+    seconds = timeout.total_seconds()
 
-    def __init__(self, seat: Seat, towers: int, *, staged: bool, timeout: timedelta) -> None:
+    def give_up() -> None:
+        on_death(f"rank {seat.rank}: {seat.keeper} gave no sign of life for {seconds:.0f} s")
+        os._exit(1)
+
+    guard = threading.Timer(seconds + _MARGIN_SECONDS, give_up)  # a store that was stopped never answers
+    guard.daemon = True
+    guard.start()
+    try:
+        with answered(f"rank {seat.rank}: the store at {seat.host}:{seat.port}"):
+            keeps = seat.rank == 0 and not seat.launcher_keeps
+            stores = [
+                dist.TCPStore(seat.host, seat.port, is_master=is_master, wait_for_workers=False, timeout=timeout)
+                for is_master in (keeps, False)
+            ]
+            attempt = _meet(stores[0], seat, time.monotonic() + seconds)
+            return dist.PrefixStore(attempt, stores[0]), dist.PrefixStore(f"{attempt}/pulse", stores[1])
+    finally:
+        guard.cancel()
+
+
+def _meet(store: dist.Store, seat: Seat, deadline: float) -> str:
+    """A name for this attempt that all its ranks know and no other attempt has.
+
+    A launcher keeps its store, with all that is in it, over restarts, and two launchers count them differently. So every
+    rank asks under a name that nobody had before; rank 0 answers whatever it finds, and is done when all have come.
+    """
+    own = uuid.uuid4().hex
+    if seat.rank:
+        store.set(f"alexnet/ask/{seat.rank}", own)
+        store.wait([f"alexnet/answer/{own}"])
+        attempt: str = store.get(f"alexnet/answer/{own}").decode()
+        store.set(f"{attempt}/come/{seat.rank}", "")
+        return attempt
+    while away := [rank for rank in range(1, seat.size) if not store.check([f"{own}/come/{rank}"])]:
+        if time.monotonic() > deadline:
+            raise Lost(f"rank {', '.join(map(str, away))} did not come; start every rank, each with the same address")
+        for rank in away:
+            if store.check([f"alexnet/ask/{rank}"]):
+                store.set(f"alexnet/answer/{store.get(f'alexnet/ask/{rank}').decode()}", own)
+        time.sleep(_POLL_SECONDS)
+    return own
+
+
+class Ranks(Team):
+    """This process among the others, see Team.
+
+    Args:
+        seat: its place.
+        towers: of the network.
+        pulse: takes note of every exchange that this process comes to.
+        fast: whether this process can use NCCL; where any cannot, all exchange through host memory.
+        timeout: no exchange waits longer.
+    """
+
+    def __init__(self, seat: Seat, towers: int, pulse: Pulse, *, fast: bool, timeout: timedelta) -> None:
+        tower = seat.rank % towers
+        super().__init__([(tower, tower + 1)])
+        self.rank, self.size = seat.rank, seat.size
+        self.replica, self.replicas = seat.rank // towers, seat.size // towers
+        self._towers, self._tower = towers, tower
+        self._all, self._pulse = _mine(dist.group.WORLD), pulse
+        self.staged = not all(self.hear(fast))
         pairs = [list(range(first, first + towers)) for first in range(0, seat.size, towers)]
         columns = [list(range(tower, seat.size, towers)) for tower in range(towers)]
-        backend = "gloo" if staged else "nccl"
+        backend = "gloo" if self.staged else "nccl"
         # Every rank makes every group, in the same order.
         pair_groups = [dist.new_group(pair, timeout, backend) for pair in pairs]
         column_groups = [dist.new_group(column, timeout, backend) for column in columns]
         meeting_groups = [dist.new_group(column, timeout, "gloo") for column in columns]
-        self._all = _mine(dist.new_group(timeout=timeout, backend="gloo"))
-        tower = seat.rank % towers
-        link = GroupLink(_mine(pair_groups[seat.rank // towers]), tower, staged=staged) if towers > 1 else None
-        super().__init__([(tower, tower + 1)], link)
-        self.rank, self.size = seat.rank, seat.size
-        self.replica, self.replicas = seat.rank // towers, seat.size // towers
-        self._towers, self._tower = towers, tower
+        if towers > 1:
+            self.link = GroupLink(_mine(pair_groups[self.replica]), tower, staged=self.staged, on_swap=pulse.exchange)
         self._column, self._meeting = _mine(column_groups[tower]), _mine(meeting_groups[tower])
-        self._staged = staged
         self._gradients: _GradientSum | None = None
         self._vote: tuple[Tensor, Any] | None = None
 
     def adopt(self, parameters: Sequence[nn.Parameter]) -> None:
         """See Team."""
         if self.replicas > 1:
-            self._gradients = _GradientSum(parameters, self._column, staged=self._staged)
+            self._gradients = _GradientSum(parameters, self._column, self._exchange, staged=self.staged)
 
     def backward(self, losses: Tensor | None) -> None:
         """See Team. Sums travel while the backward pass goes on."""
@@ -121,7 +193,7 @@ class Ranks(Team):
         """See Team."""
         sums = super().total(values).contiguous()
         if self.replicas > 1:
-            with _answered("sum over replicas"):
+            with self._exchange("sum over replicas"):
                 dist.all_reduce(sums, group=self._meeting)
         return sums
 
@@ -129,7 +201,8 @@ class Ranks(Team):
         """See Team. Votes travel while the next step is computed, and count then."""
         asked = bool(self._vote and self._vote[0][1])  # the last wish to save is still on its way
         flags = torch.tensor([stop, save and self.leads and not asked], dtype=torch.int32)
-        with _answered("vote"):
+        self._pulse.vote()
+        with answered("vote"):
             votes = [self._vote] if self._vote else []
             self._vote = (flags, dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._all, async_op=True))
             if now:
@@ -139,6 +212,18 @@ class Ranks(Team):
                 work.wait()
         return any(bool(flags[0]) for flags, _ in votes), any(bool(flags[1]) for flags, _ in votes)
 
+    def hear(self, value: Any) -> list[Any]:
+        """See Team."""
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        with self._exchange("agreement"):
+            sizes = torch.zeros(self.size, dtype=torch.int64)
+            dist.all_gather_into_tensor(sizes, torch.tensor([len(text)]), group=self._all)
+            room = int(sizes.max())
+            texts = torch.zeros(self.size * room, dtype=torch.uint8)
+            dist.all_gather_into_tensor(texts, torch.nn.functional.pad(text, (0, room - len(text))), group=self._all)
+        rows = texts.view(self.size, room)
+        return [json.loads(bytes(row[:size].tolist())) for row, size in zip(rows, sizes.tolist(), strict=True)]
+
     def from_first(self, make: Callable[[], Any]) -> Any:
         """See Team."""
         answer: dict[str, Any] = {}
@@ -147,14 +232,14 @@ class Ranks(Team):
                 answer = {"value": make()}
             except DataError as error:
                 answer = {"error": str(error)}
-        answer = self._talk(answer)[0]
+        answer = self.hear(answer)[0]
         if "error" in answer:
             raise DataError(answer["error"])
         return answer["value"]
 
     def require_alike(self, what: Mapping[str, Any]) -> None:
         """See Team."""
-        said = self._talk(dict(what))
+        said = self.hear(dict(what))
         for rank, theirs in enumerate(said):
             if found := _difference(theirs, said[0]):
                 name, other, first = found
@@ -165,7 +250,7 @@ class Ranks(Team):
 
     def check_samples(self, samples: Tensor) -> None:
         """See Team."""
-        said = self._talk(samples.tolist())
+        said = self.hear(samples.tolist())
         pairs = [said[first : first + self._towers] for first in range(0, self.size, self._towers)]
         for replica, pair in enumerate(pairs):
             if any(other != pair[0] for other in pair):
@@ -182,42 +267,34 @@ class Ranks(Team):
             super().collect(full, own, elsewhere)
             for name, where in elsewhere:
                 piece = torch.empty_like(full[name][where], memory_format=torch.contiguous_format)
-                with _answered("weights"):
+                with self._exchange("weights"):
                     dist.recv(piece, src=1, group=self._all)
                 full[name][where] = piece
         elif self.replica == 0:
             for _, _, piece in own:
-                with _answered("weights"):
+                with self._exchange("weights"):
                     dist.send(piece.cpu().contiguous(), dst=0, group=self._all)
 
-    def spread(self, tensors: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def spread(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:
         """See Team."""
-        if all(self._talk(tensors is not None)):
-            return super().spread(tensors)
-        sizes: dict[str, Any] = self.from_first(lambda: _sizes(tensors))
+        if all(self.hear(tensors is not None)):
+            return super().spread(tensors, owner)
         whole = {}
-        for name, (shape, dtype) in sizes.items():
-            tensor = (
-                tensors[name][:].contiguous()
-                if tensors is not None and self.leads
-                else torch.empty(shape, dtype=getattr(torch, dtype))
-            )
-            with _answered("checkpoint"):
-                dist.broadcast(tensor.view(torch.uint8) if tensor.dim() else tensor, src=0, group=self._all)
+        for name, shape, dtype in self.hear(_sizes(tensors) if self.rank == owner and tensors is not None else [])[owner]:
+            if self.rank == owner and tensors is not None:
+                tensor = tensors[name][:].contiguous()
+            else:
+                tensor = torch.empty(shape, dtype=_DTYPES[dtype])
+            with self._exchange("checkpoint"):
+                dist.broadcast(tensor.view(torch.uint8) if tensor.dim() else tensor, src=owner, group=self._all)
             whole[name] = tensor
         return whole
 
-    def _talk(self, value: Any) -> list[Any]:
-        """What every rank says, as JSON."""
-        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-        with _answered("agreement"):
-            sizes = torch.zeros(self.size, dtype=torch.int64)
-            dist.all_gather_into_tensor(sizes, torch.tensor([len(text)]), group=self._all)
-            room = int(sizes.max())
-            texts = torch.zeros(self.size * room, dtype=torch.uint8)
-            dist.all_gather_into_tensor(texts, torch.nn.functional.pad(text, (0, room - len(text))), group=self._all)
-        rows = texts.view(self.size, room)
-        return [json.loads(bytes(row[:size].tolist())) for row, size in zip(rows, sizes.tolist(), strict=True)]
+    @contextmanager
+    def _exchange(self, what: str) -> Iterator[None]:
+        self._pulse.exchange()
+        with answered(what):
+            yield
 
 
 class _GradientSum:
@@ -227,9 +304,16 @@ class _GradientSum:
     number of samples of all replicas at last, so that replicas may have different numbers.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], group: dist.ProcessGroup, *, staged: bool) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        group: dist.ProcessGroup,
+        exchange: Callable[[str], AbstractContextManager[None]],
+        *,
+        staged: bool,
+    ) -> None:
         self._order = list(reversed(parameters))  # about the order in which a backward pass makes them
-        self._group, self._staged = group, staged
+        self._group, self._exchange, self._staged = group, exchange, staged
         self._made: set[nn.Parameter] = set()
         self._sent: list[tuple[Tensor, Tensor, Any]] = []
         for parameter in self._order:
@@ -250,7 +334,7 @@ class _GradientSum:
         self._made.update(self._order)
         self._send_made()
         for target, summed, work in self._sent:
-            with _answered("sum of gradients"):
+            with answered("sum of gradients"):
                 work.wait()
             if summed is not target:
                 target.copy_(summed)
@@ -271,7 +355,7 @@ class _GradientSum:
     def _send(self, tensor: Tensor) -> None:
         summed = tensor.cpu() if self._staged else tensor
         flat = summed.as_strided((summed.numel(),), (1,))  # its memory, in whatever order: the same on every replica
-        with _answered("sum of gradients"):
+        with self._exchange("sum of gradients"):
             self._sent.append((tensor, summed, dist.all_reduce(flat, group=self._group, async_op=True)))
 
 
@@ -290,19 +374,6 @@ def _difference(theirs: Any, first: Any, path: str = "") -> tuple[str, Any, Any]
     return None
 
 
-def _sizes(tensors: Mapping[str, Any] | None) -> dict[str, tuple[list[int], str]]:
-    assert tensors is not None
-    return {
-        name: (list(tensors[name][:].shape), str(tensors[name][:].dtype).removeprefix("torch.")) for name in sorted(tensors)
-    }
-
-
-@contextmanager
-def _answered(what: str) -> Iterator[None]:
-    """Turns the backends' many errors into one."""
-    try:
-        yield
-    except Lost:
-        raise
-    except RuntimeError as error:
-        raise Lost(f"{what}: {error}") from error
+def _sizes(tensors: Mapping[str, Any]) -> list[tuple[str, list[int], str]]:
+    """Names, shapes and types of the tensors in a file."""
+    return [(name, tensors[name].get_shape(), tensors[name].get_dtype()) for name in sorted(tensors)]

@@ -58,6 +58,10 @@ class Team:
         """What rank 0 makes, plain JSON values, on every rank. Its DataError is raised on every rank."""
         return make()
 
+    def hear(self, value: Any) -> list[Any]:
+        """What every rank says, plain JSON values, in the order of ranks."""
+        return [value]
+
     def require_alike(self, what: Mapping[str, Any]) -> None:
         """Raises DataError on every rank when they do not all say the same, naming the field and the ranks."""
 
@@ -69,8 +73,8 @@ class Team:
         for name, where, piece in own:
             full[name][where] = piece.cpu()
 
-    def spread(self, tensors: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Full tensors for every rank: its own view of a file, or where a rank has no such file, rank 0's sent over."""
+    def spread(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:  # noqa: ARG002 - who is alone owns it
+        """Full tensors for every rank: its own view of a file, or where a rank has no such file, those of `owner` sent over."""
         assert tensors is not None
         return tensors
 

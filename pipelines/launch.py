@@ -3,11 +3,12 @@
 Under torchrun every rank finds its place in torch's own variables. With several devices and no torchrun, this is torchrun.
 """
 
+import atexit
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,7 +22,9 @@ from pipelines import console, places
 
 _HUNG = "gave no sign of life"
 _APART = ((0, 1), (1, 2))
+_UNSAID = "ended before training began; what it said stands above"
 STOPPED = 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
+STOP_SECONDS = 17.0  # from SIGTERM to the end of a rank, whatever it waits for
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ def seat() -> Seat | None:
         return Seat(
             rank=int(os.environ["RANK"]),
             size=int(os.environ["WORLD_SIZE"]),
-            attempt=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
             host=os.environ["MASTER_ADDR"],
             port=int(os.environ["MASTER_PORT"]),
+            launcher_keeps=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"RANK is set, but {error} is missing or no number; start the ranks with torchrun") from None
@@ -58,7 +61,7 @@ def chosen(towers: int) -> tuple[Form, str]:
 
 def wants_launch() -> bool:
     """Whether this process is to start the ranks instead of training itself."""
-    return seat() is None and len(places.devices()) > 1 and places.processes() != 1
+    return "RANK" not in os.environ and len(places.devices()) > 1 and places.processes() != 1
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def joined(towers: int) -> Iterator[Here]:
     device = torch.device(name)
     try:
         with (
-            _reasons_kept(),
+            _reasons_kept(device),
             join(
                 place,
                 device,
@@ -95,13 +98,21 @@ def joined(towers: int) -> Iterator[Here]:
                 on_death=_last_words,
             ) as team,
         ):
+            if device.type == "cuda" and team.staged and not shared:
+                why += "; through host memory by gloo, since another rank has no GPU of its own"
             yield Here(team, (device,), threads, f"{form}: {why}")
     except Lost as lost:
         raise console.Unreachable(str(lost)) from lost
 
 
-def launch(module: str, arguments: Sequence[str], processes: int) -> None:
-    """Runs the module in as many ranks of this machine, and again when one was killed or hung, ALEXNET_RESTARTS times.
+def launch(module: str, arguments: Sequence[str], processes: int, progress: Callable[[], object] = lambda: None) -> None:
+    """Runs the module in as many ranks of this machine, and again when one was killed or hung.
+
+    Args:
+        module: run by every rank.
+        arguments: of the module.
+        processes: how many ranks.
+        progress: the newest checkpoint. ALEXNET_RESTARTS is how often ranks start again without a newer one.
 
     Raises:
         DataError: what stopped the first rank that failed.
@@ -113,8 +124,9 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, shorter
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, places.workers() // processes)))
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(max(1, round(places.timeout_seconds() / 3))))
-    for left in reversed(range(places.restarts() + 1)):
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(round(STOP_SECONDS) + 3))  # ranks end themselves before
+    left, reached = places.restarts(), progress()
+    while True:
         try:
             command = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
             run(parse_args(command))  # as torchrun's own main does
@@ -124,9 +136,12 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
         except ChildFailedError as failed:
             failures = {rank: (failure.exitcode, _text(failure.message)) for rank, failure in failed.failures.items()}
             reason, curable = first_reason(failures)
+            if progress() != reached:
+                left, reached = places.restarts(), progress()
             if not curable or not left:
                 raise (console.Unreachable if curable else DataError)(reason) from None
             console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")
+            left -= 1
 
 
 def first_reason(failures: dict[int, tuple[int, str]]) -> tuple[str, bool]:
@@ -138,37 +153,49 @@ def first_reason(failures: dict[int, tuple[int, str]]) -> tuple[str, bool]:
     Raises:
         SystemExit: the ranks ended because they were told to.
     """
-    if all(status == STOPPED for status, _ in failures.values()):
+    # A launcher tells those that are left to end when one has.
+    found = {rank: end for rank, end in failures.items() if end[0] not in (STOPPED, -signal.SIGTERM)}
+    if not found:
         raise SystemExit(STOPPED)
-    hung = [message for _, message in failures.values() if _HUNG in message]
-    if hung:
-        return hung[0].removeprefix("Lost: "), True
-    killed = {rank: -status for rank, (status, _) in failures.items() if status < 0}
+    said = {rank: (*message.partition(": "), message) for rank, (status, message) in found.items() if status > 0}
+    for rank, (kind, _, text, message) in said.items():
+        if kind not in ("Lost", "Unreachable", _UNSAID):
+            return f"rank {rank}: {text if kind in ('DataError', 'ParamsError', 'Diverged') else message}", False
+    for kind, _, text, _ in said.values():
+        if kind == "Lost" and _HUNG in text:
+            return text, True
+    killed = {rank: -status for rank, (status, _) in found.items() if status < 0}
     if killed:
         return "; ".join(f"rank {rank} was killed by {signal.Signals(number).name}" for rank, number in killed.items()), True
-    rank, (_, message) = min(failures.items(), key=lambda item: (item[1][1].startswith("Lost"), item[0]))
-    kind, _, text = message.partition(": ")
+    rank, (kind, _, text, message) = min(said.items(), key=lambda item: (item[1][0] == "Lost", item[0]))
     if kind == "Lost":
         return text, True
-    if kind == "Unreachable":
-        return f"rank {rank}: {text}", True
-    return f"rank {rank}: {text if kind in ('DataError', 'ParamsError', 'Diverged') else message}", False
+    return f"rank {rank}: {text or message}", kind == "Unreachable"
 
 
 def _text(message: object) -> str:
     """What a rank left: torch keeps it as it was written, with more around it."""
     text = str(message["message"]) if isinstance(message, dict) else str(message)
-    return "ended before training began; what it said stands above" if text.startswith("To enable traceback") else text
+    return _UNSAID if text.startswith("To enable traceback") else text
 
 
 @contextmanager
-def _reasons_kept() -> Iterator[None]:
+def _reasons_kept(device: torch.device) -> Iterator[None]:
     """Leaves the reason of a failure where the launcher looks for it."""
     try:
         yield
     except Exception as error:
         _keep(error)
+        if device.type == "cuda":
+            atexit.register(_leave)
         raise
+
+
+def _leave() -> None:
+    """Ends a process that has failed and said why. To take down a group whose peer is gone can wait for that peer for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _last_words(message: str) -> None:

@@ -87,6 +87,14 @@ def devices() -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(re.fullmatch(r"cpu|cuda(:\d+)?", name) for name in names):
         raise DataError(f"ALEXNET_DEVICES: must name devices, such as cpu, cuda:0 or cuda:0,cuda:1, got {text!r}")
+    names = ["cuda:0" if name == "cuda" else name for name in names]
+    if gpus := [int(name.removeprefix("cuda:")) for name in names if name != "cpu"]:
+        import torch  # as above
+
+        count = torch.cuda.device_count()
+        if max(gpus) >= count:
+            there = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0" if count else "no GPU"
+            raise DataError(f"ALEXNET_DEVICES: names cuda:{max(gpus)}, but torch sees {there}; name what is there, or cpu")
     return names
 
 
@@ -123,11 +131,11 @@ def plan() -> Literal["lean", "gather"]:
 
 def timeout_seconds() -> float:
     """ALEXNET_TIMEOUT: seconds that a process waits for another; 60 unless set."""
-    return _number("ALEXNET_TIMEOUT", 60, least=2)
+    return _number("ALEXNET_TIMEOUT", 60, least=10)
 
 
 def restarts() -> int:
-    """ALEXNET_RESTARTS: how often training that starts its own processes starts them again; 2 unless set."""
+    """ALEXNET_RESTARTS: how often training starts its processes again without a newer checkpoint; 2 unless set."""
     return int(_number("ALEXNET_RESTARTS", 2, least=0))
 
 

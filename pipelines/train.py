@@ -36,7 +36,6 @@ from pipelines.data import open_samples
 _CHECKPOINTS = places.LOCAL / "checkpoints"
 _LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end
 _LOOK_EVERY = 50  # steps between looks at a GPU's loss: each waits for the device
-_STOP_SECONDS = 17.0  # from SIGTERM to the end, whatever a rank waits for
 
 
 def main() -> None:
@@ -49,8 +48,8 @@ def main() -> None:
     parser.add_argument("--variant", help="a name under `variants` in params.yaml")
     args = parser.parse_args()
     if launch.wants_launch():
-        check(args.manifest, args.pixels, args.variant)
-        launch.launch("pipelines.train", sys.argv[1:], len(places.devices()))
+        job, _, _ = check(args.manifest, args.pixels, args.variant)
+        launch.launch("pipelines.train", sys.argv[1:], len(places.devices()), _checkpoints(job).last)
         return
     train(args.manifest, args.pixels, args.model, args.history, args.variant)
 
@@ -67,7 +66,7 @@ def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[
 def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path: Path, variant: str | None = None) -> None:
     """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank."""
     job, manifest, pixels = check(manifest_path, pixels_path, variant)
-    checkpoints = Checkpoints(_CHECKPOINTS / _fingerprint(job))
+    checkpoints = _checkpoints(job)
     with _stop_on_sigterm() as stopped, launch.joined(job.model.towers) as here, ExitStack() as held:
         here.team.from_first(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
         torch.set_num_threads(here.threads)
@@ -151,9 +150,10 @@ def _data_digest(*paths: Path) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
 
 
-def _fingerprint(job: Job) -> str:
-    """Names the folder of a job's checkpoints: another job never finds them."""
-    return hashlib.sha256(json.dumps(dataclasses.asdict(job), sort_keys=True).encode()).hexdigest()[:16]
+def _checkpoints(job: Job) -> Checkpoints:
+    """In a folder named after the job: another job never finds them."""
+    fingerprint = hashlib.sha256(json.dumps(dataclasses.asdict(job), sort_keys=True).encode()).hexdigest()[:16]
+    return Checkpoints(_CHECKPOINTS / fingerprint)
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _stop_on_sigterm() -> Iterator[list[int]]:
     Who then waits for a store or another rank cannot stop in time: the process ends, and the last checkpoint is what stays.
     """
     received: list[int] = []
-    end = threading.Timer(_STOP_SECONDS, lambda: os._exit(launch.STOPPED))
+    end = threading.Timer(launch.STOP_SECONDS, lambda: os._exit(launch.STOPPED))
     end.daemon = True
 
     def receive(number: int, _: object) -> None:

@@ -119,23 +119,27 @@ def test_sigterm_writes_a_checkpoint_and_ends_all_ranks(tmp_path: Path, size: in
     assert digest(tmp_path / "run") == unbroken(RUN, size)
 
 
-def test_a_rank_whose_peer_is_killed_says_so_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_whose_peer_is_killed_says_so_and_ends(tmp_path: Path, victim: int) -> None:
+    """Rank 0 keeps the store, so that with it every sign ends."""
     ranks = start([LONG], tmp_path, 2)
     after(tmp_path / "run", 1, 10)
-    ranks[1].kill()
-    assert ranks[0].end(TIMEOUT) == 1
-    assert "rank 0: rank 1 gives no sign of life: killed" in ranks[0].said
+    ranks[victim].kill()
+    assert ranks[1 - victim].end(LONG.timeout_seconds) == 1
+    assert f"rank {1 - victim}: rank {victim} gives no sign of life: killed" in ranks[1 - victim].said
 
 
-def test_a_rank_whose_peer_hangs_ends_within_the_timeout_and_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_whose_peer_hangs_ends_within_the_timeout_and_names_it(tmp_path: Path, victim: int) -> None:
+    """So does one whose store hangs with rank 0, and answers nobody."""
     ranks = start([replace(LONG, timeout_seconds=TIMEOUT)], tmp_path, 2)
     after(tmp_path / "run", 1, 10)
-    ranks[1].kill(signal.SIGSTOP)
+    ranks[victim].kill(signal.SIGSTOP)
     began = time.monotonic()
-    assert ranks[0].end(TIMEOUT + 10) == 1
+    assert ranks[1 - victim].end(2 * TIMEOUT) == 1
     assert time.monotonic() - began < TIMEOUT
-    assert f"rank 0: rank 1 gave no sign of life for {TIMEOUT / 2:.0f} s" in ranks[0].said
-    assert ranks[1].end(5) == -signal.SIGKILL
+    assert f"rank {1 - victim}: rank {victim} gave no sign of life for {TIMEOUT / 2:.0f} s" in ranks[1 - victim].said
+    assert ranks[victim].end(5) == -signal.SIGKILL
 
 
 class Launch:
