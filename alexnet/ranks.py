@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # they are documented there
 
 from alexnet.errors import DataError
 from alexnet.group_link import GroupLink
@@ -95,7 +96,7 @@ def join(
     dist.destroy_process_group()
 
 
-def _stores(seat: Seat, timeout: timedelta, on_death: Callable[[str], None]) -> tuple[dist.Store, dist.Store]:
+def _stores(seat: Seat, timeout: timedelta, on_death: Callable[[str], None]) -> tuple[Store, Store]:
     """Two connections to what only this attempt's ranks read and write: others may wait on the first."""
     seconds = timeout.total_seconds()
 
@@ -110,16 +111,16 @@ def _stores(seat: Seat, timeout: timedelta, on_death: Callable[[str], None]) -> 
         with answered(f"rank {seat.rank}: the store at {seat.host}:{seat.port}"):
             keeps = seat.rank == 0 and not seat.launcher_keeps
             stores = [
-                dist.TCPStore(seat.host, seat.port, is_master=is_master, wait_for_workers=False, timeout=timeout)
+                TCPStore(seat.host, seat.port, is_master=is_master, wait_for_workers=False, timeout=timeout)
                 for is_master in (keeps, False)
             ]
             attempt = _meet(stores[0], seat, time.monotonic() + seconds)
-            return dist.PrefixStore(attempt, stores[0]), dist.PrefixStore(f"{attempt}/pulse", stores[1])
+            return PrefixStore(attempt, stores[0]), PrefixStore(f"{attempt}/pulse", stores[1])
     finally:
         guard.cancel()
 
 
-def _meet(store: dist.Store, seat: Seat, deadline: float) -> str:
+def _meet(store: Store, seat: Seat, deadline: float) -> str:
     """A name for this attempt that all its ranks know and no other attempt has.
 
     A launcher keeps its store, with all that is in it, over restarts, and two launchers count them differently. So every

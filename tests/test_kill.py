@@ -149,8 +149,10 @@ class Launch:
         self.folder = folder / run.name
         arguments = options(run, folder)[2:]
         code = (
+            f"from pathlib import Path\nfrom alexnet.checkpoint import Checkpoints\n"
             f"from alexnet.errors import DataError\nfrom pipelines.launch import launch\n"
-            f"try:\n    launch('tests.team', {arguments!r}, 2)\n"
+            f"progress = Checkpoints(Path({str(self.folder / 'checkpoints')!r})).last\n"
+            f"try:\n    launch('tests.team', {arguments!r}, 2, progress)\n"
             f"except DataError as error:\n    raise SystemExit(f'train: error: {{error}}')"
         )
         environment = (
@@ -179,9 +181,14 @@ _numbers = itertools.count()
 def _alive(pid: int) -> bool:
     """Whether there is such a process, and it is no zombie."""
     try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+        return _stat(pid)[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, and what else the kernel says of a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @pytest.fixture
@@ -200,59 +207,102 @@ def launched() -> Iterator[Callable[[Run, Path, int], Launch]]:
         launch.process.wait()
 
 
-@pytest.mark.slow
-def test_a_killed_rank_and_a_killed_launcher_do_not_change_the_weights(
+def test_a_killed_rank_a_killed_launcher_and_a_flipped_bit_do_not_change_the_weights(
     tmp_path: Path, launched: Callable[[Run, Path, int], Launch], unbroken: Callable[[Run, int], str]
 ) -> None:
-    run = replace(RUN, epochs=8)
+    run = replace(RUN, epochs=4)
     launch = launched(run, tmp_path, 1)
     after(launch.folder, 2, 15)
     os.kill(launch.rank(1), signal.SIGKILL)
     after(launch.folder, 3, 15)
-    launch.process.kill()
-    launch.orphans_end()
+    kill_launcher(launch)
+    damage(launch.folder / "checkpoints", "a bit of the tensors", 0)
     assert "rank 1 was killed by SIGKILL; starting again from the newest checkpoint" in launch.said
     assert "is gone" in launch.said  # the ranks say why they end
     finish(start([replace(run, slow_ms=0)], tmp_path, 2))
+    assert set_aside(launch.folder) == 1
     assert digest(launch.folder) == unbroken(run, 2)
 
 
+def kill_launcher(launch: Launch) -> None:
+    """With two checkpoints on disk, so that one may be damaged."""
+    wait(lambda: len(list((launch.folder / "checkpoints").glob("step-*"))) >= 2)
+    launch.process.kill()
+    launch.orphans_end()
+
+
+def set_aside(folder: Path) -> int:
+    """How many checkpoints a run has found damaged."""
+    return (folder / "notes").read_text().count("checkpoint set aside")
+
+
+# Whom a draw hits, and by what.
+LAUNCHER = -1
+STRIKES = (
+    (0, signal.SIGSTOP),
+    (1, signal.SIGSTOP),
+    (0, signal.SIGKILL),
+    (0, signal.SIGKILL),
+    (1, signal.SIGKILL),
+    (LAUNCHER, signal.SIGKILL),
+    (1, signal.SIGKILL),
+    (LAUNCHER, signal.SIGKILL),
+)
+DAMAGES = ("torn tensors", "a bit of the tensors", "no tensors", "an empty state", "a bit of the state")
+
+
 @pytest.mark.slow
-def test_twenty_kills_of_a_rank_or_of_the_launcher_do_not_change_the_weights(
+def test_twenty_strikes_at_a_rank_or_the_launcher_do_not_change_the_weights(
     tmp_path: Path, launched: Callable[[Run, Path, int], Launch], unbroken: Callable[[Run, int], str]
 ) -> None:
-    launch = launched(LONG, tmp_path, 99)
+    run = replace(LONG, timeout_seconds=60.0)
+    launch = launched(run, tmp_path, 2)  # so many without progress; there is progress every time
+    damaged = 0
     for number in range(20):
         after(launch.folder, 1 + draw(4, "steps of a pair", number), draw(60, "moment of a pair", number))
-        victim = draw(3, "victim", number)
-        if victim < 2:
-            os.kill(launch.rank(victim), signal.SIGKILL)
-            continue
-        launch.process.kill()
-        launch.orphans_end()
-        damage(launch.folder / "checkpoints", number)
-        launch = launched(LONG, tmp_path, 99)
+        victim, weapon = STRIKES[draw(len(STRIKES), "victim", number)]
+        seen, began = steps(launch.folder), time.monotonic()
+        if victim == LAUNCHER:
+            kill_launcher(launch)
+            damage(launch.folder / "checkpoints", DAMAGES[damaged % len(DAMAGES)], number)
+            damaged += 1
+            launch = launched(run, tmp_path, 2)
+        else:
+            strike(launch, victim, weapon, run.timeout_seconds)
+        goes_on(launch.folder, seen, began + 2 * run.timeout_seconds - time.monotonic())
     assert launch.process.wait(300) == 0, launch.said
-    assert digest(launch.folder) == unbroken(LONG, 2)
+    assert set_aside(launch.folder) == damaged > len(DAMAGES)
+    assert digest(launch.folder) == unbroken(run, 2)
 
 
-def damage(checkpoints: Path, number: int) -> None:
-    """Tears, flips a bit of, or takes a file from the newest of two checkpoints."""
+def strike(launch: Launch, victim: int, weapon: signal.Signals, seconds: float) -> None:
+    """Sends one of two ranks a signal, and waits so long at most for the end of both."""
+    pids = [launch.rank(0), launch.rank(1)]
+    os.kill(pids[victim], weapon)
+    wait(lambda: not any(_alive(pid) for pid in pids), seconds)
+
+
+def goes_on(folder: Path, seen: int, seconds: float) -> None:
+    """Waits so long at most for a step more than those seen."""
+    wait(lambda: steps(folder) > seen, seconds)
+
+
+def damage(checkpoints: Path, kind: str, number: int) -> None:
+    """Spoils the newest of two checkpoints."""
     found = sorted(checkpoints.glob("step-*"))
-    if len(found) < 2:
-        return
-    tensors = found[-1] / "tensors.safetensors"
-    content = tensors.read_bytes()
-    kind = number % 4
-    if kind == 0:
-        tensors.write_bytes(content[: len(content) // 2])
-    elif kind == 1:
-        at = draw(len(content), "bit", number)
-        tensors.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    elif kind == 2:
-        tensors.unlink()
+    assert len(found) >= 2
+    tensors, state = found[-1] / "tensors.safetensors", found[-1] / "state.json"
+    file = state if "state" in kind else tensors
+    content = file.read_bytes()
+    if kind == "torn tensors":
+        file.write_bytes(content[: len(content) // 2])
+    elif kind == "no tensors":
+        file.unlink()
+    elif kind == "an empty state":
+        file.write_text("")
     else:
-        (found[-1] / "state.json").write_text("")
+        at = draw(len(content), "bit", number)
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
 
 
 @pytest.mark.slow
@@ -363,15 +413,61 @@ def test_two_machines_train_as_one_and_end_together(tmp_path: Path, unbroken: Ca
     assert digest(tmp_path / "run") == unbroken(run, 4)
 
 
-def two_launchers(run: Run, folder: Path) -> "list[subprocess.Popen[str]]":
-    """torchrun twice, each with two ranks, as on two machines."""
+@pytest.mark.slow
+@pytest.mark.parametrize("machines", [1, 2])
+def test_torchruns_own_restarts_go_on_from_the_newest_checkpoint(
+    tmp_path: Path, machines: int, unbroken: Callable[[Run, int], str]
+) -> None:
+    """It keeps its store, and what ranks have left there, over restarts; two of them count restarts differently."""
+    run = replace(RUN, epochs=8, timeout_seconds=30.0)
+    folder = tmp_path / "run"
+    launchers = (
+        two_launchers(run, tmp_path, restarts=4)
+        if machines == 2
+        else [torchrun(run, tmp_path, "--standalone", "--max-restarts=4")]
+    )
+    for victim in (1, 0, 2 * machines - 1):
+        after(folder, 2, 10)
+        os.kill(int((folder / f"pid-{victim}").read_text()), signal.SIGKILL)
+    assert [launcher.wait(300) for launcher in launchers] == [0] * machines
+    assert digest(folder) == unbroken(run, 2 * machines)
+
+
+@pytest.mark.slow
+def test_when_the_machine_that_keeps_the_store_freezes_the_ranks_of_the_other_end(tmp_path: Path) -> None:
+    launchers = two_launchers(replace(LONG, timeout_seconds=TIMEOUT), tmp_path)
+    after(tmp_path / "run", 2, 10)
+    ranks = [int(path.read_text()) for path in sorted((tmp_path / "run").glob("pid-*"))]
+    machine = {pid: int(_stat(pid)[1]) for pid in ranks}
+    frozen = [machine[ranks[0]], *(pid for pid in ranks if machine[pid] == machine[ranks[0]])]
+    try:
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        others = [pid for pid in ranks if pid not in frozen]
+        assert len(others) == 2
+        wait(lambda: not any(_alive(pid) for pid in others), 2 * TIMEOUT)
+    finally:
+        for launcher in launchers:
+            launcher.kill()
+            launcher.wait()
+        for pid in ranks:
+            if _alive(pid):
+                os.kill(pid, signal.SIGKILL)
+    said = "".join(path.read_text() for path in tmp_path.glob("launcher-*"))
+    assert "gave no sign of life" in said
+
+
+def torchrun(run: Run, folder: Path, *options_of_torchrun: str) -> "subprocess.Popen[str]":
+    """torchrun itself, as a user starts it, with two ranks."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *options_of_torchrun, *options(run, folder)]
+    with (folder / f"launcher-{next(_numbers)}").open("w") as log:
+        return subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=log, stderr=log, text=True)
+
+
+def two_launchers(run: Run, folder: Path, restarts: int = 0) -> "list[subprocess.Popen[str]]":
+    """torchrun twice, as on two machines."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-id=kill"]
-    command = [sys.executable, *torchrun, f"--rdzv-endpoint=127.0.0.1:{port}", *options(run, folder)]
-    made = []
-    for number in (0, 1):
-        with (folder / f"launcher-{number}").open("a") as log:
-            made.append(subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=log, stderr=log, text=True))
-    return made
+        endpoint = f"--rdzv-endpoint=127.0.0.1:{probe.getsockname()[1]}"
+    where = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-id=kill", endpoint, f"--max-restarts={restarts}"]
+    return [torchrun(run, folder, *where) for _ in (0, 1)]
