@@ -54,6 +54,7 @@ class Form:
 
 FORMS = (
     Form("one device", 1, 1, "lean"),
+    Form("one device, two threads", 1, 1, "lean", 2),
     Form("both towers in one process", 1, 2, "lean"),
     Form("a process a tower, lean", 2, 1, "lean"),
     Form("a process a tower, gather (2012)", 2, 1, "gather"),
@@ -122,7 +123,8 @@ def serve(order: str) -> None:
     with launch.joined(towers=2) as here:
         torch.set_num_threads(form.threads)
         keep_freed()
-        team = Team(_APART) if form.parts == 2 else here.team
+        # By itself a process would take two GPUs where there are two.
+        team = here.team if form.processes > 1 else Team(_APART if form.parts == 2 else None)
         device = here.devices[0]
         trainer = _trainer(form, team, device, said["batch"], said["precision"])
         whole = np.arange(said["batch"], dtype=np.int64)

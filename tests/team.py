@@ -70,6 +70,7 @@ class Run:
     data: str = "data"  # digest of what is trained on
     blind_rank: int = -1  # does not see rank 0's checkpoints, as on another machine
     alike: bool = False  # replicas get the same samples
+    odd_samples_rank: int = -1  # gets the samples of another seed
     lr: float = 0.002
     late_lr: float = 0.002  # from the second epoch on
 
@@ -86,7 +87,8 @@ class Memory:
         return sampler.steps(self.samples, self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        order = sampler.order([self.samples], seed=self.run.seed, epoch=epoch, shuffle=self.shuffle)
+        seed = self.run.seed + (self.team.rank == self.run.odd_samples_rank)
+        order = sampler.order([self.samples], seed=seed, epoch=epoch, shuffle=self.shuffle)
         for step in range(first_step, self.steps_per_epoch):
             whole = order[step * self.batch_size : (step + 1) * self.batch_size]
             part = whole if self.run.alike else sampler.share(whole, self.team.replica, self.team.replicas)
@@ -120,6 +122,11 @@ def job(run: Run) -> Job:
     train = replace(
         base.train, batch_size=run.batch_size, epochs=run.epochs, augment=augment, schedule=schedule, precision="float32"
     )
+    assert model.dropout > 0
+    assert augment.crop == "random"
+    assert augment.flip
+    assert augment.color_noise.std > 0
+    assert augment.color_noise.end_epoch is None or augment.color_noise.end_epoch >= run.epochs
     return Job(run.seed, model, train, run.data)
 
 

@@ -83,7 +83,9 @@ def test_at_least_two_are_kept(tmp_path: Path) -> None:
         Checkpoints(tmp_path, keep=1)
 
 
-@pytest.mark.parametrize("kind", ["torn", "flipped", "missing", "no state", "empty state", "state of another"])
+@pytest.mark.parametrize(
+    "kind", ["torn", "flipped", "flipped in state", "missing", "no state", "empty state", "state of another"]
+)
 def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(two: Checkpoints, kind: str) -> None:
     folder = two.folder / "step-00000002"
     file, state = folder / "tensors.safetensors", folder / "state.json"
@@ -92,6 +94,10 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(two: Checkpoints,
         file.write_bytes(content[:-7])
     elif kind == "flipped":
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif kind == "flipped in state":
+        text = state.read_text()
+        assert '"step": 2' in text
+        state.write_text(text.replace('"step": 2', '"step": 3'))
     elif kind == "missing":
         file.unlink()
     elif kind == "no state":
@@ -107,6 +113,14 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(two: Checkpoints,
     assert (two.folder / "damaged-0-step-00000002").exists()
     save(two, 2)  # its name is free again
     assert Checkpoints(two.folder).newest() == ("step-00000002", {"step": 2, "loss": 0.1})
+
+
+def test_only_what_is_newer_than_another_ranks_is_looked_for(two: Checkpoints) -> None:
+    assert two.newest(after="step-00000001") == ("step-00000002", {"step": 2, "loss": 0.1})
+    assert two.newest(after="step-00000002") is None
+    (two.folder / "step-00000002" / "state.json").unlink()
+    assert two.newest(after="step-00000001") is None
+    assert two.newest() == ("step-00000001", {"step": 1, "loss": 0.1})
 
 
 def test_all_damaged_stops_with_their_list_and_never_begins_again(two: Checkpoints) -> None:

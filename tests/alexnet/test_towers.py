@@ -84,11 +84,12 @@ def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: Made, 
         assert worst(made.full(base, plan, kind, form), one) < 1e-12, kind
 
 
+@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("form", ["apart", "pair", "mesh"])
-def test_every_form_has_the_losses_of_one_device(made: Made, form: str) -> None:
-    one = load_file(made.folder / "one-lean" / "pieces-0.safetensors")["losses"]
+def test_every_form_has_the_losses_of_one_device(made: Made, form: str, plan: Plan) -> None:
+    one = load_file(made.folder / f"one-{plan}" / "pieces-0.safetensors")["losses"]
     for rank in range(SIZES[form]):
-        found = load_file(made.folder / f"{form}-lean" / f"pieces-{rank}.safetensors")["losses"]
+        found = load_file(made.folder / f"{form}-{plan}" / f"pieces-{rank}.safetensors")["losses"]
         assert (found / one - 1).abs().max() < 1e-12
 
 
@@ -152,16 +153,33 @@ def test_one_tower_in_two_processes_is_trained_by_replicas(tmp_path: Path) -> No
         assert worst(joined(run, tmp_path / "two", "weight", {rank: None}), one) < 1e-12
 
 
-def test_a_rank_without_the_file_gets_the_checkpoint_from_rank_0(tmp_path: Path) -> None:
+@pytest.mark.parametrize("blind", [0, 1])
+def test_a_rank_without_the_file_gets_the_checkpoint_from_the_one_that_has_it(tmp_path: Path, blind: int) -> None:
+    """Also rank 0, when it was started on another machine than before."""
     base = Run(checkpoint_seconds=1e9)
     runs = [
         replace(base, name="stop", stop_at=3),
-        replace(base, name="on", takes="stop", blind_rank=1),
+        replace(base, name="on", takes="stop", blind_rank=blind),
         replace(base, name="fit"),
     ]
     finish(start(runs, tmp_path, 2))
     found, unbroken = (load_file(tmp_path / name / "weights.safetensors") for name in ("on", "fit"))
     assert all(torch.equal(found[name], tensor) for name, tensor in unbroken.items())
+    assert ("from rank 1" in (tmp_path / "on" / "notes").read_text()) == (blind == 0)
+
+
+@pytest.mark.parametrize(("writer", "reader"), [PLANS, pytest.param(*PLANS[::-1], marks=pytest.mark.slow)])
+def test_a_checkpoint_of_one_plan_goes_on_in_the_other(tmp_path: Path, writer: Plan, reader: Plan) -> None:
+    """fc8's bias, a parameter of its own in one plan and cut in two by the other, included."""
+    base = Run(checkpoint_seconds=1e9)
+    runs = [
+        replace(base, name="stop", stop_at=3, plan=writer),
+        replace(base, name="on", takes="stop", plan=reader),
+        replace(base, name="fit", plan=reader),
+    ]
+    finish(start(runs, tmp_path, 2))
+    found, unbroken = (load_file(tmp_path / name / "weights.safetensors") for name in ("on", "fit"))
+    assert worst(found, unbroken) < 1e-12
 
 
 def test_ranks_with_another_recipe_refuse_to_start(tmp_path: Path) -> None:
@@ -175,6 +193,13 @@ def test_replicas_with_the_same_samples_refuse_to_train(tmp_path: Path) -> None:
     ranks = start([Run(alike=True)], tmp_path, 4)
     assert [rank.end() for rank in ranks] == [1] * 4
     assert "batch: two replicas have the same sample" in ranks[0].said
+
+
+def test_towers_with_different_samples_refuse_to_train(tmp_path: Path) -> None:
+    ranks = start([Run(odd_samples_rank=1)], tmp_path, 2)
+    assert [rank.end() for rank in ranks] == [1, 1]
+    for rank in ranks:
+        assert "batch: the towers of replica 0 have different samples; start both with the same data and seed" in rank.said
 
 
 def test_a_rank_that_fails_ends_all_and_says_why(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from alexnet.errors import DataError
 from pipelines import places
@@ -12,10 +13,11 @@ from pipelines import places
     ("name", "text", "read", "value"),
     [
         ("ALEXNET_DEVICES", "cuda:0, cuda:1", places.devices, ["cuda:0", "cuda:1"]),
+        ("ALEXNET_DEVICES", "cuda,cuda:0", places.devices, ["cuda:0", "cuda:0"]),
         ("ALEXNET_DEVICES", "cpu,cpu", places.devices, ["cpu", "cpu"]),
         ("ALEXNET_PROCESSES", "1", places.processes, 1),
         ("ALEXNET_PLAN", "gather", places.plan, "gather"),
-        ("ALEXNET_TIMEOUT", "7.5", places.timeout_seconds, 7.5),
+        ("ALEXNET_TIMEOUT", "12.5", places.timeout_seconds, 12.5),
         ("ALEXNET_RESTARTS", "0", places.restarts, 0),
         ("ALEXNET_CHECKPOINT_MINUTES", "0.5", places.checkpoint_seconds, 30.0),
         ("ALEXNET_WORKERS", "3", places.workers, 3),
@@ -25,6 +27,7 @@ from pipelines import places
 def test_a_place_is_what_the_environment_says(
     name: str, text: str, read: Callable[[], object], value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv(name, text)
     assert read() == value
 
@@ -57,7 +60,7 @@ def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: ob
         ("ALEXNET_DEVICES", "gpu", places.devices, "ALEXNET_DEVICES: must name devices"),
         ("ALEXNET_PROCESSES", "2", places.processes, "ALEXNET_PROCESSES: must be 1 where it is set, got '2'"),
         ("ALEXNET_PLAN", "fat", places.plan, "ALEXNET_PLAN: must be lean or gather, got 'fat'"),
-        ("ALEXNET_TIMEOUT", "nan", places.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 2, got 'nan'"),
+        ("ALEXNET_TIMEOUT", "nan", places.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 10, got 'nan'"),
         ("ALEXNET_RESTARTS", "-1", places.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
         ("ALEXNET_CHECKPOINT_MINUTES", "soon", places.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
         ("ALEXNET_WORKERS", "0", places.workers, "ALEXNET_WORKERS: must be a whole number of at least 1, got '0'"),
@@ -72,7 +75,16 @@ def test_nonsense_is_refused_and_named(
         read()
 
 
+@pytest.mark.parametrize(("count", "there"), [(0, "no GPU"), (1, "cuda:0"), (2, "cuda:0 to cuda:1")])
+def test_a_gpu_that_is_not_there_is_named(count: int, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:2")
+    with pytest.raises(DataError, match=f"names cuda:2, but torch sees {there}; name what is there, or cpu"):
+        places.devices()
+
+
 def test_ranks_take_devices_in_turn_and_know_whether_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
     assert [places.device_of_rank(rank, 2) for rank in (0, 1)] == [("cuda:0", False), ("cuda:1", False)]
     assert places.device_of_rank(3, 4) == ("cuda:1", True)

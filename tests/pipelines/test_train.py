@@ -207,6 +207,12 @@ def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: Place
         ({0: (1, "Lost: rank 0: every other rank is alive")}, "rank 0: every other rank is alive", True),
         ({1: (1, "Unreachable: s3://data/k: no answer")}, "rank 1: s3://data/k: no answer", True),
         ({1: (1, "ZeroDivisionError: division by zero")}, "rank 1: ZeroDivisionError: division by zero", False),
+        # Whoever waits for a rank that failed is killed by the launcher in the end, or finds it silent: both only follow.
+        ({0: (-9, "Signal 9"), 1: (1, "DataError: k1: torn")}, "rank 1: k1: torn", False),
+        ({0: (1, "Lost: rank 0: rank 1 gave no sign of life"), 1: (1, "DataError: k1: torn")}, "rank 1: k1: torn", False),
+        ({0: (143, launch._UNSAID), 1: (-9, "Signal 9")}, "rank 1 was killed by SIGKILL", True),
+        ({0: (-15, "Signal 15"), 1: (1, "Lost: rank 1: rank 0 is alive")}, "rank 1: rank 0 is alive", True),
+        ({0: (1, launch._UNSAID), 1: (-15, "Signal 15")}, f"rank 0: {launch._UNSAID}", False),
     ],
 )
 def test_the_first_reason_of_many_is_told(failures: dict[int, tuple[int, str]], reason: str, curable: bool) -> None:
@@ -217,6 +223,15 @@ def test_ranks_that_were_told_to_stop_are_no_failure() -> None:
     with pytest.raises(SystemExit) as stop:
         launch.first_reason({0: (143, ""), 1: (143, "")})
     assert stop.value.code == 143
+
+
+def test_with_two_devices_this_process_is_the_launcher_unless_one_has_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
+    monkeypatch.delenv("RANK", raising=False)
+    assert launch.wants_launch()
+    monkeypatch.setenv("RANK", "0")  # torchrun --nproc-per-node 1
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not launch.wants_launch()
 
 
 def test_a_launcher_that_forgets_a_variable_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,106 @@
+"""Signs of life between processes: who failed, who is behind, and the end of a process that waits for neither."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # they are documented there
+
+from alexnet import pulse
+from alexnet.pulse import Pulse
+from tests.team import CONTEXT
+
+PATIENCE = 60.0  # of tests in which nobody is silent
+
+
+@pytest.fixture
+def port() -> int:
+    """Free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def connect(port: int, *, keeps: bool) -> Store:
+    """The store of one attempt."""
+    return PrefixStore("attempt", TCPStore("127.0.0.1", port, is_master=keeps, wait_for_workers=False))
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs follow each other faster."""
+    monkeypatch.setattr(pulse, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(pulse, "_STALE_SECONDS", 1.5)
+
+
+@contextmanager
+def two(port: int) -> Iterator[list[Pulse]]:
+    """The pulses of two ranks, both in this process."""
+    server = connect(port, keeps=True)
+    pulses = [Pulse(connect(port, keeps=False), "rank 0", rank, 2, PATIENCE, print) for rank in (0, 1)]
+    for each in pulses:
+        each.start()
+    time.sleep(0.5)  # a sign each, and a look at the other's
+    yield pulses
+    for each in pulses:
+        each.stop()
+    del server
+
+
+def waits_for_ever(port: int, said: Path) -> None:
+    """Rank 1, in an exchange that never returns."""
+    pulse._GRACE_SECONDS = 1.0
+    Pulse(connect(port, keeps=False), "rank 0", 1, 2, PATIENCE, lambda text: said.write_text(text) and None).start()
+    threading.Event().wait()
+
+
+def test_a_process_that_does_not_see_why_another_failed_ends_with_that_reason(port: int, tmp_path: Path) -> None:
+    """As where a GPU waits for one that has gone: its process learns nothing of the lost connection."""
+    server = connect(port, keeps=True)
+    first = Pulse(connect(port, keeps=False), "rank 0", 0, 2, PATIENCE, print)
+    first.start()
+    other = CONTEXT.Process(target=waits_for_ever, args=(port, tmp_path / "said"))
+    other.start()
+    time.sleep(1.0)
+    first.report("DataError: k1: torn", lost=False)
+    other.join(40)
+    first.stop()
+    del server
+    assert other.exitcode == 1
+    assert (tmp_path / "said").read_text() == "rank 1: rank 0 failed: DataError: k1: torn"
+
+
+def test_the_rank_that_is_behind_is_named(port: int) -> None:
+    with two(port) as (first, second):
+        for each in (first, second):
+            each.vote()
+            each.exchange()
+        first.exchange()  # and waits there
+        assert first.explain() == "rank 1 is alive, but did not come to where the others wait for it; it may wait for data"
+        assert second.explain().startswith("every other rank is alive, but one did not come to the same point")
+
+
+def test_a_vote_counts_more_than_the_exchanges_before_it(port: int) -> None:
+    """A replica without samples skips the exchanges of a step."""
+    with two(port) as (first, second):
+        second.exchange()
+        second.exchange()
+        first.vote()
+        assert first.explain().startswith("rank 1 is alive, but did not come")
+
+
+def test_a_failure_is_told_before_what_followed_from_it(port: int) -> None:
+    with two(port) as (first, second):
+        second.report("DataError: k1: torn", lost=False)
+        assert first.explain() == "rank 1 failed: DataError: k1: torn"
+
+
+def test_a_last_word_waits_a_second_at_most_for_a_store_that_does_not_answer(port: int) -> None:
+    silent = Pulse(connect(port, keeps=True), "rank 0", 0, 2, PATIENCE, print)  # never started: nothing is left in the store
+    began = time.monotonic()
+    silent.report("a reason", lost=True)
+    assert 0.9 < time.monotonic() - began < 10
