@@ -117,6 +117,7 @@ class Trainer:
         self.mean = center(mean).to(device)
         self.optimizer = PaperSgd(_groups(network, job.train), momentum=job.train.momentum)
         self._moved, self._samples = 0, 0
+        self._full: dict[str, Tensor] = {}  # stays between checkpoints: to take new memory costs more than to fill it
 
     @property
     def bytes_a_sample(self) -> float:
@@ -187,7 +188,10 @@ class Trainer:
         return next(self.network.parameters()).dtype
 
     def tensors(self) -> dict[str, Tensor]:
-        """Full weights and velocities, on the CPU; on rank 0 only. Every rank calls it at the same step."""
+        """Full weights and velocities, on the CPU; on rank 0 only. Every rank calls it at the same step.
+
+        The next call overwrites them.
+        """
         own: list[Piece] = []
         for name, where, parameter in self.network.pieces():
             own.append((name, where, parameter.detach()))
@@ -196,15 +200,15 @@ class Trainer:
             mine = {name for name, _ in self._layout(self.team.held or ())}
             self.team.collect({}, [piece for piece in own if piece[0].removeprefix("velocity/") in mine], [])
             return {}
-        shapes = full_shapes(self.job.model).items()
-        full = {
-            f"{kind}{name}": torch.empty(shape, dtype=self._dtype()) for kind in ("", "velocity/") for name, shape in shapes
-        }
+        if not self._full:
+            for name, shape in full_shapes(self.job.model).items():
+                for kind in ("", "velocity/"):
+                    self._full[f"{kind}{name}"] = torch.empty(shape, dtype=self._dtype())
         held = self.team.held or [(0, self.job.model.towers)]
         others = [(tower, tower + 1) for tower in range(self.job.model.towers) if not any(a <= tower < b for a, b in held)]
         elsewhere = [(f"{kind}{name}", where) for name, where in self._layout(others) for kind in ("", "velocity/")]
-        self.team.collect(full, own, elsewhere)
-        return full
+        self.team.collect(self._full, own, elsewhere)
+        return self._full
 
     def _layout(self, held: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[slice, ...]]]:
         return layout(self.job.model, held, self.network.plan)

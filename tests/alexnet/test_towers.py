@@ -4,6 +4,7 @@ In float64, with dropout and every augmentation on, and with a last batch of the
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alexnet.network import Plan
-from tests.team import APART, Rank, Run, finish, job, joined, start
+from alexnet.team import Team
+from tests.team import APART, Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
     "one": {0: None},
@@ -127,6 +129,19 @@ def test_a_checkpoint_of_any_form_goes_on_in_any_other(made: Made, writer: str, 
     assert worst(found, unbroken) < 1e-12
     notes = (made.folder / f"{writer}-then-{reader}" / "notes").read_text()
     assert "resumed at step" in notes
+
+
+@pytest.mark.slow
+def test_a_checkpoint_at_full_width_holds_training_up_for_less_than_two_seconds() -> None:
+    run = Run(double=False, kernels=(96, 256, 384, 384, 256), units=4096, classes=1000)
+    made = trainer(run, Team())
+    pauses = []
+    for _ in range(3):
+        began = time.perf_counter()
+        tensors = made.tensors()
+        pauses.append(time.perf_counter() - began)
+    assert sum(tensor.nbytes for tensor in tensors.values()) > 480e6
+    assert min(pauses) < 2
 
 
 @pytest.mark.parametrize(("plan", "dtype"), [("lean", 8), ("gather", 8)])
