@@ -4,23 +4,22 @@ A checkpoint is a folder `step-00001234` of `tensors.safetensors` (weights, and 
 which holds the SHA-256 of both. It is written under a temporary name, synced, then renamed.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
 
 from alexnet import tensorfile
 from alexnet.errors import DataError
+from alexnet.flock import Busy, flock
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -51,18 +50,18 @@ class Checkpoints:
     @contextmanager
     def lock(self, patience_seconds: float = 0.0) -> Iterator[None]:
         """Holds the folder for this process. Raises DataError when another trainer has it, and still has it after so long."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + patience_seconds
-        with (self.folder / "lock").open("a+") as file:
-            while not _locked(file):
-                if time.monotonic() >= deadline:
-                    file.seek(0)
-                    holder = file.read().strip() or "unknown"
-                    raise DataError(f"{self.folder}: another trainer (process {holder}) uses it; wait for it, or stop it")
-                time.sleep(0.1)
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with ExitStack() as held:
+            while True:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    held.enter_context(flock(self.folder / "lock", patience_seconds, "checkpoints"))
+                    break
+                except FileNotFoundError:
+                    continue  # its holder has just removed the folder
+                except Busy as busy:
+                    raise DataError(
+                        f"{self.folder}: another trainer (process {busy.holder}) uses it; wait for it, or stop it"
+                    ) from None
             yield
 
     def save(self, step: int, checkpoint: Checkpoint) -> Path:
@@ -142,14 +141,6 @@ class Checkpoints:
         while (aside := self.folder / f"damaged-{number}-{folder.name}").exists():
             number += 1
         return folder.rename(aside)
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class _Tensors(Mapping[str, Any]):

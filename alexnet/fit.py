@@ -121,8 +121,8 @@ class Trainer:
 
     @property
     def bytes_a_sample(self) -> float:
-        """What this process sent to the other tower for every sample it trained on, both ways."""
-        return self._moved / max(1, self._samples)
+        """What each tower held here sent to the other for every sample trained on, both ways."""
+        return self._moved / max(1, self._samples) / len(self.network.parts)
 
     def set_rates(self, rates: Rates) -> None:
         """Learning rates for the steps to come."""

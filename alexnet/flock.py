@@ -15,6 +15,10 @@ POLL_SECONDS = 0.05
 class Busy(DataError):
     """Another process, or thread, holds a lock for too long."""
 
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
 
 @contextlib.contextmanager
 def flock(
@@ -30,28 +34,37 @@ def flock(
         if now != seen:
             seen, deadline = now, time.monotonic() + patience_seconds
         if time.monotonic() >= deadline:
+            holder = _holder(path)
             raise Busy(
-                f"{what}: process {_holder(path)} has held {path} for {patience_seconds:.0f} s without progress; "
-                "end it and run again"
+                f"{what}: process {holder} has held {path} for {patience_seconds:.0f} s without progress; end it and run again",
+                holder,
             )
         time.sleep(POLL_SECONDS)
     try:
         os.pwrite(file, f"{os.getpid():<32}".encode(), 0)
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: whoever waits for this file sees that it is no longer the lock
+        if _is_at(path, file):  # its folder may have been removed meanwhile, and another lock made
+            path.unlink(missing_ok=True)  # while it is held: whoever waits for this file sees that it is no longer the lock
         os.close(file)
 
 
 def _try_flock(path: Path) -> int | None:
     """The lock file, locked; None when another holds it or has just removed it."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+    with contextlib.suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(file), path.stat()):
+        if _is_at(path, file):
             return file
     os.close(file)
     return None
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(path: Path) -> str:

@@ -5,7 +5,6 @@ stopped or swapped out leaves none; one that fails leaves its reason. A store wh
 everybody wait, so one thread alone talks to it, and another, which never does, watches and ends the process.
 """
 
-import contextlib
 import json
 import os
 import platform
@@ -94,7 +93,7 @@ class Pulse:
     """
 
     def __init__(
-        self, store: Store, keeper: str, rank: int, size: int, patience_seconds: float, on_death: Callable[[str], None]
+        self, store: Store, keeper: str, rank: int, size: int, patience_seconds: float, on_death: Callable[[str], object]
     ) -> None:
         self.rank, self.patience_seconds, self._on_death = rank, patience_seconds, on_death
         self._store, self._keeper = store, keeper
@@ -162,15 +161,17 @@ class Pulse:
         self._words = words
         self._wake.set()
         deadline = time.monotonic() + _REPORT_SECONDS
-        while self._left != words and time.monotonic() < deadline:
+        while self._left != words and self._threads[0].is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _beat(self) -> None:
         beat = 0
         while not self._end.is_set():
             beat += 1
-            with contextlib.suppress(RuntimeError):  # the store is gone: the watch sees that it does not answer
+            try:
                 self._round(beat)
+            except RuntimeError:
+                return  # the connection is lost for good; the watch sees that the store does not answer
             self._wake.wait(_BEAT_SECONDS)
             self._wake.clear()
 

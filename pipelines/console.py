@@ -91,6 +91,8 @@ class Unreachable(DataError):
 
 
 def _write_status(stage: str, error: str | None, retryable: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # one process speaks for all
     try:
         _STATUS.mkdir(parents=True, exist_ok=True)
         (_STATUS / f"{stage}.json").write_text(json.dumps({"ok": error is None, "error": error, "retryable": retryable}))

@@ -123,6 +123,7 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
     from torch.distributed.run import parse_args, run
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, shorter
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is a page of C++ calls, and then told by us
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, places.workers() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(round(STOP_SECONDS) + 3))  # ranks end themselves before
     left, reached = places.restarts(), progress()

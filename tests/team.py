@@ -25,6 +25,7 @@ from torch import Tensor
 
 from alexnet import keyed, sampler
 from alexnet.checkpoint import Checkpoints
+from alexnet.device_feed import to_device
 from alexnet.fit import Job, Stopped, Trainer, Watch, fit
 from alexnet.loader import Batch
 from alexnet.network import AlexNet, Plan, full_shapes
@@ -51,6 +52,7 @@ class Run:
     form: Literal["one", "apart"] = "one"
     takes: str = ""
     plan: Plan = "lean"
+    devices: str = "cpu"  # of the ranks, in turn
     double: bool = True
     towers: int = 2
     kernels: tuple[int, ...] = (4, 8, 8, 8, 8)
@@ -139,12 +141,14 @@ def pixels() -> PixelStatistics:
 
 
 def trainer(run: Run, team: Team) -> Trainer:
-    """A trainer on the CPU, in the form of the team."""
+    """A trainer in the form of the team."""
     config = job(run)
+    names = run.devices.split(",")
+    device = torch.device(names[team.rank % len(names)])
     if run.odd_rank == team.rank:
         config = replace(config, train=replace(config.train, batch_size=run.batch_size + 1))
     network = AlexNet(config.model, held=team.held, link=team.link, plan=run.plan).to(memory_format=torch.channels_last)
-    return Trainer(config, network.double() if run.double else network, pixels(), torch.device("cpu"), team)
+    return Trainer(config, (network.double() if run.double else network).to(device), pixels(), device, team)
 
 
 def execute(run: Run, folder: Path, team: Team) -> bool:
@@ -216,7 +220,7 @@ def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory
     losses: list[float] = []
     number = 0
     while number < run.steps:
-        for given in train.epoch(number // train.steps_per_epoch):
+        for given in to_device(train.epoch(number // train.steps_per_epoch), made.device):
             loss, _ = made.step(given, number // train.steps_per_epoch, number)
             losses.append(team.total(loss[None]).item())
             if number == 0:
@@ -313,7 +317,8 @@ def start(runs: Sequence[Run], folder: Path, size: int = 1) -> list[Rank]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(size)}
-    return [Rank(runs, folder, address | {"RANK": str(rank)}) for rank in range(size)]
+    address |= {"LOCAL_WORLD_SIZE": str(size)}
+    return [Rank(runs, folder, address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(size)]
 
 
 def finish(ranks: Sequence[Rank], status: int = 0) -> None:
@@ -333,7 +338,7 @@ def _child(runs: str, folder: Path, environment: dict[str, str], log: Path) -> N
 def main(runs: Sequence[Run], folder: Path) -> None:
     """Executes the runs, each in its own folder: as one rank, or the whole in one process where there is no launcher."""
     signal.signal(signal.SIGTERM, lambda number, _: _received.append(number))
-    os.environ |= {"ALEXNET_DEVICES": "cpu", "ALEXNET_TIMEOUT": str(runs[0].timeout_seconds)}
+    os.environ |= {"ALEXNET_DEVICES": runs[0].devices, "ALEXNET_TIMEOUT": str(runs[0].timeout_seconds)}
     if launch.seat() is None:
         stopped = [execute(run, folder / run.name, Team(APART if run.form == "apart" else None)) for run in runs]
     else:

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from infra.stack import Stack
 from pipelines.bucket import Bucket
@@ -245,6 +246,29 @@ def test_a_source_in_a_bucket_with_splits_of_its_own_is_published_too(fresh: Hou
     assert counts == {"train": 12, "val": 4}
     receipt = json.loads((fresh.root / "artifacts/receipt.json").read_text())
     assert Bucket(fresh.store.registry, fresh.store).sizes(f"alexnet/versions/{receipt['version']}/")
+
+
+@pytest.mark.slow
+def test_a_run_over_two_processes_publishes_the_model_of_one_up_to_rounding(house: House, fresh: House) -> None:
+    """Towers add in another order than grouped convolutions, in float32; what is not trained is equal to the byte."""
+    done = fresh.repro(ALEXNET_DEVICES="cpu,cpu")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "train: process-a-tower: 2 processes, a tower each" in done.stdout
+    one, two = (load_file(each.root / "artifacts/model/model.safetensors") for each in (house, fresh))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert (two[name] - tensor).abs().max() <= 1e-4 * tensor.abs().max(), name
+    metrics, receipts = (
+        [json.loads((each.root / f"artifacts/{name}.json").read_text()) for each in (house, fresh)]
+        for name in ("metrics", "receipt")
+    )
+    for protocol in ("center_crop", "ten_crop"):
+        assert metrics[1][protocol] == pytest.approx(metrics[0][protocol], abs=1 / metrics[0]["images"])
+    assert metrics[1]["baselines"] == metrics[0]["baselines"]
+    assert receipts[1]["files"].keys() == receipts[0]["files"].keys()
+    before, after = house.digests(), fresh.digests()
+    for path in ("artifacts/index.parquet", "artifacts/manifest.json", "artifacts/pixels.npz"):
+        assert before[path] == after[path]
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import errno
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +150,30 @@ def test_a_second_trainer_is_refused_at_once_and_told_who_has_it(two: Checkpoint
         Checkpoints(two.folder).lock().__enter__()
     with Checkpoints(two.folder).lock(patience_seconds=1.0):
         pass
+
+
+def test_a_lock_that_was_removed_with_its_folder_is_taken_anew(two: Checkpoints) -> None:
+    """By whoever waited for it: otherwise the next trainer would find a fresh lock, and there would be two."""
+    begun, other = threading.Event(), Checkpoints(two.folder)
+
+    def wait_and_hold() -> None:
+        begun.set()
+        with other.lock(patience_seconds=60.0):
+            entered.set()
+            leave.wait(60)
+
+    entered, leave = threading.Event(), threading.Event()
+    with two.lock():
+        waiting = threading.Thread(target=wait_and_hold)
+        waiting.start()
+        begun.wait()
+        time.sleep(0.3)
+        two.remove()
+    assert entered.wait(60)
+    with pytest.raises(DataError, match="another trainer"):
+        Checkpoints(two.folder).lock().__enter__()
+    leave.set()
+    waiting.join()
 
 
 @pytest.fixture

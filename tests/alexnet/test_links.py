@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alexnet.group_link import GroupLink
-from alexnet.links import Link, LocalLink, Lost
+from alexnet.links import Link, LocalLink, Lost, answered
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, Draw, Plan
 from tests.team import CONTEXT
@@ -69,14 +69,14 @@ def move(link: Link, held: list[Tensor], total: int) -> dict[str, Tensor]:
     return found
 
 
-def tower(number: int, folder: Path, total: int) -> None:
+def tower(number: int, folder: Path, total: int, staged: bool) -> None:
     """One process of a pair."""
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2, timeout=timedelta(seconds=20)
     )
     group = dist.group.WORLD
     assert group is not None
-    link = GroupLink(group, number, staged=False)
+    link = GroupLink(group, number, staged=staged)
     found = move(link, [parts(total // 2, total - total // 2)[number]], total)
     found["bytes"] = torch.tensor([link.bytes_sent])
     maps = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last) + 100 * number
@@ -89,9 +89,9 @@ def tower(number: int, folder: Path, total: int) -> None:
             link.gather([maps])
 
 
-def pair(folder: Path, total: int) -> list[dict[str, Tensor]]:
+def pair(folder: Path, total: int, *, staged: bool = False) -> list[dict[str, Tensor]]:
     """What both processes of a pair found."""
-    processes = [CONTEXT.Process(target=tower, args=(number, folder, total)) for number in (0, 1)]
+    processes = [CONTEXT.Process(target=tower, args=(number, folder, total, staged)) for number in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -100,9 +100,10 @@ def pair(folder: Path, total: int) -> list[dict[str, Tensor]]:
     return [load_file(folder / f"tower-{number}") for number in (0, 1)]
 
 
-def test_two_processes_move_what_two_parts_of_one_move(tmp_path: Path) -> None:
+@pytest.mark.parametrize("staged", [False, True])
+def test_two_processes_move_what_two_parts_of_one_move(tmp_path: Path, staged: bool) -> None:
     """The loss after `sum` and `gather_alike` is the same on both sides, so each takes its gradient once."""
-    first, second = pair(tmp_path, 8)
+    first, second = pair(tmp_path, 8, staged=staged)
     local = move(LocalLink(), parts(), 8)
     for name in ("gather", "sum_scatter"):
         assert torch.equal(first[f"{name}/0"], local[f"{name}/0"])
@@ -128,6 +129,13 @@ def test_an_odd_number_of_classes_is_shared_unevenly(tmp_path: Path) -> None:
     whole = torch.cat(parts(2, 3), 1)
     for found in pair(tmp_path, 5):
         assert torch.equal(found["gather_alike/0"], whole)
+
+
+def test_memory_that_this_process_lacks_is_not_another_lost_one() -> None:
+    with pytest.raises(torch.OutOfMemoryError), answered("swap"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(Lost, match="swap: connection closed by peer"), answered("swap"):
+        raise RuntimeError("connection closed by peer")
 
 
 class Echo(GroupLink):

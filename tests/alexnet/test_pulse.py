@@ -54,7 +54,7 @@ def two(port: int) -> Iterator[list[Pulse]]:
 def waits_for_ever(port: int, said: Path) -> None:
     """Rank 1, in an exchange that never returns."""
     pulse._GRACE_SECONDS = 1.0
-    Pulse(connect(port, keeps=False), "rank 0", 1, 2, PATIENCE, lambda text: said.write_text(text) and None).start()
+    Pulse(connect(port, keeps=False), "rank 0", 1, 2, PATIENCE, said.write_text).start()
     threading.Event().wait()
 
 
@@ -99,8 +99,15 @@ def test_a_failure_is_told_before_what_followed_from_it(port: int) -> None:
         assert first.explain() == "rank 1 failed: DataError: k1: torn"
 
 
-def test_a_last_word_waits_a_second_at_most_for_a_store_that_does_not_answer(port: int) -> None:
-    silent = Pulse(connect(port, keeps=True), "rank 0", 0, 2, PATIENCE, print)  # never started: nothing is left in the store
+def test_a_last_word_waits_a_second_at_most_for_a_store_that_does_not_answer(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Pulse(connect(port, keeps=True), "rank 0", 0, 2, PATIENCE, print)
+    end = threading.Event()
+    monkeypatch.setattr(silent, "_round", lambda beat: end.wait(30))
+    silent.start()
     began = time.monotonic()
     silent.report("a reason", lost=True)
     assert 0.9 < time.monotonic() - began < 10
+    end.set()
+    silent.stop()

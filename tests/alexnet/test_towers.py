@@ -159,6 +159,19 @@ def test_bytes_between_towers_are_counted(made: Made, plan: Plan, dtype: int) ->
         assert found.item() == numbers[plan] * dtype
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("devices", ["cuda:0", "cuda:0,cuda:1"], ids=["one GPU by gloo", "two GPUs by NCCL"])
+def test_on_gpus_two_processes_are_one_device(tmp_path: Path, devices: str) -> None:
+    if torch.cuda.device_count() < len(devices.split(",")):
+        pytest.skip("needs two GPUs")
+    run = Run(steps=STEPS, devices=devices)
+    for name, size in (("one", 1), ("pair", 2)):
+        finish(start([replace(run, name=name)], tmp_path, size))
+    for kind in ("grad", "weight", "velocity"):
+        one, two = (joined(run, tmp_path / name, kind, HELD[name]) for name in ("one", "pair"))
+        assert worst(two, one) < 1e-12, kind
+
+
 def test_one_tower_in_two_processes_is_trained_by_replicas(tmp_path: Path) -> None:
     run = Run(towers=1, steps=8)
     for name, size in (("one", 1), ("two", 2)):

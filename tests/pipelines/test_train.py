@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from alexnet.errors import DataError, ParamsError
 from alexnet.pixels import PixelStatistics, PixelSums
 from alexnet.released import load_model
-from pipelines import launch, places
+from pipelines import console, launch, places
 from pipelines.bucket import Bucket
 from pipelines.places import Store
 from pipelines.train import check, train
@@ -232,6 +232,15 @@ def test_with_two_devices_this_process_is_the_launcher_unless_one_has_started_it
     monkeypatch.setenv("RANK", "0")  # torchrun --nproc-per-node 1
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not launch.wants_launch()
+
+
+def test_of_many_ranks_one_says_how_the_stage_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for rank in ("1", "0"):
+        assert not list(tmp_path.rglob("train.json"))
+        monkeypatch.setenv("RANK", rank)
+        console.run("train", lambda: None)
+    assert len(list(tmp_path.rglob("train.json"))) == 1
 
 
 def test_a_launcher_that_forgets_a_variable_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
