@@ -34,7 +34,7 @@ def connect(port: int, *, keeps: bool) -> Store:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signs follow each other faster."""
     monkeypatch.setattr(pulse, "_BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(pulse, "_STALE_SECONDS", 1.5)
+    monkeypatch.setattr(pulse, "_STALE_SECONDS", 1.0)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import torch
 
-from pipelines import doctor
+from pipelines import doctor, launch
 from pipelines.bucket import Bucket
 from pipelines.doctor import Check
 from pipelines.places import Store
@@ -96,6 +97,8 @@ def test_a_check_that_cannot_be_made_is_a_finding(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_form_of_training_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(launch, "_peer_access", lambda names: None)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
     (check,) = doctor._form()
     assert check.found == "process-a-tower: 2 processes, a tower each; they exchange outputs by NCCL; by ALEXNET_DEVICES"
@@ -105,6 +108,10 @@ def test_the_form_of_training_is_said_with_its_reason(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
     (check,) = doctor._form()
     assert check.found.startswith("one-device: one process on cpu")
+    monkeypatch.setenv("ALEXNET_DEVICES", "cuda:2")
+    (check,) = doctor._guarded(doctor._form)
+    assert check.state == "missing"
+    assert "names cuda:2, but torch sees cuda:0 to cuda:1" in check.found
 
 
 TOPOLOGY = """\
