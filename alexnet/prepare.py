@@ -5,7 +5,6 @@ Cutting the square out of the source and resizing only that gives the same pictu
 
 import io
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import numpy as np
@@ -14,13 +13,12 @@ from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg,
 from jaxtyping import UInt8
 from PIL import Image
 
-from alexnet.images import FORMATS
+from alexnet.images import FORMATS, one_at_a_time
 
 Filter = Literal["triangle", "area"]
 _MANY_PX = 1 << 23  # 8 megapixels; above it the mean of blocks stands for them
 _STRIP_PX = 256  # a multiple of every factor
 
-_one_large = threading.Lock()
 _own = threading.local()  # a resizer keeps buffers, so every thread has one of its own
 
 
@@ -63,16 +61,11 @@ def decode(data: bytes, at_least_px: int | None = None) -> UInt8[np.ndarray, "h 
             return _decode_other(data, at_least_px)
         factor = _factor(min(height, width), at_least_px)
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor), "min_factor": factor}
-        with _turn(height * width):
+        with one_at_a_time(height * width):
             pixels: UInt8[np.ndarray, "h w 3"] = simplejpeg.decode_jpeg(data, "RGB", strict=False, **least)
     except ValueError:
         return _decode_other(data, at_least_px)
     return pixels
-
-
-def _turn(pixels: int) -> AbstractContextManager[object]:
-    """Images of many pixels are decoded one at a time, whatever the number of threads."""
-    return _one_large if pixels > _MANY_PX else nullcontext()
 
 
 def _factor(side_px: int, at_least_px: int | None) -> int:
@@ -83,7 +76,7 @@ def _factor(side_px: int, at_least_px: int | None) -> int:
 
 def _decode_other(data: bytes, at_least_px: int | None) -> UInt8[np.ndarray, "h w 3"]:
     """What Pillow decodes, made RGB strip by strip: a whole copy of a large image takes more memory than all else together."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image, _turn(image.width * image.height):
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image, one_at_a_time(image.width * image.height):
         factor = _factor(min(image.size), at_least_px) if image.width * image.height > _MANY_PX else 1
         if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
             factor = 1  # the decoder itself shrinks; only JPEG's can

