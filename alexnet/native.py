@@ -1,15 +1,10 @@
-"""The CPU kernels of native.cpp, compiled once for this machine when a C++ compiler is at hand.
+"""The CPU kernels of native.cpp.
 
 They compute what norms.py and sgd.py write in torch, in one pass over memory; without a compiler those are used.
 """
 
 import ctypes
 import functools
-import hashlib
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alexnet import compiled
+
 _SOURCE = Path(__file__).with_name("native.cpp")
-# Linked by a call of its own: told of -ffast-math, a linker has the whole process flush denormal numbers, torch and all.
-_COMPILE = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-fPIC", "-c")
-_LINK = ("-shared",)
-_COMPILERS = ("c++", "g++", "clang++")
 _KINDS = {torch.float32: "float", torch.bfloat16: "bf16"}
 _MOST_CHANNELS, _MOST_SIZE = 1024, 17  # the buffers of native.cpp
 
@@ -29,51 +22,8 @@ _MOST_CHANNELS, _MOST_SIZE = 1024, 17  # the buffers of native.cpp
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where they cannot be made."""
-    compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        return None
-    try:
-        return _declare(_kept(compiler) or _unkept(compiler))
-    except (OSError, subprocess.CalledProcessError):
-        return None  # a broken compiler: torch does the same, slower
-
-
-def _kept(compiler: str) -> ctypes.CDLL | None:
-    """The library for this source, compiler and processor, made when it is not there yet; None without a usable home."""
-    words = (_SOURCE.read_text(), compiler, *_COMPILE, *_LINK, platform.machine(), _processor())
-    try:
-        folder = Path.home() / ".cache" / "alexnet"
-        path = folder / f"native-{hashlib.sha256(chr(0).join(words).encode()).hexdigest()[:16]}.so"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix="native-") as beside:
-                _build(compiler, Path(beside)).replace(path)
-        return ctypes.CDLL(str(path))
-    except (OSError, RuntimeError):  # read-only; or no home is known, as of a user who is only a number
-        return None
-
-
-def _unkept(compiler: str) -> ctypes.CDLL:
-    """The library for this process alone: once loaded, it needs no file."""
-    with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
-        return ctypes.CDLL(str(_build(compiler, Path(folder))))
-
-
-def _build(compiler: str, folder: Path) -> Path:
-    """Makes the library in the folder."""
-    compiled, linked = folder / "native.o", folder / "native.so"
-    for words in ((*_COMPILE, "-o", str(compiled), str(_SOURCE)), (*_LINK, "-o", str(linked), str(compiled))):
-        subprocess.run([compiler, *words], check=True, capture_output=True)
-    return linked
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    native = compiled.load(_SOURCE)
+    return native and _declare(native)
 
 
 def _declare(native: ctypes.CDLL) -> ctypes.CDLL:

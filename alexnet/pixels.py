@@ -3,15 +3,18 @@
 Sums are whole numbers, so neither the order of the images nor how they are shared out changes a bit of the result.
 """
 
+import ctypes
 import io
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
+from alexnet import compiled
 from alexnet.errors import DataError
 
 _IMAGES = 65535 // 255  # whose sum 16 bits hold
@@ -50,12 +53,20 @@ class PixelSums:
     def add(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Counts one image."""
         self.images += 1
-        self._added += image
+        if (kernels := _kernels()) is not None:
+            image = np.ascontiguousarray(image)
+            kernels.add_pixels(image.ctypes.data, image.size, self._added.ctypes.data, self._products.ctypes.data)
+        else:
+            self._add(image)
         self._in_added += 1
         if self._in_added == _IMAGES:
             self._sums += self._added
             self._added[:] = 0
             self._in_added = 0
+
+    def _add(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """The same as the kernel, where there is no compiler; in several times its time."""
+        self._added += image
         for top in range(0, len(image), _ROWS):
             rows = image[top : top + _ROWS]
             values = self._values[: len(rows)]
@@ -83,6 +94,16 @@ class PixelSums:
             sums = cls(arrays["sums"].shape[0])
             sums.images, sums._sums, sums._products = int(arrays["images"]), arrays["sums"], arrays["products"]
         return sums
+
+
+@cache
+def _kernels() -> ctypes.CDLL | None:
+    """pixels.cpp, compiled; no torch is needed for it."""
+    kernels = compiled.load(Path(__file__).with_suffix(".cpp"))
+    if kernels is not None:
+        kernels.add_pixels.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        kernels.add_pixels.restype = None
+    return kernels
 
 
 @dataclass(frozen=True)

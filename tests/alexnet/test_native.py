@@ -1,9 +1,6 @@
 """The C++ kernels against the same formulas in torch."""
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,31 +71,6 @@ def test_no_images_are_no_images() -> None:
         x = maps(1, (0, 8, 5, 5), kind)
         assert native.lrn(x, x, 2, 5, 2e-3, 0.75, 2.0).shape == x.shape
         assert native.map_norm(None, x, 5, 2e-3, 0.75, 1.0).shape == x.shape
-
-
-def test_loading_the_kernels_leaves_small_numbers_to_the_process() -> None:
-    program = (
-        "import torch; from alexnet import native; assert native.library(); print(torch.tensor([1e-40]).mul(1).item() > 0)"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.stdout.strip() == "True", run.stderr
-
-
-def test_without_a_usable_home_the_kernels_are_made_for_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As in a container whose user is only a number, or whose home cannot be written."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    assert native._kept("c++") is None
-
-    def unknown() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", unknown)
-    native.library.cache_clear()
-    try:
-        assert native.library() is not None
-    finally:
-        native.library.cache_clear()
 
 
 def test_without_a_compiler_there_are_no_kernels_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alexnet import pixels
 from alexnet.errors import DataError
 from alexnet.pixels import PixelStatistics, PixelSums
+
+
+@pytest.fixture(params=["compiled", "numpy"], autouse=True, scope="module")
+def _sums_are_made_by(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways; the first is numpy's too where there is no C++ compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(pixels, "_kernels", lambda: None)
+        yield
 
 
 def images(count: int, seed: int = 0, side_px: int = 8) -> np.ndarray:
