@@ -237,9 +237,9 @@ def _bars(axes: "Axes", names: list[str], probabilities: Float[np.ndarray, " k"]
     axes.barh(places, probabilities, color=[_RED if right else _GREY for right in is_right], height=0.78)
     for place, name, value in zip(places, names, probabilities, strict=True):
         axes.text(0.02, place, name, va="center", size=8)
-        axes.text(
-            1.0, place, f"{value:.0%}" if value >= 0.01 else f"{value:.1%}", va="center", ha="right", color=_FAINT, size=7
-        )
+        shown = f"{value:.0%}" if value >= 0.01 else f"{value:.1%}"
+        on_bar = value > 0.85
+        axes.text(1.0, place, shown, va="center", ha="right", color=_INK if on_bar else _FAINT, size=7)
     axes.set_xlim(0, 1)
     axes.axis("off")
 
