@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 _KILL_SECONDS = 10.0
 
 
@@ -59,13 +61,19 @@ class Daemon:
         if not self.runs():
             return False
         group = int(self._pid.read_text())
+        family = _family(group)
+        self._end_group(group, grace_seconds)
+        _end_all(family, grace_seconds)
+        return True
+
+    def _end_group(self, group: int, grace_seconds: float) -> None:
         for sign, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, _KILL_SECONDS)):
             with suppress(ProcessLookupError):
                 os.killpg(group, sign)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 if not self.runs():
-                    return True
+                    return
                 time.sleep(0.05)
         raise RuntimeError(f"{self.name}: process {group} does not end; stop it by hand")
 
@@ -79,6 +87,33 @@ class Daemon:
         """Where this process started the server, a dead one stays a zombie, and holds nothing, until it is waited for."""
         with suppress(ChildProcessError, FileNotFoundError, ValueError):
             os.waitpid(int(self._pid.read_text()), os.WNOHANG)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """What a process has started, and what that has started; some of it may be in process groups of its own."""
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _end_all(family: list[psutil.Process], grace_seconds: float) -> None:
+    """Ends what outlived its server: a run whose worker was too busy to end it."""
+    for end, seconds in ((psutil.Process.terminate, grace_seconds), (psutil.Process.kill, _KILL_SECONDS)):
+        for member in filter(_lives, family):
+            with suppress(psutil.NoSuchProcess):
+                end(member)
+        deadline = time.monotonic() + seconds
+        while any(map(_lives, family)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it still runs: one that waits for nobody to ask how it ended does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

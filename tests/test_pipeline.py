@@ -97,6 +97,8 @@ def make_house(root: Path, stack: Stack, store: Store, name: str) -> House:
         shutil.copy(ROOT / file, root / file)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     source = pictures.folder(root / "pictures", classes=2, images=8)
+    for path in source.rglob("*"):
+        os.utime(path, (0, 0))  # the listing of a source names its files' times, and a release what came of it
     env = (
         os.environ
         | environment(own, source)

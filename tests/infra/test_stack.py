@@ -8,15 +8,18 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from botocore.exceptions import ClientError
 
+from infra.daemon import Daemon
 from infra.stack import Places, Stack, StackError, _client, main
 
 ROOT = Path(__file__).parents[2]
@@ -171,3 +174,20 @@ def test_what_git_ignores_does_not_go_into_the_image() -> None:
     ignored += [f".dvc{line}" for line in (ROOT / ".dvc" / ".gitignore").read_text().split()]
     assert "infra/compose.env" in ignored
     assert [line for line in ignored if not any(fnmatch(line.strip("/"), pattern) for pattern in kept_out)] == []
+
+
+def test_what_a_daemon_started_in_a_group_of_its_own_ends_with_it(tmp_path: Path) -> None:
+    """As a scheduler's worker starts its runs; one that is ended at once has no time to end them."""
+    daemon = Daemon(tmp_path, "worker")
+    program = "import subprocess, time; subprocess.Popen(['sleep', '797'], start_new_session=True); time.sleep(797)"
+    daemon.start([sys.executable, "-c", program], {"PATH": os.defpath}, cwd=tmp_path)
+
+    def sleepers() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "797"]]
+
+    deadline = time.monotonic() + 30
+    while not sleepers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert sleepers()
+    assert daemon.stop(5.0)
+    assert not [process for process in sleepers() if process.status() != psutil.STATUS_ZOMBIE]
