@@ -1,11 +1,15 @@
 """Error rates as in section 4.1, from the best few classes of every image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 TOP = 5  # of top-5 error
+
+Views = Literal["center", "ten"]
 
 Labels = Int64[np.ndarray, " n"]
 
@@ -53,6 +57,16 @@ def errors(guesses: Best, labels: Labels) -> dict[str, float]:
     """Top-1 and top-5 error, fractions. With fewer than five classes top-5 error is 0: every class is among the best five."""
     wrong = guesses.labels != labels[:, None]
     return {"top1_error": float(wrong[:, 0].mean()), "top5_error": float(wrong[:, :TOP].all(1).mean())}
+
+
+def better_views(metrics: Mapping[str, Any]) -> Views:
+    """The protocol of the lower top-1 error, which pictures and `predict` go by; the paper's ten crops where they are equal."""
+    return "center" if metrics["center_crop"]["top1_error"] < metrics["ten_crop"]["top1_error"] else "ten"
+
+
+def words_for(views: Views) -> str:
+    """A protocol's name for people."""
+    return "center crop" if views == "center" else "ten crops"
 
 
 def errors_by_class(guesses: Best, labels: Labels, classes: int) -> list[dict[str, float]]:

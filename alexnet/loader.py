@@ -144,7 +144,7 @@ class Loader:
         counts = [shard.samples for shard in self.samples.shards]
         return sampler.order(counts, seed=self._seed, epoch=epoch, shuffle=self._shuffle, window_shards=self._window_shards)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
         """This replica's batches of an epoch from `first_step` on; what came before it is not read.
 
         Closing the iterator early ends its threads.
@@ -155,7 +155,7 @@ class Loader:
         """
         return self._run(self._shares(epoch, first_step), partial(self.begin, epoch=epoch), Filling.filled)
 
-    def epoch_encoded(self, epoch: int, first_step: int = 0) -> Iterator[EncodedBatch]:
+    def epoch_encoded(self, epoch: int, first_step: int = 0) -> Generator[EncodedBatch, None, None]:
         """As `epoch`, with whole images as they are in the shard, for a decoder on the device."""
         assert self._cropping is None, "who crops has decoded"
         return self._run(self._shares(epoch, first_step), partial(Filling, epoch=epoch), self._encoded)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch.distributed import Store  # type: ignore[attr-defined]  # it is documented there
+from torch.distributed import Store  # type: ignore[attr-defined]  # public, but its stub does not export it
 
 _BEAT_SECONDS = 0.5
 _STALE_SECONDS = 2.5  # without a sign: gone, when something has failed already

@@ -1,7 +1,7 @@
 """The update rule of section 5, as an optimizer."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,14 @@ class PaperSgd(Optimizer):
             state["velocity"] = torch.zeros_like(parameter)
         return state["velocity"]  # type: ignore[no-any-return]  # the state dict is untyped
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # stricter than torch
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Updates every parameter that has a gradient. At rate 0 nothing moves: a group stops dead, as in cuda-convnet."""
         loss = None
         if closure is not None:

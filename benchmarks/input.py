@@ -245,7 +245,7 @@ def imagenet_size(folder: Path) -> dict[str, float]:
         for _ in range(20):
             next(epoch)
         found[f"{label}_and_20_more"] = round(time.perf_counter() - start, 2)
-        epoch.close()  # type: ignore[attr-defined]
+        epoch.close()
     return found | {"mib": round(_memory_mib(os.getpid()))}
 
 

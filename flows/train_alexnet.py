@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--target", default="publish", help="the stage to bring up to date, with all that it needs")
     target = parser.parse_args(arguments).target
     try:
-        stages_for(target)
+        stages_for(target)  # before a server is started for nothing
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alexnet import evaluate as scores
 from alexnet.describe import counts, total
 from alexnet.shards import Manifest
 from pipelines.page import Block, Bullets, Code, Figure, Heading, Page, Paragraph, Table, code
@@ -68,10 +69,9 @@ class Facts:
         return _DATA.get(self.manifest.source, _OTHER)
 
     @property
-    def views(self) -> str:
+    def views(self) -> scores.Views:
         """The protocol that erred less, which the pictures go by."""
-        center, ten = (self.metrics[protocol]["top1_error"] for protocol in ("center_crop", "ten_crop"))
-        return "center crop" if center < ten else "ten crops"
+        return scores.better_views(self.metrics)
 
     @property
     def has_top5(self) -> bool:
@@ -153,14 +153,14 @@ def _results(facts: Facts, folder: Path) -> list[Block]:
         Paragraph(f"Errors on the {facts.metrics['images']:,} images of the validation split, which no weight has seen.{few}"),
         Table(header, cells),
         Figure("pictures/predictions.png", "Validation images drawn by a digest of their keys, the last of them mistakes: "
-               f"the best classes by {facts.views}, the right one red."),
+               f"the best classes by {scores.words_for(facts.views)}, the right one red."),
         Figure("pictures/confusion.png", "What was taken for what."),
-        *_per_class(folder, "center" if facts.views == "center crop" else "ten"),
+        *_per_class(folder, facts.views),
         Figure("pictures/curves.png", "Training. Its own loss and error are those of random crops under dropout."),
     ]  # fmt: skip
 
 
-def _per_class(folder: Path, better: str) -> list[Block]:
+def _per_class(folder: Path, better: scores.Views) -> list[Block]:
     with (folder / "evaluation/per_class.csv").open(newline="") as file:
         classes = list(csv.DictReader(file))
     classes.sort(key=lambda row: -float(row[f"{better}_top1_error"]) if row["images"] != "0" else 1)

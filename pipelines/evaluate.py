@@ -6,8 +6,8 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -37,16 +37,20 @@ class Outcome:
     center_crop: Best
     ten_crop: Best
 
-    @property
-    def views(self) -> Literal["center crop", "ten crops"]:
-        """The protocol that errs less, which pictures and `predict` go by; the paper's where they are equal."""
-        center, ten = (scores.errors(each, self.labels)["top1_error"] for each in (self.center_crop, self.ten_crop))
-        return "center crop" if center < ten else "ten crops"
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Top-1 and top-5 error by each protocol."""
+        by = {"center_crop": self.center_crop, "ten_crop": self.ten_crop}
+        return {protocol: scores.errors(best, self.labels) for protocol, best in by.items()}
+
+    @cached_property
+    def views(self) -> scores.Views:
+        """The protocol that errs less."""
+        return scores.better_views(self.errors())
 
     @property
     def better(self) -> Best:
         """The best classes by that protocol."""
-        return self.center_crop if self.views == "center crop" else self.ten_crop
+        return self.center_crop if self.views == "center" else self.ten_crop
 
 
 def main() -> None:
@@ -69,8 +73,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
     samples = open_samples(manifest, "val")
     outcome = judge(model, samples, config.batch_size)
     metrics = {
-        "center_crop": scores.errors(outcome.center_crop, outcome.labels),
-        "ten_crop": scores.errors(outcome.ten_crop, outcome.labels),
+        **outcome.errors(),
         "baselines": _baselines(manifest, samples, config),
         "images": len(outcome.labels),
         "classes": len(manifest.synsets),

@@ -67,7 +67,7 @@ def draw_all(folder: Path, model: Model, samples: Samples, outcome: "Outcome", m
     draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.towers, model.mean_image)
     draw_predictions(folder / "predictions.png", samples, outcome, names)
     matrix = scores.confusion(outcome.better.labels[:, 0], outcome.labels, len(names))
-    draw_confusion(folder / "confusion.png", matrix, names, outcome.views)
+    draw_confusion(folder / "confusion.png", matrix, names, scores.words_for(outcome.views))
 
 
 def draw_curves(path: Path, history: Path, metrics: dict[str, Any]) -> None:

@@ -11,12 +11,12 @@ from PIL import Image, UnidentifiedImageError
 
 from alexnet import evaluate as scores
 from alexnet.errors import DataError
+from alexnet.evaluate import Views
 from alexnet.images import FORMATS
 from alexnet.prepare import prepare
 from alexnet.released import Model, load_model
 from pipelines import tree
 
-Views = Literal["center", "ten"]
 _MOST_PIXELS = 89_000_000  # decoded, some 270 MB
 
 
@@ -77,10 +77,9 @@ def read_picture(path: Path) -> bytes:
 
 
 def better_views(folder: Path) -> Views:
-    """Whichever protocol has the lower top-1 error in the folder's metrics.json; ten crops, the paper's, if there is none."""
+    """The better protocol by the folder's metrics.json; ten crops, the paper's, if there is none."""
     try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        return "center" if metrics["center_crop"]["top1_error"] < metrics["ten_crop"]["top1_error"] else "ten"
+        return scores.better_views(json.loads((folder / "metrics.json").read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return "ten"
 

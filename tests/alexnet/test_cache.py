@@ -22,6 +22,7 @@ from alexnet.shards import Shard
 from alexnet.tarindex import TarIndex
 from alexnet.verified import verify
 from tests import shardmaker
+from tests.kills import kill_when
 from tests.shardmaker import Made
 
 MADE = shardmaker.make([6, 6, 6, 6])
@@ -376,12 +377,7 @@ def test_what_a_killed_process_fetched_is_not_fetched_again(tmp_path: Path) -> N
     victim = context.Process(target=_read_all, args=(tmp_path, MADE, 1 << 30, 0.05, 1, context.Queue()))
     victim.start()
     part = tmp_path / f"{SHARD.sha256}.{SHARD.bytes}.part"
-    while not part.exists() or part.read_bytes()[:4000] != BODY[:4000]:
-        assert victim.is_alive()
-        time.sleep(0.005)
-    assert victim.pid is not None
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.join()
+    kill_when(victim, lambda: part.exists() and part.read_bytes()[:4000] == BODY[:4000])
     store = Store()
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     ((_, start),) = store.starts

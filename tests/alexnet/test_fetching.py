@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import multiprocessing
-import os
-import signal
 import tempfile
 import threading
 import time
@@ -22,6 +20,7 @@ from alexnet import fetching
 from alexnet.errors import DataError
 from alexnet.fetching import Fetch, Fetching, PartFile
 from alexnet.verified import Mismatch
+from tests.kills import kill_when
 
 BODY = np.random.default_rng(0).bytes(10_000)
 
@@ -143,12 +142,7 @@ def test_a_process_killed_amid_its_ranges_leaves_what_came(tmp_path: Path, four_
     path = tmp_path / "part"
     victim = multiprocessing.get_context("fork").Process(target=_fetch_slowly, args=(path,))
     victim.start()
-    while not path.exists() or path.read_bytes()[5000:5300] != BODY[5000:5300]:
-        assert victim.is_alive()
-        time.sleep(0.005)
-    assert victim.pid is not None
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.join()
+    kill_when(victim, lambda: path.exists() and path.read_bytes()[5000:5300] == BODY[5000:5300])
     store = Store()
     assert fetch(path, store) == sha256(BODY)
     assert path.read_bytes() == BODY

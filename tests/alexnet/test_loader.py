@@ -101,7 +101,7 @@ def steps_of(folder: Path, setting: Setting, form: tuple[int, int], first_step: 
     epochs = [part.epoch(setting.epoch, first_step) for part in parts]
     found = [whole(list(step)) for step in itertools.islice(zip(*epochs, strict=True), most)]
     for epoch in epochs:
-        epoch.close()  # type: ignore[attr-defined]
+        epoch.close()
     return found
 
 
@@ -331,7 +331,7 @@ def test_closing_an_epoch_early_ends_its_threads(folder: Path) -> None:
     epoch = loader(folder, 3, 2).epoch(0)
     next(epoch)
     assert set(threading.enumerate()) > before
-    epoch.close()  # type: ignore[attr-defined]
+    epoch.close()
     assert set(threading.enumerate()) == before
 
 

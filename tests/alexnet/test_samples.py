@@ -65,7 +65,7 @@ def test_the_whole_of_a_resident_split_is_read_into_memory(tmp_path: Path) -> No
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if in_memory(opened(resident=False)) > 0.5:
-        pytest.skip("this file system keeps its files in memory")
+        pytest.skip("this file system keeps its files in memory")  # there is nothing to read ahead then
     mapped = opened(resident=True)
     deadline = time.monotonic() + 10
     while in_memory(mapped) < 1 and time.monotonic() < deadline:

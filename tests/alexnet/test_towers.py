@@ -163,7 +163,7 @@ def test_bytes_between_towers_are_counted(made: Made, plan: Plan, dtype: int) ->
 @pytest.mark.parametrize("devices", ["cuda:0", "cuda:0,cuda:1"], ids=["one GPU by gloo", "two GPUs by NCCL"])
 def test_on_gpus_two_processes_are_one_device(tmp_path: Path, devices: str) -> None:
     if torch.cuda.device_count() < len(devices.split(",")):
-        pytest.skip("needs two GPUs")
+        pytest.skip("needs two GPUs")  # on a machine with one, the other case holds the rest
     run = Run(steps=STEPS, devices=devices)
     for name, size in (("one", 1), ("pair", 2)):
         finish(start([replace(run, name=name)], tmp_path, size))

@@ -1,6 +1,7 @@
 """Schedules: learning rates by epoch, and by stalls of the validation error."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -89,11 +90,11 @@ def test_a_schedule_that_makes_no_sense_is_refused(change: dict[str, tuple[Rate,
 )
 def test_a_recipe_that_makes_no_sense_is_refused(section: str, change: dict[str, object], message: str) -> None:
     train = params.load(preset="imagenet").train
-    sections = {
+    sections: dict[str, Any] = {
         "stall": train.schedule.stall,
         "noise": train.augment.color_noise,
         "augment": train.augment,
         "train": train,
     }
     with pytest.raises(ValueError, match=message):
-        replace(sections[section], **change)  # type: ignore[type-var]  # each is a dataclass
+        replace(sections[section], **change)

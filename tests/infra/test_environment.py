@@ -95,7 +95,7 @@ def _set_up(clone: Path) -> "subprocess.CompletedProcess[str]":
 def test_a_whole_environment_needs_no_registry(clone: Path) -> None:
     """The project itself is installed from here, without an index."""
     if environment.missing():
-        pytest.skip("this interpreter has not all that the lock asks for")
+        pytest.skip("this interpreter has not all that the lock asks for")  # as when only the library is installed
     venv.create(clone / ".venv", with_pip=False)
     (packages,) = (clone / ".venv" / "lib").glob("python*/site-packages")
     (packages / "whole.pth").write_text(sysconfig.get_path("purelib"))

@@ -110,9 +110,9 @@ def test_pictures_go_by_the_protocol_that_errs_less() -> None:
     right, wrong = (Best(np.full((4, 1), label), np.ones((4, 1), np.float32)) for label in (0, 1))
     labels = np.zeros(4, np.int64)
     by_center = Outcome(list("abcd"), labels, right, wrong)
-    assert (by_center.views, by_center.better) == ("center crop", right)
+    assert (by_center.views, by_center.better) == ("center", right)
     alike = Outcome(list("abcd"), labels, wrong, wrong)
-    assert alike.views == "ten crops"
+    assert alike.views == "ten"
 
 
 @pytest.mark.parametrize("classes", [2, 31])
