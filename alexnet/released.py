@@ -13,11 +13,11 @@ from torch import Tensor
 
 from alexnet import tensorfile
 from alexnet.augment import center, center_crop, ten_crops
+from alexnet.config import build
 from alexnet.errors import DataError
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, full_shapes
 from alexnet.shards import Synset
-from alexnet.strict import build
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

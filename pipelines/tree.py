@@ -6,8 +6,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from alexnet.config import build
 from alexnet.errors import ParamsError
-from alexnet.strict import build
 
 __all__ = ["Tree", "build", "overlay", "read"]
 

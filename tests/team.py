@@ -25,12 +25,12 @@ from torch import Tensor
 
 from alexnet import keyed, sampler
 from alexnet.checkpoint import Checkpoints
+from alexnet.config import build
 from alexnet.device_feed import to_device
 from alexnet.fit import Job, Stopped, Trainer, Watch, fit
 from alexnet.loader import Batch
 from alexnet.network import AlexNet, Plan, full_shapes
 from alexnet.pixels import PixelStatistics
-from alexnet.strict import build
 from alexnet.team import Team
 from alexnet.train import Rate, Rates
 from pipelines import launch, params

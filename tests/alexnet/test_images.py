@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
-from alexnet.strict import build
 from pipelines import params
 from tests import pictures
 

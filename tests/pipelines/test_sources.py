@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
-from alexnet.strict import build
 from pipelines.bucket import Bucket
 from pipelines.places import Store
 from pipelines.sources import File, SourceConfig, digits, folder, open_source, solar_cells, written
