@@ -16,13 +16,13 @@ from alexnet import keyed
 from alexnet.augment import Augment, center, center_crop
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.device_feed import to_device
+from alexnet.distributed.team import Piece, Team
 from alexnet.errors import DataError
 from alexnet.loader import Batch, EncodedBatch
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, Draw, full_shapes, initial, layout
 from alexnet.pixels import PixelStatistics
 from alexnet.sgd import PaperSgd
-from alexnet.team import Piece, Team
 from alexnet.train import Rates, TrainConfig, rates_at
 
 State = dict[str, Any]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
+from alexnet.distributed.ranks import Seat, join
+from alexnet.distributed.team import Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
 from alexnet.links import Lost
-from alexnet.ranks import Seat, join
-from alexnet.team import Form, Team, pick_form
 from pipelines import console, places
 
 _HUNG = "gave no sign of life"

@@ -18,9 +18,9 @@ import pytest
 
 from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
+from alexnet.distributed.team import Team
 from alexnet.errors import DataError
 from alexnet.fit import Diverged
-from alexnet.team import Team
 from pipelines.launch import STOPPED
 from tests.team import ENVIRONMENT, Run, execute, finish, options, start
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alexnet.group_link import GroupLink
+from alexnet.distributed.tower_link import GroupLink
 from alexnet.links import Link, LocalLink, Lost, answered
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, Draw, Plan

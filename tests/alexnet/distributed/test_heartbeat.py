@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # they are documented there
 
-from alexnet import pulse
-from alexnet.pulse import Pulse
+from alexnet.distributed import heartbeat as pulse
+from alexnet.distributed.heartbeat import Pulse
 from tests.team import CONTEXT
 
 PATIENCE = 60.0  # of tests in which nobody is silent

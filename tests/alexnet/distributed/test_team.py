@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from alexnet.team import Team, pick_form
+from alexnet.distributed.team import Team, pick_form
 
 GPUS = ["cuda:0", "cuda:1"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet.distributed.ranks import Seat, join
 from alexnet.links import Lost
-from alexnet.ranks import Seat, join
 from tests.team import CONTEXT
 
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from alexnet.distributed.team import Team
 from alexnet.network import Plan
-from alexnet.team import Team
 from tests.team import APART, Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {

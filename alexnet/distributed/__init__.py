@@ -1,0 +1,1 @@
+"""Processes that train one network together: who they are, what they exchange, and who is alive."""
