@@ -18,7 +18,7 @@ from pathlib import Path
 
 from alexnet.errors import DataError
 from alexnet.fetching import Fetch, Fetching, PartFile
-from alexnet.flock import POLL_SECONDS, Busy, flock
+from alexnet.files.locks import POLL_SECONDS, Busy, flock
 from alexnet.shards import Shard
 from alexnet.tarindex import TarIndex
 from alexnet.verified import Mismatch, map_file, read_index, stamp, verify, write_index

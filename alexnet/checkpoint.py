@@ -17,9 +17,9 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from alexnet import tensorfile
 from alexnet.errors import DataError
-from alexnet.flock import Busy, flock
+from alexnet.files import tensors as tensorfile
+from alexnet.files.locks import Busy, flock
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"

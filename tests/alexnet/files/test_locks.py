@@ -1,4 +1,4 @@
-"""alexnet/flock.py; what the cache makes of it is in test_cache.py."""
+"""alexnet/files/locks.py; what the cache makes of it is in test_cache.py."""
 
 import multiprocessing
 import threading
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet import flock
-from alexnet.flock import Busy
+from alexnet.files import locks as flock
+from alexnet.files.locks import Busy
 
 ROUNDS, THREADS, PROCESSES = 20, 2, 3
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from alexnet import tensorfile
+from alexnet.files import tensors as tensorfile
 
 
 def test_tensors_come_back_whatever_their_layout_in_memory(tmp_path: Path) -> None:

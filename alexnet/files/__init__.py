@@ -1,0 +1,1 @@
+"""Files: locks between processes, tensors on disk."""
