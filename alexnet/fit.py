@@ -18,10 +18,10 @@ from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.device_feed import to_device
 from alexnet.distributed.team import Piece, Team
 from alexnet.errors import DataError
+from alexnet.images.statistics import PixelStatistics
 from alexnet.loader import Batch, EncodedBatch
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, Draw, full_shapes, initial, layout
-from alexnet.pixels import PixelStatistics
 from alexnet.sgd import PaperSgd
 from alexnet.train import Rates, TrainConfig, rates_at
 

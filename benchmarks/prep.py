@@ -34,8 +34,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from alexnet.pixels import PixelSums
-from alexnet.prepare import decode, encode, prepare, resize
+from alexnet.images.resize import decode, encode, prepare, resize
+from alexnet.images.statistics import PixelSums
 from alexnet.tarfiles import Sample, tar_of
 from benchmarks import timing
 

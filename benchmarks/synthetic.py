@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from alexnet.images import Kind
+from alexnet.images.inspect import Kind
 from pipelines import index
 
 CLASSES, VAL_IMAGES, CHUNK = 1000, 50_000, 50_000

@@ -29,10 +29,10 @@ from alexnet import keyed, sampler
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.distributed.team import Team
 from alexnet.fit import Job, Trainer
+from alexnet.images.statistics import PixelStatistics
 from alexnet.loader import Batch
 from alexnet.memory import keep_freed
 from alexnet.network import AlexNet, Plan, initial
-from alexnet.pixels import PixelStatistics
 from alexnet.train import Rates
 from benchmarks import timing
 from pipelines import launch, params, places

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
 from alexnet.errors import DataError
-from alexnet.images import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
+from alexnet.images.inspect import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
 from pipelines.executor import go_on, map_unordered
 from pipelines.kept import Kept
 from pipelines.sources import Item, Part, Source

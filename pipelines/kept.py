@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
-from alexnet import images
-from alexnet.images import ValidateConfig
+from alexnet.images import inspect as images
+from alexnet.images.inspect import ValidateConfig
 from pipelines import places, sources
 from pipelines.files import write_whole
 from pipelines.sources import Part, Source

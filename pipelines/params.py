@@ -6,7 +6,7 @@ from pathlib import Path
 from alexnet.errors import ParamsError
 from alexnet.evaluate import EvaluateConfig
 from alexnet.features import ExtractConfig
-from alexnet.images import ValidateConfig
+from alexnet.images.inspect import ValidateConfig
 from alexnet.model import ModelConfig
 from alexnet.shards import ShardConfig
 from alexnet.train import TrainConfig

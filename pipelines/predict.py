@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from alexnet import evaluate as scores
 from alexnet.errors import DataError
 from alexnet.evaluate import Views
-from alexnet.images import FORMATS
-from alexnet.prepare import prepare
+from alexnet.images.inspect import FORMATS
+from alexnet.images.resize import prepare
 from alexnet.released import Model, load_model
 from pipelines import tree
 

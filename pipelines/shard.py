@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 
 from alexnet import keys
 from alexnet.errors import DataError, ParamsError
-from alexnet.pixels import PixelStatistics, PixelSums
-from alexnet.prepare import encode, prepare
+from alexnet.images.resize import encode, prepare
+from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.tarfiles import Sample, tar_of
 from pipelines import console, index, params, places

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from alexnet.images import KINDS, MEANINGS, ValidateConfig
+from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
 from pipelines import datadocs
 
 KEYS = 1000  # culprits that the report names for a rule, or for a kind of fault that does not stop, at most

@@ -22,11 +22,11 @@ from tqdm import tqdm
 from alexnet.checkpoint import Checkpoints
 from alexnet.errors import ParamsError
 from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
+from alexnet.images.statistics import PixelStatistics
 from alexnet.loader import Encoded, Loader
 from alexnet.memory import keep_freed
 from alexnet.model import CROP_PX
 from alexnet.network import AlexNet
-from alexnet.pixels import PixelStatistics
 from alexnet.released import Model, save_model
 from alexnet.shards import Manifest, Split
 from alexnet.train import AugmentConfig

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from alexnet.errors import DataError
-from alexnet.images import KINDS, MEANINGS, ValidateConfig
+from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
 from pipelines import console, index, params, places
 from pipelines.bucket import Bucket, data_bucket
 from pipelines.datadocs import write_front_page

@@ -29,9 +29,9 @@ from alexnet.config import build
 from alexnet.device_feed import to_device
 from alexnet.distributed.team import Team
 from alexnet.fit import Job, Stopped, Trainer, Watch, fit
+from alexnet.images.statistics import PixelStatistics
 from alexnet.loader import Batch
 from alexnet.network import AlexNet, Plan, full_shapes
-from alexnet.pixels import PixelStatistics
 from alexnet.train import Rate, Rates
 from pipelines import launch, params
 

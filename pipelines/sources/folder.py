@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from alexnet.errors import DataError
-from alexnet.images import SUFFIXES, suffix
+from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards import Split
 from pipelines import places
 from pipelines.sources import File, Item, Part

@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from itertools import pairwise
 
 from alexnet.errors import DataError
-from alexnet.images import SUFFIXES, suffix
+from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines import console, places
 from pipelines.files import write_whole
 from pipelines.sources import ArchiveConfig, File, Item, Part, Source

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet import compiled
 
-SOURCE = Path(compiled.__file__).with_name("pixels.cpp")
+SOURCE = Path(compiled.__file__).parent / "images" / "statistics.cpp"
 
 pytestmark = pytest.mark.skipif(compiled.load(SOURCE) is None, reason="no C++ compiler here")
 

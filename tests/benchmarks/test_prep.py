@@ -1,7 +1,7 @@
 import pytest
 
-from alexnet.images import KINDS
-from alexnet.prepare import decode
+from alexnet.images.inspect import KINDS
+from alexnet.images.resize import decode
 from benchmarks import prep, synthetic
 
 

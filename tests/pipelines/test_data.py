@@ -10,9 +10,9 @@ import torch
 from alexnet.checkpoint import Checkpoints
 from alexnet.errors import DataError
 from alexnet.fit import Job, Trainer, Watch, fit
+from alexnet.images.statistics import PixelStatistics
 from alexnet.loader import Loader
 from alexnet.network import AlexNet
-from alexnet.pixels import PixelStatistics
 from alexnet.shards import Manifest
 from pipelines import data, params
 from pipelines.bucket import Bucket

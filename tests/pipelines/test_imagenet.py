@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.images import KINDS
+from alexnet.images.inspect import KINDS
 from alexnet.shards import Manifest
 from alexnet.tarindex import index_tar
 from pipelines import fetch, index, params, shard, validate

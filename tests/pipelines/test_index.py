@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.images import ValidateConfig
+from alexnet.images.inspect import ValidateConfig
 from pipelines import index, params
 from pipelines.sources.folder import FolderSource, LocalTree
 from tests import pictures

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet.errors import DataError, ParamsError
-from alexnet.pixels import PixelStatistics, PixelSums
-from alexnet.prepare import Filter, decode, encode, prepare
+from alexnet.images.resize import Filter, decode, encode, prepare
+from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards import Manifest, Shard
 from alexnet.tarfiles import Sample, tar_of
 from alexnet.tarindex import index_tar

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from alexnet.errors import DataError, ParamsError
-from alexnet.pixels import PixelStatistics, PixelSums
+from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.released import load_model
 from pipelines import console, launch, places
 from pipelines.bucket import Bucket

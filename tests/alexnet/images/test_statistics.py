@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet import pixels
 from alexnet.errors import DataError
-from alexnet.pixels import PixelStatistics, PixelSums
+from alexnet.images import statistics as pixels
+from alexnet.images.statistics import PixelStatistics, PixelSums
 
 
 @pytest.fixture(params=["compiled", "numpy"], autouse=True, scope="module")

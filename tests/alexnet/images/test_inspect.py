@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet.config import build
 from alexnet.errors import ParamsError
-from alexnet.images import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
+from alexnet.images.inspect import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
 from pipelines import params
 from tests import pictures
 
@@ -140,7 +140,7 @@ sys.stdout.buffer.write(part.getvalue())
 LOOK = """
 import sys
 from pathlib import Path
-from alexnet.images import look
+from alexnet.images.inspect import look
 from pipelines import index, params
 from pipelines.sources import imagenet
 data = sys.stdin.buffer.read()

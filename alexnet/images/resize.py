@@ -13,7 +13,7 @@ from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg,
 from jaxtyping import UInt8
 from PIL import Image
 
-from alexnet.images import FORMATS, one_at_a_time
+from alexnet.images.inspect import FORMATS, one_at_a_time
 
 Filter = Literal["triangle", "area"]
 _MANY_PX = 1 << 23  # 8 megapixels; above it the mean of blocks stands for them

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alexnet.prepare import Filter, decode, encode, prepare
+from alexnet.images.resize import Filter, decode, encode, prepare
 from tests import pictures
 
 
@@ -83,7 +83,7 @@ def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pyte
     image = image.quantize(256) if mode == "P" else image.convert(mode)
     data = pictures.file_of(image) if mode == "CMYK" else pictures.file_of(image, "PNG")
     assert decode(data, 128).shape == (1101, 1301, 3)
-    monkeypatch.setattr("alexnet.prepare._MANY_PX", 1 << 20)
+    monkeypatch.setattr("alexnet.images.resize._MANY_PX", 1 << 20)
     assert decode(data, 128).shape == (138, 163, 3)
     assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 40
 
@@ -91,7 +91,7 @@ def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pyte
 MEMORY = """
 import resource, sys, threading
 from pathlib import Path
-from alexnet.prepare import encode, prepare
+from alexnet.images.resize import encode, prepare
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
