@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet import evaluate as scores
-from alexnet.evaluate import Best
-from alexnet.released import Model
+from alexnet.inference import metrics as scores
+from alexnet.inference.metrics import Best
+from alexnet.inference.pretrained import Model
 from alexnet.samples import Samples
 from alexnet.shards import Manifest, Split
 from pipelines import baselines, console, inference, params, plots

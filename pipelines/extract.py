@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alexnet.features import width
-from alexnet.released import Model
+from alexnet.inference.features import width
+from alexnet.inference.pretrained import Model
 from alexnet.samples import Samples
 from alexnet.shards import Manifest
 from pipelines import console, inference, params

@@ -7,9 +7,9 @@ import torch
 
 from alexnet.device_feed import to_device
 from alexnet.errors import DataError
+from alexnet.inference.pretrained import Model, load_model
 from alexnet.loader import Batch, Loader
 from alexnet.memory import keep_freed
-from alexnet.released import Model, load_model
 from alexnet.samples import Samples
 from alexnet.shards import Manifest
 from pipelines import console, places

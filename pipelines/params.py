@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.errors import ParamsError
-from alexnet.evaluate import EvaluateConfig
-from alexnet.features import ExtractConfig
 from alexnet.images.inspect import ValidateConfig
+from alexnet.inference.features import ExtractConfig
+from alexnet.inference.metrics import EvaluateConfig
 from alexnet.model import ModelConfig
 from alexnet.shards import ShardConfig
 from alexnet.train import TrainConfig

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet import evaluate as scores
-from alexnet.released import Model
+from alexnet.inference import metrics as scores
+from alexnet.inference.pretrained import Model
 from alexnet.samples import Samples
 
 if TYPE_CHECKING:

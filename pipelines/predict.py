@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from alexnet import evaluate as scores
 from alexnet.errors import DataError
-from alexnet.evaluate import Views
 from alexnet.images.inspect import FORMATS
 from alexnet.images.resize import prepare
-from alexnet.released import Model, load_model
+from alexnet.inference import metrics as scores
+from alexnet.inference.metrics import Views
+from alexnet.inference.pretrained import Model, load_model
 from pipelines import tree
 
 _MOST_PIXELS = 89_000_000  # decoded, some 270 MB

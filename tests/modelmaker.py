@@ -10,8 +10,8 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from alexnet.inference.pretrained import Model, save_model
 from alexnet.network import AlexNet, initial
-from alexnet.released import Model, save_model
 from alexnet.shards import Manifest
 from pipelines import params
 from pipelines.bucket import Bucket

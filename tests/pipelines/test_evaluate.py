@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from alexnet.errors import DataError
-from alexnet.evaluate import Best
+from alexnet.inference.metrics import Best
 from pipelines import plots
 from pipelines.data import open_samples
 from pipelines.evaluate import Outcome, center_and_ten, evaluate, judge

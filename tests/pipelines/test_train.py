@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.statistics import PixelStatistics, PixelSums
-from alexnet.released import load_model
+from alexnet.inference.pretrained import load_model
 from pipelines import console, launch, places
 from pipelines.bucket import Bucket
 from pipelines.places import Store

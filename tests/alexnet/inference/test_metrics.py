@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from alexnet import evaluate as scores
 from alexnet.errors import ParamsError
-from alexnet.evaluate import Best, EvaluateConfig
-from alexnet.features import ExtractConfig, width
+from alexnet.inference import metrics as scores
+from alexnet.inference.features import ExtractConfig, width
+from alexnet.inference.metrics import Best, EvaluateConfig
 from alexnet.model import ModelConfig
 
 

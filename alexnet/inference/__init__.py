@@ -1,0 +1,1 @@
+"""A trained network in use: loading it, and measuring its errors."""
