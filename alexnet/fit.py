@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from alexnet import keyed
-from alexnet.augment import Augment, center, center_crop
 from alexnet.checkpoint import Checkpoint, Checkpoints
-from alexnet.device_feed import to_device
 from alexnet.distributed.team import Piece, Team
 from alexnet.errors import DataError
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loader import Batch, EncodedBatch
+from alexnet.loading.augment import Augment, center, center_crop
+from alexnet.loading.device import to_device
+from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, Draw, full_shapes, initial, layout
 from alexnet.sgd import PaperSgd

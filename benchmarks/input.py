@@ -212,8 +212,8 @@ def imagenet_size(folder: Path) -> dict[str, float]:
     One real shard stands for all, under as many digests: what is read and decoded is real, the disk's first read is not in it.
     """
     from alexnet.cache import ShardCache
-    from alexnet.loader import Loader
-    from alexnet.samples import Samples
+    from alexnet.loading.dataset import Samples
+    from alexnet.loading.loader import Loader
     from alexnet.verified import map_file, write_index
 
     (made,) = corpus.make(None, _IMAGENET_SAMPLES, 1, folder / "one")

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from alexnet import keyed
 from alexnet.cache import ShardCache
-from alexnet.device_feed import to_device
-from alexnet.loader import Cropping, Loader, Samples, cached_image
+from alexnet.loading.device import to_device
+from alexnet.loading.loader import Cropping, Loader, Samples, cached_image
 from alexnet.shards import Shard
 from benchmarks.corpus import CLASSES, QUALITY, SIDE_PX
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 from alexnet.describe import counts
 from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loader import Batch
+from alexnet.loading.loader import Batch
 from alexnet.memory import keep_freed
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, initial

@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from alexnet import keyed, sampler
+from alexnet import keyed
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.distributed.team import Team
 from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loader import Batch
+from alexnet.loading import sampler
+from alexnet.loading.loader import Batch
 from alexnet.memory import keep_freed
 from alexnet.network import AlexNet, Plan, initial
 from alexnet.train import Rates

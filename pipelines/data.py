@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alexnet.cache import ShardCache
 from alexnet.errors import DataError
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
 from alexnet.shards import Manifest, Split
 from pipelines import bucket, console, places
 

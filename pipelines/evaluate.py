@@ -19,7 +19,7 @@ from torch import Tensor
 from alexnet.inference import metrics as scores
 from alexnet.inference.metrics import Best
 from alexnet.inference.pretrained import Model
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
 from alexnet.shards import Manifest, Split
 from pipelines import baselines, console, inference, params, plots
 from pipelines.data import open_samples

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from alexnet.device_feed import to_device
 from alexnet.errors import DataError
 from alexnet.inference.pretrained import Model, load_model
-from alexnet.loader import Batch, Loader
+from alexnet.loading.dataset import Samples
+from alexnet.loading.device import to_device
+from alexnet.loading.loader import Batch, Loader
 from alexnet.memory import keep_freed
-from alexnet.samples import Samples
 from alexnet.shards import Manifest
 from pipelines import console, places
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alexnet.inference import metrics as scores
 from alexnet.inference.pretrained import Model
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,7 +24,7 @@ from alexnet.errors import ParamsError
 from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
-from alexnet.loader import Encoded, Loader
+from alexnet.loading.loader import Encoded, Loader
 from alexnet.memory import keep_freed
 from alexnet.model import CROP_PX
 from alexnet.network import AlexNet

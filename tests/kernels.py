@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from alexnet import fused, keyed, norms, sampler
-from alexnet.augment import _seen
+from alexnet import fused, keyed, norms
 from alexnet.fit import Trainer
-from alexnet.loader import Batch
+from alexnet.loading import sampler
+from alexnet.loading.augment import _seen
+from alexnet.loading.loader import Batch
 from alexnet.network import AlexNet, initial
 from alexnet.train import Rates
 from tests import team

@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 
 from alexnet.cache import ShardCache
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
 from alexnet.shards import Manifest, Shard, Synset
 
 CLASSES = 3

@@ -23,14 +23,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alexnet import keyed, sampler
+from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
 from alexnet.config import build
-from alexnet.device_feed import to_device
 from alexnet.distributed.team import Team
 from alexnet.fit import Job, Stopped, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loader import Batch
+from alexnet.loading import sampler
+from alexnet.loading.device import to_device
+from alexnet.loading.loader import Batch
 from alexnet.network import AlexNet, Plan, full_shapes
 from alexnet.train import Rate, Rates
 from pipelines import launch, params

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from alexnet.augment import center, center_crop, ten_crops
 from alexnet.config import build
 from alexnet.errors import DataError
 from alexnet.files import tensors as tensorfile
+from alexnet.loading.augment import center, center_crop, ten_crops
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, full_shapes
 from alexnet.shards import Synset

@@ -14,7 +14,7 @@ from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
 from alexnet.fit import Job, Trainer, Watch, _groups, fit
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loader import Batch
+from alexnet.loading.loader import Batch
 from alexnet.model import ModelConfig
 from alexnet.network import AlexNet, initial
 from alexnet.train import Rate, TrainConfig, rates_at

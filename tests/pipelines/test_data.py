@@ -11,7 +11,7 @@ from alexnet.checkpoint import Checkpoints
 from alexnet.errors import DataError
 from alexnet.fit import Job, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loader import Loader
+from alexnet.loading.loader import Loader
 from alexnet.network import AlexNet
 from alexnet.shards import Manifest
 from pipelines import data, params

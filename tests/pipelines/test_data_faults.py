@@ -13,8 +13,8 @@ import torch
 
 from alexnet.cache import ShardCache
 from alexnet.errors import DataError
-from alexnet.loader import Loader
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
+from alexnet.loading.loader import Loader
 from pipelines import data
 from pipelines.bucket import Bucket
 from pipelines.console import Unreachable

@@ -1,4 +1,4 @@
-"""alexnet/loader.py, and alexnet/ahead.py through it."""
+"""alexnet/loading/loader.py, and alexnet/loading/prefetch.py through it."""
 
 import contextlib
 import gc
@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from alexnet.ahead import needs
 from alexnet.cache import ShardCache
 from alexnet.errors import DataError
-from alexnet.loader import Batch, Cropping, Loader
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
+from alexnet.loading.loader import Batch, Cropping, Loader
+from alexnet.loading.prefetch import needs
 from alexnet.tarindex import index_tar
 from tests import shardmaker
 from tests.shardmaker import CLASSES, SIDE_PX, Made

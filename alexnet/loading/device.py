@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alexnet.errors import DataError, ParamsError
-from alexnet.loader import Batch, EncodedBatch
+from alexnet.loading.loader import Batch, EncodedBatch
 
 _AHEAD = 4  # batches for which the host may be ahead of a GPU: each takes memory there until its step is over
 

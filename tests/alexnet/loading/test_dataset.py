@@ -1,4 +1,4 @@
-"""alexnet/samples.py."""
+"""alexnet/loading/dataset.py."""
 
 import ctypes
 import mmap
@@ -11,7 +11,7 @@ import pytest
 
 from alexnet.cache import ShardCache
 from alexnet.errors import DataError
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
 from tests import shardmaker
 from tests.shardmaker import CLASSES, SIDE_PX, Made
 

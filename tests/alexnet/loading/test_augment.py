@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.augment import Augment, _indexed, _seen, _slices, center, center_crop, ten_crops
+from alexnet.loading.augment import Augment, _indexed, _seen, _slices, center, center_crop, ten_crops
 from alexnet.train import AugmentConfig, ColorNoiseConfig
 
 QUIET = ColorNoiseConfig(std=0.0, along="std", divide=1.1, end_epoch=None)

@@ -1,11 +1,11 @@
-"""alexnet/sampler.py."""
+"""alexnet/loading/sampler.py."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet.sampler import order, share, steps
+from alexnet.loading.sampler import order, share, steps
 
 COUNTS = st.lists(st.integers(1, 12), min_size=1, max_size=7)
 WINDOW = st.none() | st.integers(1, 8)

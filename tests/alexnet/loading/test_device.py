@@ -1,4 +1,4 @@
-"""alexnet/device_feed.py."""
+"""alexnet/loading/device.py."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet import device_feed
-from alexnet.device_feed import _AHEAD, to_device
 from alexnet.errors import DataError, ParamsError
-from alexnet.loader import Batch, Loader
+from alexnet.loading import device as device_feed
+from alexnet.loading.device import _AHEAD, to_device
+from alexnet.loading.loader import Batch, Loader
 from tests import shardmaker
 from tests.shardmaker import CLASSES, Made
 

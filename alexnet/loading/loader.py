@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from alexnet import sampler
-from alexnet.ahead import ShardsAhead, join
 from alexnet.errors import DataError
-from alexnet.samples import Pixels, Samples
+from alexnet.loading import sampler
+from alexnet.loading.dataset import Pixels, Samples
+from alexnet.loading.prefetch import ShardsAhead, join
 
 __all__ = ["Batch", "Encoded", "EncodedBatch", "Loader", "Samples"]
 

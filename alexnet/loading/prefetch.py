@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alexnet.sampler import Order
-from alexnet.samples import Samples
+from alexnet.loading.dataset import Samples
+from alexnet.loading.sampler import Order
 
 JOIN_SECONDS = 3.0
 
