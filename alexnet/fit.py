@@ -20,8 +20,8 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.augment import Augment, center, center_crop
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
-from alexnet.model import ModelConfig
-from alexnet.network import AlexNet, Draw, full_shapes, initial, layout
+from alexnet.model.architecture import ModelConfig
+from alexnet.model.network import AlexNet, Draw, full_shapes, initial, layout
 from alexnet.sgd import PaperSgd
 from alexnet.train import Rates, TrainConfig, rates_at
 

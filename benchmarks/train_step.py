@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alexnet.describe import counts
 from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
 from alexnet.memory import keep_freed
-from alexnet.model import ModelConfig
-from alexnet.network import AlexNet, initial
+from alexnet.model.architecture import ModelConfig
+from alexnet.model.describe import counts
+from alexnet.model.network import AlexNet, initial
 from alexnet.train import rates_at
 from benchmarks import timing
 from pipelines import params

@@ -33,7 +33,7 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
 from alexnet.memory import keep_freed
-from alexnet.network import AlexNet, Plan, initial
+from alexnet.model.network import AlexNet, Plan, initial
 from alexnet.train import Rates
 from benchmarks import timing
 from pipelines import launch, params, places

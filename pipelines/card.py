@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet.describe import counts, total
 from alexnet.inference import metrics as scores
+from alexnet.model.describe import counts, total
 from alexnet.shards import Manifest
 from pipelines.page import Block, Bullets, Code, Figure, Heading, Page, Paragraph, Table, code
 from pipelines.params import Params

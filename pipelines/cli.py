@@ -198,7 +198,7 @@ def _use(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> int:
-    from alexnet.describe import counts, total
+    from alexnet.model.describe import counts, total
     from pipelines import params
 
     model = params.load(preset=args.preset, variant=args.variant).model

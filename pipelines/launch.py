@@ -17,7 +17,7 @@ import torch
 from alexnet.distributed.ranks import Seat, join
 from alexnet.distributed.team import Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
-from alexnet.links import Lost
+from alexnet.model.links import Lost
 from pipelines import console, places
 
 _HUNG = "gave no sign of life"

@@ -7,7 +7,7 @@ from alexnet.errors import ParamsError
 from alexnet.images.inspect import ValidateConfig
 from alexnet.inference.features import ExtractConfig
 from alexnet.inference.metrics import EvaluateConfig
-from alexnet.model import ModelConfig
+from alexnet.model.architecture import ModelConfig
 from alexnet.shards import ShardConfig
 from alexnet.train import TrainConfig
 from pipelines import tree

@@ -26,8 +26,8 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.loading.loader import Encoded, Loader
 from alexnet.memory import keep_freed
-from alexnet.model import CROP_PX
-from alexnet.network import AlexNet
+from alexnet.model.architecture import CROP_PX
+from alexnet.model.network import AlexNet
 from alexnet.shards import Manifest, Split
 from alexnet.train import AugmentConfig
 from pipelines import console, launch, params, places

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from alexnet import fused, keyed, norms
+from alexnet import fused, keyed
 from alexnet.fit import Trainer
 from alexnet.loading import sampler
 from alexnet.loading.augment import _seen
 from alexnet.loading.loader import Batch
-from alexnet.network import AlexNet, initial
+from alexnet.model import response_norm as norms
+from alexnet.model.network import AlexNet, initial
 from alexnet.train import Rates
 from tests import team
 

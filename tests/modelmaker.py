@@ -11,7 +11,7 @@ import torch
 from ruamel.yaml import YAML
 
 from alexnet.inference.pretrained import Model, save_model
-from alexnet.network import AlexNet, initial
+from alexnet.model.network import AlexNet, initial
 from alexnet.shards import Manifest
 from pipelines import params
 from pipelines.bucket import Bucket

@@ -32,7 +32,7 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch
-from alexnet.network import AlexNet, Plan, full_shapes
+from alexnet.model.network import AlexNet, Plan, full_shapes
 from alexnet.train import Rate, Rates
 from pipelines import launch, params
 
@@ -213,7 +213,7 @@ def _take(source: Path, folder: Path) -> None:
 
 
 def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory) -> None:
-    from alexnet.network import initial
+    from alexnet.model.network import initial
 
     made.network.load_full(initial(made.job.model, run.seed))
     made.set_rates(rates_of(run))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from alexnet.describe import Count, counts, total
-from alexnet.model import LAYERS, ModelConfig, table
-from alexnet.network import AlexNet, Draw, initial
-from alexnet.norms import local_response_norm
+from alexnet.model.architecture import LAYERS, ModelConfig, table
+from alexnet.model.describe import Count, counts, total
+from alexnet.model.network import AlexNet, Draw, initial
+from alexnet.model.response_norm import local_response_norm
 from pipelines import params
 
 # cuda-convnet2's input_meta: of RGB values in 0..255 over ImageNet.

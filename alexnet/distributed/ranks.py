@@ -24,7 +24,7 @@ from alexnet.distributed.heartbeat import Pulse
 from alexnet.distributed.team import Piece, Place, Team
 from alexnet.distributed.tower_link import GroupLink
 from alexnet.errors import DataError
-from alexnet.links import Lost, answered
+from alexnet.model.links import Lost, answered
 
 _MARGIN_SECONDS = 5.0  # beyond the timeout that an exchange keeps by itself
 _POLL_SECONDS = 0.05

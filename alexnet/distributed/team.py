@@ -9,7 +9,7 @@ from typing import Any, Literal
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from alexnet.links import Link, LocalLink
+from alexnet.model.links import Link, LocalLink
 
 Form = Literal["one-device", "two-devices", "process-a-tower", "towers-x-replicas", "replicas"]
 Place = tuple[str, tuple[slice, ...]]  # a full tensor's name, and which slice of it

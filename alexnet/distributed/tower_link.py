@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.links import answered
+from alexnet.model.links import answered
 
 
 class GroupLink:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from alexnet.errors import ParamsError
-from alexnet.model import LAYERS, ModelConfig, table
+from alexnet.model.architecture import LAYERS, ModelConfig, table
 from alexnet.shards import Split
 
 

@@ -15,8 +15,8 @@ from alexnet.config import build
 from alexnet.errors import DataError
 from alexnet.files import tensors as tensorfile
 from alexnet.loading.augment import center, center_crop, ten_crops
-from alexnet.model import ModelConfig
-from alexnet.network import AlexNet, full_shapes
+from alexnet.model.architecture import ModelConfig
+from alexnet.model.network import AlexNet, full_shapes
 from alexnet.shards import Synset
 
 WEIGHTS = "model.safetensors"

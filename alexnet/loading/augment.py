@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alexnet import keyed
 from alexnet.fused import fused
-from alexnet.model import CROP_PX
+from alexnet.model.architecture import CROP_PX
 from alexnet.train import AugmentConfig, ColorNoiseConfig
 
 Images = UInt8[Tensor, "n side side 3"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from alexnet.model import ModelConfig
+from alexnet.model.architecture import ModelConfig
 from pipelines import params
 
 

@@ -15,8 +15,8 @@ from alexnet.checkpoint import Checkpoints
 from alexnet.fit import Job, Trainer, Watch, _groups, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
-from alexnet.model import ModelConfig
-from alexnet.network import AlexNet, initial
+from alexnet.model.architecture import ModelConfig
+from alexnet.model.network import AlexNet, initial
 from alexnet.train import Rate, TrainConfig, rates_at
 from pipelines import params
 

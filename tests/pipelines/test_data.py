@@ -12,7 +12,7 @@ from alexnet.errors import DataError
 from alexnet.fit import Job, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Loader
-from alexnet.network import AlexNet
+from alexnet.model.network import AlexNet
 from alexnet.shards import Manifest
 from pipelines import data, params
 from pipelines.bucket import Bucket

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alexnet.distributed.ranks import Seat, join
-from alexnet.links import Lost
+from alexnet.model.links import Lost
 from tests.team import CONTEXT
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alexnet.distributed.team import Team
-from alexnet.network import Plan
+from alexnet.model.network import Plan
 from tests.team import APART, Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {

@@ -10,7 +10,7 @@ from alexnet.errors import ParamsError
 from alexnet.inference import metrics as scores
 from alexnet.inference.features import ExtractConfig, width
 from alexnet.inference.metrics import Best, EvaluateConfig
-from alexnet.model import ModelConfig
+from alexnet.model.architecture import ModelConfig
 
 
 def probabilities(n: int, classes: int) -> np.ndarray:

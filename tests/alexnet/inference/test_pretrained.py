@@ -9,8 +9,8 @@ import torch
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.inference.pretrained import CONFIG, WEIGHTS, Model, load_model, save_model
-from alexnet.model import ModelConfig
-from alexnet.network import AlexNet, initial
+from alexnet.model.architecture import ModelConfig
+from alexnet.model.network import AlexNet, initial
 from alexnet.shards import Synset
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alexnet import keyed
-from alexnet.links import Link, LocalLink
-from alexnet.model import Layer, ModelConfig, table
-from alexnet.norms import local_response_norm, map_norm
+from alexnet.model.architecture import Layer, ModelConfig, table
+from alexnet.model.links import Link, LocalLink
+from alexnet.model.response_norm import local_response_norm, map_norm
 
 Plan = Literal["lean", "gather"]
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alexnet import norms
-from alexnet.model import ModelConfig, PaddingConfig
-from alexnet.network import AlexNet, Draw, Plan, initial
-from alexnet.norms import local_response_norm, map_norm
+from alexnet.model import response_norm as norms
+from alexnet.model.architecture import ModelConfig, PaddingConfig
+from alexnet.model.network import AlexNet, Draw, Plan, initial
+from alexnet.model.response_norm import local_response_norm, map_norm
 
 APART = ((0, 1), (1, 2))
 

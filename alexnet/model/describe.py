@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from math import prod
 
-from alexnet.model import Layer, ModelConfig, table
+from alexnet.model.architecture import Layer, ModelConfig, table
 
 
 @dataclass(frozen=True)

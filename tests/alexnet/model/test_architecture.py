@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from alexnet.describe import counts
-from alexnet.model import ModelConfig, table
+from alexnet.model.architecture import ModelConfig, table
+from alexnet.model.describe import counts
 from pipelines import params
 
 

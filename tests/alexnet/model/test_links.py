@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alexnet.distributed.tower_link import GroupLink
-from alexnet.links import Link, LocalLink, Lost, answered
-from alexnet.model import ModelConfig
-from alexnet.network import AlexNet, Draw, Plan
+from alexnet.model.architecture import ModelConfig
+from alexnet.model.links import Link, LocalLink, Lost, answered
+from alexnet.model.network import AlexNet, Draw, Plan
 from tests.team import CONTEXT
 
 
