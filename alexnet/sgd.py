@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alexnet import native
+from alexnet.ops import cpu as native
 
 Tensors = list[Tensor]
 

@@ -26,10 +26,10 @@ from torch.nn import functional
 from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
-from alexnet.memory import keep_freed
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.describe import counts
 from alexnet.model.network import AlexNet, initial
+from alexnet.ops.malloc import keep_freed
 from alexnet.train import rates_at
 from benchmarks import timing
 from pipelines import params

@@ -32,8 +32,8 @@ from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
-from alexnet.memory import keep_freed
 from alexnet.model.network import AlexNet, Plan, initial
+from alexnet.ops.malloc import keep_freed
 from alexnet.train import Rates
 from benchmarks import timing
 from pipelines import launch, params, places

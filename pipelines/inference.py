@@ -10,7 +10,7 @@ from alexnet.inference.pretrained import Model, load_model
 from alexnet.loading.dataset import Samples
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
-from alexnet.memory import keep_freed
+from alexnet.ops.malloc import keep_freed
 from alexnet.shards import Manifest
 from pipelines import console, places
 

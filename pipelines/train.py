@@ -25,9 +25,9 @@ from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.loading.loader import Encoded, Loader
-from alexnet.memory import keep_freed
 from alexnet.model.architecture import CROP_PX
 from alexnet.model.network import AlexNet
+from alexnet.ops.malloc import keep_freed
 from alexnet.shards import Manifest, Split
 from alexnet.train import AugmentConfig
 from pipelines import console, launch, params, places

@@ -15,8 +15,8 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
-from alexnet import compiled
 from alexnet.errors import DataError
+from alexnet.ops import build_cpp as compiled
 
 _IMAGES = 65535 // 255  # whose sum 16 bits hold
 

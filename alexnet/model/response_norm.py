@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from alexnet import native
-from alexnet.fused import fused
+from alexnet.ops import cpu as native
+from alexnet.ops.compile import fused
 
 Maps = Float[Tensor, "n c h w"]
 Spread = Literal["band", "box"]

@@ -9,7 +9,7 @@ _PROGRAM = """
 import resource
 import sys
 import torch
-from alexnet.memory import keep_freed
+from alexnet.ops.malloc import keep_freed
 
 torch.set_num_threads(1)
 if sys.argv[1] == "kept" and not keep_freed():

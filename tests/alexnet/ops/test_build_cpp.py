@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet import compiled
+from alexnet.ops import build_cpp as compiled
 
-SOURCE = Path(compiled.__file__).parent / "images" / "statistics.cpp"
+SOURCE = Path(compiled.__file__).parents[1] / "images" / "statistics.cpp"
 
 pytestmark = pytest.mark.skipif(compiled.load(SOURCE) is None, reason="no C++ compiler here")
 

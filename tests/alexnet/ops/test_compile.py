@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet import fused
+from alexnet.ops import compile as fused
 
 
 def check(what: str) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from alexnet import native
 from alexnet.model import response_norm as norms
+from alexnet.ops import cpu as native
 from alexnet.sgd import _plain
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler here")

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alexnet import compiled
+from alexnet.ops import build_cpp as compiled
 
-_SOURCE = Path(__file__).with_name("native.cpp")
+_SOURCE = Path(__file__).with_suffix(".cpp")
 _KINDS = {torch.float32: "float", torch.bfloat16: "bf16"}
 _MOST_CHANNELS, _MOST_SIZE = 1024, 17  # the buffers of native.cpp
 

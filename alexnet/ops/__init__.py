@@ -1,0 +1,1 @@
+"""Compiled kernels for CPUs and GPUs, and how the process uses memory."""
