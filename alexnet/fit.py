@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alexnet import keyed
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.distributed.team import Piece, Team
 from alexnet.errors import DataError
@@ -22,6 +21,7 @@ from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, Draw, full_shapes, initial, layout
+from alexnet.randomness import tensors as keyed
 from alexnet.sgd import PaperSgd
 from alexnet.train import Rates, TrainConfig, rates_at
 

@@ -16,10 +16,10 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-from alexnet import keyed
 from alexnet.cache import ShardCache
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Cropping, Loader, Samples, cached_image
+from alexnet.randomness import tensors as keyed
 from alexnet.shards import Shard
 from benchmarks.corpus import CLASSES, QUALITY, SIDE_PX
 

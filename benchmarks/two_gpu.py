@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from alexnet import keyed
 from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.distributed.team import Team
 from alexnet.fit import Job, Trainer
@@ -34,6 +33,7 @@ from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, Plan, initial
 from alexnet.ops.malloc import keep_freed
+from alexnet.randomness import tensors as keyed
 from alexnet.train import Rates
 from benchmarks import timing
 from pipelines import launch, params, places

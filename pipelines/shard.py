@@ -21,10 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alexnet import keys
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
+from alexnet.randomness import keys
 from alexnet.shards import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.tarfiles import Sample, tar_of
 from pipelines import console, index, params, places

@@ -23,7 +23,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
 from alexnet.config import build
 from alexnet.distributed.team import Team
@@ -33,6 +32,7 @@ from alexnet.loading import sampler
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, Plan, full_shapes
+from alexnet.randomness import tensors as keyed
 from alexnet.train import Rate, Rates
 from pipelines import launch, params
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
 from alexnet.distributed.team import Team
 from alexnet.errors import DataError
 from alexnet.fit import Diverged
+from alexnet.randomness import tensors as keyed
 from pipelines.launch import STOPPED
 from tests.team import ENVIRONMENT, Run, execute, finish, options, start
 

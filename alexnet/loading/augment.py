@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet import keyed
 from alexnet.model.architecture import CROP_PX
 from alexnet.ops.compile import fused
+from alexnet.randomness import tensors as keyed
 from alexnet.train import AugmentConfig, ColorNoiseConfig
 
 Images = UInt8[Tensor, "n side side 3"]

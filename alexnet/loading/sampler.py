@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from alexnet import keyed
+from alexnet.randomness import tensors as keyed
 
 Order = Int64[np.ndarray, " _"]
 

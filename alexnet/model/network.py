@@ -9,10 +9,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alexnet import keyed
 from alexnet.model.architecture import Layer, ModelConfig, table
 from alexnet.model.links import Link, LocalLink
 from alexnet.model.response_norm import local_response_norm, map_norm
+from alexnet.randomness import tensors as keyed
 
 Plan = Literal["lean", "gather"]
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet import keyed
 from alexnet.checkpoint import Checkpoints
 from alexnet.fit import Job, Trainer, Watch, _groups, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial
+from alexnet.randomness import tensors as keyed
 from alexnet.train import Rate, TrainConfig, rates_at
 from pipelines import params
 

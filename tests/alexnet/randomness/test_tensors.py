@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet import keyed
+from alexnet.randomness import tensors as keyed
 
 words = st.one_of(st.integers(0, 2**64 - 1), st.text(max_size=8))
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from alexnet.keys import key, permutation
 from alexnet.ops.compile import fused
+from alexnet.randomness.keys import key, permutation
 
 __all__ = ["below", "bits", "kept", "key", "normal", "permutation", "sent", "uniform"]
 
