@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet.shards import Shard
-from alexnet.tarfiles import Sample, tar_of
+from alexnet.shards.manifest import Shard
+from alexnet.shards.tarfiles import Sample, tar_of
 
 SIDE_PX = 256
 CLASSES = 10

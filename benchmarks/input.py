@@ -29,8 +29,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alexnet.shards import Shard
-from alexnet.tarindex import index_tar
+from alexnet.shards.manifest import Shard
+from alexnet.shards.tar import index_tar
 from benchmarks import corpus, timing
 
 LIMIT, OURS = "limit", "ours"
@@ -211,10 +211,10 @@ def imagenet_size(folder: Path) -> dict[str, float]:
 
     One real shard stands for all, under as many digests: what is read and decoded is real, the disk's first read is not in it.
     """
-    from alexnet.cache import ShardCache
     from alexnet.loading.dataset import Samples
     from alexnet.loading.loader import Loader
-    from alexnet.verified import map_file, write_index
+    from alexnet.shards.cache import ShardCache
+    from alexnet.shards.verify import map_file, write_index
 
     (made,) = corpus.make(None, _IMAGENET_SAMPLES, 1, folder / "one")
     cache = folder / "imagenet"

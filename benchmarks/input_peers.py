@@ -16,11 +16,11 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-from alexnet.cache import ShardCache
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Cropping, Loader, Samples, cached_image
 from alexnet.randomness import tensors as keyed
-from alexnet.shards import Shard
+from alexnet.shards.cache import ShardCache
+from alexnet.shards.manifest import Shard
 from benchmarks.corpus import CLASSES, QUALITY, SIDE_PX
 
 BATCH = 128

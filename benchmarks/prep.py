@@ -36,7 +36,7 @@ from PIL import Image
 
 from alexnet.images.resize import decode, encode, prepare, resize
 from alexnet.images.statistics import PixelSums
-from alexnet.tarfiles import Sample, tar_of
+from alexnet.shards.tarfiles import Sample, tar_of
 from benchmarks import timing
 
 SIDE_PX, QUALITY = 256, 95
@@ -366,7 +366,7 @@ def scale(rows: int) -> dict[str, object]:
 
 def scale_child(rows: int) -> dict[str, object]:
     """Index, suite, shuffle and manifest for synthetic rows with planted faults."""
-    from alexnet.shards import Manifest, Shard, Synset
+    from alexnet.shards.manifest import Manifest, Shard, Synset
     from benchmarks.synthetic import batches, planted
     from pipelines import index, params, shard
     from pipelines.suite import judge

@@ -26,10 +26,10 @@ import boto3
 import numpy as np
 from botocore.config import Config
 
-from alexnet.cache import ShardCache
 from alexnet.errors import DataError
-from alexnet.shards import Shard
-from alexnet.tarfiles import Sample, tar_of
+from alexnet.shards.cache import ShardCache
+from alexnet.shards.manifest import Shard
+from alexnet.shards.tarfiles import Sample, tar_of
 from benchmarks import timing
 from infra.stack import Places, Stack
 from pipelines.bucket import Bucket

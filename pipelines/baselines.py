@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 
 Images = UInt8[np.ndarray, "n side side 3"]
 Thumbnails = Float64[np.ndarray, "n features"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from alexnet.inference import metrics as scores
 from alexnet.model.describe import counts, total
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 from pipelines.page import Block, Bullets, Code, Figure, Heading, Page, Paragraph, Table, code
 from pipelines.params import Params
 

@@ -10,10 +10,10 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet.cache import ShardCache
 from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
-from alexnet.shards import Manifest, Split
+from alexnet.shards.cache import ShardCache
+from alexnet.shards.manifest import Manifest, Split
 from pipelines import bucket, console, places
 
 _RESIDENT = 0.5  # of the memory that is available: more is left for the page cache's own judgement

@@ -20,7 +20,7 @@ from alexnet.inference import metrics as scores
 from alexnet.inference.metrics import Best
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
-from alexnet.shards import Manifest, Split
+from alexnet.shards.manifest import Manifest, Split
 from pipelines import baselines, console, inference, params, plots
 from pipelines.data import open_samples
 from pipelines.files import write_whole

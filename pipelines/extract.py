@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from alexnet.inference.features import width
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 from pipelines import console, inference, params
 from pipelines.data import open_samples
 

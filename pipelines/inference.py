@@ -11,7 +11,7 @@ from alexnet.loading.dataset import Samples
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
 from alexnet.ops.malloc import keep_freed
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 from pipelines import console, places
 
 _CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from alexnet.images.inspect import ValidateConfig
 from alexnet.inference.features import ExtractConfig
 from alexnet.inference.metrics import EvaluateConfig
 from alexnet.model.architecture import ModelConfig
-from alexnet.shards import ShardConfig
+from alexnet.shards.manifest import ShardConfig
 from alexnet.train import TrainConfig
 from pipelines import tree
 from pipelines.release import PublishConfig

@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 from pipelines import console, page, params, places, signing
 from pipelines import release as releases
 from pipelines.bucket import registry_bucket

@@ -25,8 +25,8 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.randomness import keys
-from alexnet.shards import Manifest, Shard, ShardConfig, Split, Synset
-from alexnet.tarfiles import Sample, tar_of
+from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
+from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines import console, index, params, places
 from pipelines.bucket import Bucket, Missing, bucket_at, data_bucket
 from pipelines.executor import go_on, map_ordered

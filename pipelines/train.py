@@ -28,7 +28,7 @@ from alexnet.loading.loader import Encoded, Loader
 from alexnet.model.architecture import CROP_PX
 from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import keep_freed
-from alexnet.shards import Manifest, Split
+from alexnet.shards.manifest import Manifest, Split
 from alexnet.train import AugmentConfig
 from pipelines import console, launch, params, places
 from pipelines.data import open_samples

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.model.network import AlexNet, initial
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 from pipelines import params
 from pipelines.bucket import Bucket
 from pipelines.places import Store

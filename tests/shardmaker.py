@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from alexnet.cache import ShardCache
 from alexnet.loading.dataset import Samples
-from alexnet.shards import Manifest, Shard, Synset
+from alexnet.shards.cache import ShardCache
+from alexnet.shards.manifest import Manifest, Shard, Synset
 
 CLASSES = 3
 SIDE_PX = 32

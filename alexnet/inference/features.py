@@ -5,7 +5,7 @@ from math import prod
 
 from alexnet.errors import ParamsError
 from alexnet.model.architecture import LAYERS, ModelConfig, table
-from alexnet.shards import Split
+from alexnet.shards.manifest import Split
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from alexnet.files import tensors as tensorfile
 from alexnet.loading.augment import center, center_crop, ten_crops
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, full_shapes
-from alexnet.shards import Synset
+from alexnet.shards.manifest import Synset
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from alexnet.cache import CachedShard, ShardCache
 from alexnet.errors import DataError
-from alexnet.shards import Shard
+from alexnet.shards.cache import CachedShard, ShardCache
+from alexnet.shards.manifest import Shard
 
 _READ_AHEAD = 128 << 10  # bytes of one piece of advice: Linux reads no more of it than a device's readahead, whatever is asked
 

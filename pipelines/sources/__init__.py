@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from alexnet.shards import Split
+from alexnet.shards.manifest import Split
 
 LICENSES = {  # of data that may not be used freely
     "solar-cells": "CC BY-NC-SA 4.0 (Buerhop-Lutz et al., ELPV; non-commercial use only)",

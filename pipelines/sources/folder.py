@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
-from alexnet.shards import Split
+from alexnet.shards.manifest import Split
 from pipelines import places
 from pipelines.sources import File, Item, Part
 from pipelines.sources.forward import LARGEST

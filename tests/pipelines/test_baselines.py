@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.linear_model import RidgeClassifier
 
-from alexnet.shards import Manifest, Shard, Synset
+from alexnet.shards.manifest import Manifest, Shard, Synset
 from pipelines import baselines
 
 

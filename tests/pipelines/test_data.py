@@ -13,7 +13,7 @@ from alexnet.fit import Job, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Loader
 from alexnet.model.network import AlexNet
-from alexnet.shards import Manifest
+from alexnet.shards.manifest import Manifest
 from pipelines import data, params
 from pipelines.bucket import Bucket
 from pipelines.places import Store

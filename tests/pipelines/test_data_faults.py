@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.cache import ShardCache
 from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.loading.loader import Loader
+from alexnet.shards.cache import ShardCache
 from pipelines import data
 from pipelines.bucket import Bucket
 from pipelines.console import Unreachable
@@ -86,7 +86,7 @@ def test_an_epoch_survives(far: Bucket, proxy: FaultProxy, fault: Fault, times: 
 @pytest.fixture
 def three_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every shard has three ranges."""
-    monkeypatch.setattr("alexnet.fetching._RANGE", BYTES // 3 - 200)
+    monkeypatch.setattr("alexnet.shards.download._RANGE", BYTES // 3 - 200)
 
 
 @pytest.mark.parametrize(

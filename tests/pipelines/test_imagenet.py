@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS
-from alexnet.shards import Manifest
-from alexnet.tarindex import index_tar
+from alexnet.shards.manifest import Manifest
+from alexnet.shards.tar import index_tar
 from pipelines import fetch, index, params, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.places import Store

@@ -22,9 +22,9 @@ from PIL import Image
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.resize import Filter, decode, encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
-from alexnet.shards import Manifest, Shard
-from alexnet.tarfiles import Sample, tar_of
-from alexnet.tarindex import index_tar
+from alexnet.shards.manifest import Manifest, Shard
+from alexnet.shards.tar import index_tar
+from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines import index, params, shard
 from pipelines.bucket import Bucket
 from pipelines.places import Store

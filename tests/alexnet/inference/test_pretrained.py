@@ -11,7 +11,7 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.inference.pretrained import CONFIG, WEIGHTS, Model, load_model, save_model
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial
-from alexnet.shards import Synset
+from alexnet.shards.manifest import Synset
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet.cache import ShardCache
 from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
+from alexnet.shards.cache import ShardCache
 from tests import shardmaker
 from tests.shardmaker import CLASSES, SIDE_PX, Made
 

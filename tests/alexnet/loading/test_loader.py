@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from alexnet.cache import ShardCache
 from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.loading.loader import Batch, Cropping, Loader
 from alexnet.loading.prefetch import needs
-from alexnet.tarindex import index_tar
+from alexnet.shards.cache import ShardCache
+from alexnet.shards.tar import index_tar
 from tests import shardmaker
 from tests.shardmaker import CLASSES, SIDE_PX, Made
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.errors import DataError
-from alexnet.fetching import Fetch, Fetching, PartFile
 from alexnet.files.locks import POLL_SECONDS, Busy, flock
-from alexnet.shards import Shard
-from alexnet.tarindex import TarIndex
-from alexnet.verified import Mismatch, map_file, read_index, stamp, verify, write_index
+from alexnet.shards.download import Fetch, Fetching, PartFile
+from alexnet.shards.manifest import Shard
+from alexnet.shards.tar import TarIndex
+from alexnet.shards.verify import Mismatch, map_file, read_index, stamp, verify, write_index
 
 
 @dataclass(frozen=True)

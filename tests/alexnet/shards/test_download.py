@@ -1,4 +1,4 @@
-"""alexnet/fetching.py: ranges of some bytes stand for those of megabytes."""
+"""alexnet/shards/download.py: ranges of some bytes stand for those of megabytes."""
 
 import contextlib
 import hashlib
@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet import fetching
 from alexnet.errors import DataError
-from alexnet.fetching import Fetch, Fetching, PartFile
-from alexnet.verified import Mismatch
+from alexnet.shards import download as fetching
+from alexnet.shards.download import Fetch, Fetching, PartFile
+from alexnet.shards.verify import Mismatch
 from tests.kills import kill_when
 
 BODY = np.random.default_rng(0).bytes(10_000)

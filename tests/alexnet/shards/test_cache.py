@@ -1,4 +1,4 @@
-"""alexnet/cache.py."""
+"""alexnet/shards/cache.py."""
 
 import dataclasses
 import errno
@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from alexnet.cache import ShardCache
 from alexnet.errors import DataError
-from alexnet.shards import Shard
-from alexnet.tarindex import TarIndex
-from alexnet.verified import verify
+from alexnet.shards.cache import ShardCache
+from alexnet.shards.manifest import Shard
+from alexnet.shards.tar import TarIndex
+from alexnet.shards.verify import verify
 from tests import shardmaker
 from tests.kills import kill_when
 from tests.shardmaker import Made
@@ -147,7 +147,7 @@ def test_a_file_of_an_earlier_run_of_the_system_is_verified_again(tmp_path: Path
     status = path.stat()
     path.write_bytes(BODY[:-4096] + bytes(4096 - 1) + b"\1")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    monkeypatch.setattr("alexnet.verified._run_of_the_system", lambda: "the next one")
+    monkeypatch.setattr("alexnet.shards.verify._run_of_the_system", lambda: "the next one")
     for _ in range(2):
         assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     assert len(store.starts) == 2
@@ -177,7 +177,7 @@ def test_an_index_does_not_outlive_a_shard_that_is_evicted_while_it_is_verified(
         path.unlink()
         return verify(*args)
 
-    monkeypatch.setattr("alexnet.cache.verify", evicted_meanwhile)
+    monkeypatch.setattr("alexnet.shards.cache.verify", evicted_meanwhile)
     assert bytes(ShardCache(tmp_path, Store()).open(SHARD).bytes) == BODY
     assert list(tmp_path.iterdir()) == []
 

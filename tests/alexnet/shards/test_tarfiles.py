@@ -7,8 +7,8 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet.tarfiles import Sample, tar_of
-from alexnet.tarindex import index_tar
+from alexnet.shards.tar import index_tar
+from alexnet.shards.tarfiles import Sample, tar_of
 
 KEYS = st.text("abcXYZ019_-", min_size=1, max_size=96)
 SAMPLES = st.lists(

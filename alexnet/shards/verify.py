@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.errors import DataError
-from alexnet.shards import Shard
-from alexnet.tarindex import TarIndex, index_tar
+from alexnet.shards.manifest import Shard
+from alexnet.shards.tar import TarIndex, index_tar
 
 # Which file was verified, and when: size in bytes, modification time in ns, inode, run of the system.
 Stamp = tuple[int, int, int, str]

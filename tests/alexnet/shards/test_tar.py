@@ -1,4 +1,4 @@
-"""alexnet/tarindex.py."""
+"""alexnet/shards/tar.py."""
 
 import io
 import tarfile
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.tarindex import TarIndex, index_tar
+from alexnet.shards.tar import TarIndex, index_tar
 from tests import shardmaker
 from tests.shardmaker import jpeg, tar
 

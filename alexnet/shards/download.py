@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from alexnet.errors import DataError
-from alexnet.verified import Mismatch
+from alexnet.shards.verify import Mismatch
 
 Fetch = Callable[[str, int, int], Iterator[bytes]]  # bytes of the object of this name: from which on, and how many
 
