@@ -23,14 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.describe import counts
 from alexnet.model.network import AlexNet, initial
 from alexnet.ops.malloc import keep_freed
-from alexnet.train import rates_at
+from alexnet.training.schedule import rates_at
+from alexnet.training.trainer import Job, Trainer
 from benchmarks import timing
 from pipelines import params
 

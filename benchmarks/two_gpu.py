@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.distributed.team import Team
-from alexnet.fit import Job, Trainer
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, Plan, initial
 from alexnet.ops.malloc import keep_freed
 from alexnet.randomness import tensors as keyed
-from alexnet.train import Rates
+from alexnet.training.checkpoint import Checkpoint, Checkpoints
+from alexnet.training.schedule import Rates
+from alexnet.training.trainer import Job, Trainer
 from benchmarks import timing
 from pipelines import launch, params, places
 

@@ -9,7 +9,7 @@ from alexnet.inference.features import ExtractConfig
 from alexnet.inference.metrics import EvaluateConfig
 from alexnet.model.architecture import ModelConfig
 from alexnet.shards.manifest import ShardConfig
-from alexnet.train import TrainConfig
+from alexnet.training.schedule import TrainConfig
 from pipelines import tree
 from pipelines.release import PublishConfig
 from pipelines.sources import SourceConfig

@@ -19,9 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from alexnet.checkpoint import Checkpoints
 from alexnet.errors import ParamsError
-from alexnet.fit import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.loading.loader import Encoded, Loader
@@ -29,7 +27,9 @@ from alexnet.model.architecture import CROP_PX
 from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import keep_freed
 from alexnet.shards.manifest import Manifest, Split
-from alexnet.train import AugmentConfig
+from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.schedule import AugmentConfig
+from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from pipelines import console, launch, params, places
 from pipelines.data import open_samples
 

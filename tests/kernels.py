@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from alexnet.fit import Trainer
 from alexnet.loading import sampler
 from alexnet.loading.augment import _seen
 from alexnet.loading.loader import Batch
@@ -19,7 +18,8 @@ from alexnet.model import response_norm as norms
 from alexnet.model.network import AlexNet, initial
 from alexnet.ops import compile as fused
 from alexnet.randomness import tensors as keyed
-from alexnet.train import Rates
+from alexnet.training.schedule import Rates
+from alexnet.training.trainer import Trainer
 from tests import team
 
 

@@ -23,17 +23,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alexnet.checkpoint import Checkpoints
 from alexnet.config import build
 from alexnet.distributed.team import Team
-from alexnet.fit import Job, Stopped, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, Plan, full_shapes
 from alexnet.randomness import tensors as keyed
-from alexnet.train import Rate, Rates
+from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.schedule import Rate, Rates
+from alexnet.training.trainer import Job, Stopped, Trainer, Watch, fit
 from pipelines import launch, params
 
 SIDE_PX = 230

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.checkpoint import Checkpoints
 from alexnet.distributed.team import Team
 from alexnet.errors import DataError
-from alexnet.fit import Diverged
 from alexnet.randomness import tensors as keyed
+from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.trainer import Diverged
 from pipelines.launch import STOPPED
 from tests.team import ENVIRONMENT, Run, execute, finish, options, start
 
@@ -149,7 +149,7 @@ class Launch:
         self.folder = folder / run.name
         arguments = options(run, folder)[2:]
         code = (
-            f"from pathlib import Path\nfrom alexnet.checkpoint import Checkpoints\n"
+            f"from pathlib import Path\nfrom alexnet.training.checkpoint import Checkpoints\n"
             f"from alexnet.errors import DataError\nfrom pipelines.launch import launch\n"
             f"progress = Checkpoints(Path({str(self.folder / 'checkpoints')!r})).last\n"
             f"try:\n    launch('tests.team', {arguments!r}, 2, progress)\n"

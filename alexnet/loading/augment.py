@@ -12,7 +12,7 @@ from torch import Tensor
 from alexnet.model.architecture import CROP_PX
 from alexnet.ops.compile import fused
 from alexnet.randomness import tensors as keyed
-from alexnet.train import AugmentConfig, ColorNoiseConfig
+from alexnet.training.schedule import AugmentConfig, ColorNoiseConfig
 
 Images = UInt8[Tensor, "n side side 3"]
 Crops = Float[Tensor, "n 3 224 224"]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.checkpoint import Checkpoints
 from alexnet.errors import DataError
-from alexnet.fit import Job, Trainer, Watch, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Loader
 from alexnet.model.network import AlexNet
 from alexnet.shards.manifest import Manifest
+from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.trainer import Job, Trainer, Watch, fit
 from pipelines import data, params
 from pipelines.bucket import Bucket
 from pipelines.places import Store

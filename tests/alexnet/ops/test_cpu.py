@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alexnet.model import response_norm as norms
 from alexnet.ops import cpu as native
-from alexnet.sgd import _plain
+from alexnet.training.sgd import _plain
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler here")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alexnet.train import Rate, Rates, ScheduleConfig, StallConfig, rates_at, stalls
+from alexnet.training.schedule import Rate, Rates, ScheduleConfig, StallConfig, rates_at, stalls
 from pipelines import params
 
 NEVER = StallConfig(patience=1, factor=0.1, drops=0)

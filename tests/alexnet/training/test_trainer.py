@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.checkpoint import Checkpoints
-from alexnet.fit import Job, Trainer, Watch, _groups, fit
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial
 from alexnet.randomness import tensors as keyed
-from alexnet.train import Rate, TrainConfig, rates_at
+from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.schedule import Rate, TrainConfig, rates_at
+from alexnet.training.trainer import Job, Trainer, Watch, _groups, fit
 from pipelines import params
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "loss.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "loss.json"
 
 
 class Memory:

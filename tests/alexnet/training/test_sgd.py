@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet.sgd import PaperSgd, _fused, _plain
+from alexnet.training.sgd import PaperSgd, _fused, _plain
 
 
 def test_the_velocity_holds_the_learning_rate_also_through_a_drop() -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.errors import DataError
+from alexnet.training.checkpoint import Checkpoint, Checkpoints
 
 
 def tensors(step: int) -> dict[str, Tensor]:

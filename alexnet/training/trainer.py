@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alexnet.checkpoint import Checkpoint, Checkpoints
 from alexnet.distributed.team import Piece, Team
 from alexnet.errors import DataError
 from alexnet.images.statistics import PixelStatistics
@@ -22,8 +21,9 @@ from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, Draw, full_shapes, initial, layout
 from alexnet.randomness import tensors as keyed
-from alexnet.sgd import PaperSgd
-from alexnet.train import Rates, TrainConfig, rates_at
+from alexnet.training.checkpoint import Checkpoint, Checkpoints
+from alexnet.training.schedule import Rates, TrainConfig, rates_at
+from alexnet.training.sgd import PaperSgd
 
 State = dict[str, Any]
 Seen = tuple[Tensor, Tensor, int]  # sum of losses and number right, on the device, and number of samples

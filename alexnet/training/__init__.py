@@ -1,0 +1,1 @@
+"""Training: the schedule, the update rule, the loop and its checkpoints."""
