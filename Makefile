@@ -35,10 +35,10 @@ run: $(READY) ## From images to a published model; again: only what has changed
 	@mkdir -p .local && touch .local/started
 	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
 	@$(PY) -m dvc repro
-	@$(PY) -m pipelines.summary --since .local/started
+	@$(PY) -m pipelines.cli.summary --since .local/started
 
 doctor: $(READY) ## What this machine has and lacks
-	@$(PY) -m pipelines.doctor
+	@$(PY) -m pipelines.cli.doctor
 
 solar-cells: $(READY) ## Install the photographs of the source solar-cells (CC BY-NC-SA 4.0)
 	@$(PY) -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r presets/solar-cells.lock

@@ -79,7 +79,7 @@ def test_the_set_up_is_done_by_the_users_python_also_where_there_is_a_venv(tmp_p
     _programs(tmp_path / "user", python3="the-users")
     path = f"{tmp_path / 'user'}{os.pathsep}{os.environ['PATH']}"
     _make("doctor", cwd=tmp_path, PATH=path)
-    assert (tmp_path / "said").read_text() == "the-users infra/environment.py\nof-the-venv -m pipelines.doctor\n"
+    assert (tmp_path / "said").read_text() == "the-users infra/environment.py\nof-the-venv -m pipelines.cli.doctor\n"
 
 
 def test_nothing_is_set_up_to_stop_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class House:
 
     def summary(self, since: str) -> str:
         """What `make run` ends with."""
-        command = [sys.executable, "-m", "pipelines.summary", "--since", since]
+        command = [sys.executable, "-m", "pipelines.cli.summary", "--since", since]
         return subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=True).stdout
 
     def start(self) -> "subprocess.Popen[bytes]":

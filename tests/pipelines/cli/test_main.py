@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines import cli
 from pipelines import release as releases
 from pipelines.bucket import Bucket
+from pipelines.cli import main as cli
 from pipelines.places import Store
 from pipelines.registry import Registry
 from tests.modelmaker import Place, make_place
 from tests.workplace import environment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

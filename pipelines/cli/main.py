@@ -121,7 +121,7 @@ def _predict(args: argparse.Namespace) -> int:
     folder = Path(args.model)
     if "@" in args.model and not folder.exists():
         folder = _client(args.offline).pull(args.model)[1]
-    from pipelines.predict import Guess, Predictor
+    from pipelines.cli.predict import Guess, Predictor
 
     predictor = Predictor(folder, args.views)
     found: dict[Path, list[Guess]] = {}
@@ -221,7 +221,7 @@ def _describe(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from pipelines import doctor
+    from pipelines.cli import doctor
 
     return int(doctor.main(["--json"] if args.json else []))
 

@@ -78,7 +78,7 @@ def _percent(errors: dict[str, float], name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.summary", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipelines.cli.summary", description=__doc__)
     parser.add_argument("--since", type=Path, help="a file: say which stages ran after it was written")
     parser.add_argument("--json", action="store_true", help="all of it, for a program")
     args = parser.parse_args(arguments)

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines import doctor, launch
+from pipelines import launch
 from pipelines.bucket import Bucket
-from pipelines.doctor import Check
+from pipelines.cli import doctor
+from pipelines.cli.doctor import Check
 from pipelines.places import Store
 from tests import pictures
 from tests.workplace import PARAMS, make_workplace
