@@ -334,7 +334,8 @@ def far(images: list[bytes], milliseconds: tuple[int, ...] = (0, 10, 30, 100)) -
     """Images a second of one thread that makes shards from a store, by how long the store takes to answer a read."""
     import pyarrow as pa
 
-    from pipelines import index, params, shard
+    from pipelines import index, shard
+    from pipelines.config import params
 
     nothing = dict.fromkeys(index.SCHEMA.names)
     images = images * -(-200 // len(images))
@@ -368,7 +369,8 @@ def scale_child(rows: int) -> dict[str, object]:
     """Index, suite, shuffle and manifest for synthetic rows with planted faults."""
     from alexnet.shards.manifest import Manifest, Shard, Synset
     from benchmarks.synthetic import batches, planted
-    from pipelines import index, params, shard
+    from pipelines import index, shard
+    from pipelines.config import params
     from pipelines.suite import judge
     from pipelines.validate import make_report
 

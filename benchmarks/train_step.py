@@ -32,7 +32,7 @@ from alexnet.ops.malloc import keep_freed
 from alexnet.training.schedule import rates_at
 from alexnet.training.trainer import Job, Trainer
 from benchmarks import timing
-from pipelines import params
+from pipelines.config import params
 
 Step = Callable[[], Tensor]  # the loss, not waited for
 _CANDIDATES = ("ours", "obvious", "torchvision", "bound")

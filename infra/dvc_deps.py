@@ -2,7 +2,7 @@
 
     python -m infra.dvc_deps
 
-A module missing from deps is a stale model. One too many is a needless retraining, so the search ends at `pipelines.params`: it
+A module missing from deps is a stale model. One too many is a needless retraining, so the search ends at `pipelines.config.params`: it
 imports every stage's config in order to check the whole file, and what a stage takes from a config is in its `params`. A file
 beside a module, of its name (`native.cpp`), is code too.
 """
@@ -16,7 +16,7 @@ import yaml
 
 DVC = Path("dvc.yaml")
 _PACKAGES = ("alexnet", "pipelines")
-_LAST = "pipelines.params"
+_LAST = "pipelines.config.params"
 _CODE_BESIDE = (".css", ".cpp")  # read by the code
 
 

@@ -21,7 +21,8 @@ from alexnet.inference.metrics import Best
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest, Split
-from pipelines import baselines, console, inference, params, plots
+from pipelines import baselines, console, inference, plots
+from pipelines.config import params
 from pipelines.data import open_samples
 from pipelines.files import write_whole
 

@@ -11,7 +11,8 @@ from alexnet.inference.features import width
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest
-from pipelines import console, inference, params
+from pipelines import console, inference
+from pipelines.config import params
 from pipelines.data import open_samples
 
 _GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader must hold at a time

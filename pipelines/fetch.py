@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import console, params
+from pipelines import console
+from pipelines.config import params
 from pipelines.files import write_whole
 from pipelines.sources import LICENSES, Source, open_source
 

@@ -14,10 +14,11 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest
-from pipelines import console, page, params, places, signing
+from pipelines import console, page, places, signing
 from pipelines import release as releases
 from pipelines.bucket import registry_bucket
 from pipelines.card import Facts, card, front_matter
+from pipelines.config import params
 from pipelines.files import write_whole
 from pipelines.registry import Registry
 from pipelines.release import PublishConfig, Release

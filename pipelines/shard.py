@@ -27,8 +27,9 @@ from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.randomness import keys
 from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.shards.tarfiles import Sample, tar_of
-from pipelines import console, index, params, places
+from pipelines import console, index, places
 from pipelines.bucket import Bucket, Missing, bucket_at, data_bucket
+from pipelines.config import params
 from pipelines.executor import go_on, map_ordered
 from pipelines.files import whole
 from pipelines.sources import Source, open_source

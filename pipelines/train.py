@@ -30,7 +30,8 @@ from alexnet.shards.manifest import Manifest, Split
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import AugmentConfig
 from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
-from pipelines import console, launch, params, places
+from pipelines import console, launch, places
+from pipelines.config import params
 from pipelines.data import open_samples
 
 _CHECKPOINTS = places.LOCAL / "checkpoints"

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
-from pipelines import console, index, params, places
+from pipelines import console, index, places
 from pipelines.bucket import Bucket, data_bucket
+from pipelines.config import params
 from pipelines.datadocs import write_front_page
 from pipelines.files import write_whole
 from pipelines.kept import Kept, open_kept

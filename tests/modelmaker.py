@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.model.network import AlexNet, initial
 from alexnet.shards.manifest import Manifest
-from pipelines import params
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.places import Store
 from tests import shardmaker
 from tests.workplace import PARAMS, environment

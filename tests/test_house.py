@@ -10,7 +10,7 @@ import yaml
 
 from flows.dag import stages_for
 from infra import dvc_deps
-from pipelines import params, tree
+from pipelines.config import params, tree
 
 ROOT = Path(__file__).parents[1]
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())

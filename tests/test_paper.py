@@ -11,7 +11,7 @@ from alexnet.model.architecture import LAYERS, ModelConfig, table
 from alexnet.model.describe import Count, counts, total
 from alexnet.model.network import AlexNet, Draw, initial
 from alexnet.model.response_norm import local_response_norm
-from pipelines import params
+from pipelines.config import params
 
 # cuda-convnet2's input_meta: of RGB values in 0..255 over ImageNet.
 COLOR_AXES = torch.tensor(  # an axis a row

@@ -20,8 +20,9 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from alexnet.errors import DataError, ParamsError
-from pipelines import params, places
+from pipelines import places
 from pipelines.bucket import Bucket, Exists, data_bucket, registry_bucket
+from pipelines.config import params
 
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9

@@ -190,7 +190,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _use(args: argparse.Namespace) -> int:
-    from pipelines import presets
+    from pipelines.config import presets
 
     changed = presets.use(args.preset)
     _show(args, {"preset": args.preset, "changed": changed}, "\n".join(changed) or f"params.yaml: is {args.preset} already")
@@ -199,7 +199,7 @@ def _use(args: argparse.Namespace) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     from alexnet.model.describe import counts, total
-    from pipelines import params
+    from pipelines.config import params
 
     model = params.load(preset=args.preset, variant=args.variant).model
     layers = counts(model)

@@ -15,7 +15,7 @@ from alexnet.images.resize import prepare
 from alexnet.inference import metrics as scores
 from alexnet.inference.metrics import Views
 from alexnet.inference.pretrained import Model, load_model
-from pipelines import tree
+from pipelines.config import tree
 
 _MOST_PIXELS = 89_000_000  # decoded, some 270 MB
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from alexnet.model.architecture import ModelConfig
-from pipelines import params
+from pipelines.config import params
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from alexnet.model.network import AlexNet
 from alexnet.shards.manifest import Manifest
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Job, Trainer, Watch, fit
-from pipelines import data, params
+from pipelines import data
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.places import Store
 from tests import shardmaker
 from tests.shardmaker import CLASSES, Made

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import executor, index, kept, params, shard, validate
+from pipelines import executor, index, kept, shard, validate
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.console import Unreachable
 from pipelines.places import Store
 from pipelines.sources import open_source

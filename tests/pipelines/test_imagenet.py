@@ -22,8 +22,9 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS
 from alexnet.shards.manifest import Manifest
 from alexnet.shards.tar import index_tar
-from pipelines import fetch, index, params, shard, validate
+from pipelines import fetch, index, shard, validate
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.places import Store
 from pipelines.sources import ArchiveConfig, Source, SourceConfig, forward, imagenet, open_source
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
@@ -459,7 +460,8 @@ def test_a_member_larger_than_any_image_is_not_read(tmp_path: Path, monkeypatch:
 SCAN = """
 import sys
 from pathlib import Path
-from pipelines import index, params
+from pipelines import index
+from pipelines.config import params
 from pipelines.sources import SourceConfig, open_source
 source = open_source(SourceConfig("imagenet", 0.25, ()))
 rows = sum(batch.num_rows for batch in index.scan(source, params.load(Path(sys.argv[1])).validate))

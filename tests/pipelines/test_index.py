@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import ValidateConfig
-from pipelines import index, params
+from pipelines import index
+from pipelines.config import params
 from pipelines.sources.folder import FolderSource, LocalTree
 from tests import pictures
 

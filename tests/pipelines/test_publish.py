@@ -13,10 +13,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
-from pipelines import page, params, publish
+from pipelines import page, publish
 from pipelines import release as releases
 from pipelines.bucket import registry_bucket
 from pipelines.card import Facts, card, front_matter
+from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
 from pipelines.page import Bullets, Code, Figure, Heading, Page, Paragraph, Table

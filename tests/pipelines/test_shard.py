@@ -25,8 +25,9 @@ from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.tar import index_tar
 from alexnet.shards.tarfiles import Sample, tar_of
-from pipelines import index, params, shard
+from pipelines import index, shard
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.places import Store
 from pipelines.sources import Source, open_source
 from tests import pictures

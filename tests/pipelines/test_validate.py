@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import index, kept, params, validate
+from pipelines import index, kept, validate
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.places import Store
 from pipelines.sources import Item, Part, open_source
 from pipelines.sources.folder import FolderSource

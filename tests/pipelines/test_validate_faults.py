@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import index, params, validate
+from pipelines import index, validate
 from pipelines.bucket import Bucket
+from pipelines.config import params
 from pipelines.places import Store
 from pipelines.sources import open_source
 from tests import pictures

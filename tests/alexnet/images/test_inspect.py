@@ -17,7 +17,7 @@ from PIL import Image
 from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
-from pipelines import params
+from pipelines.config import params
 from tests import pictures
 
 CONFIG = params.load().validate
@@ -141,7 +141,8 @@ LOOK = """
 import sys
 from pathlib import Path
 from alexnet.images.inspect import look
-from pipelines import index, params
+from pipelines import index
+from pipelines.config import params
 from pipelines.sources import imagenet
 data = sys.stdin.buffer.read()
 seen = look(data, "a", params.load().validate)

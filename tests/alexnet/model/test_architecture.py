@@ -7,7 +7,7 @@ import pytest
 
 from alexnet.model.architecture import ModelConfig, table
 from alexnet.model.describe import counts
-from pipelines import params
+from pipelines.config import params
 
 
 def leaves(tree: dict[str, Any], path: str = "") -> dict[str, object]:
@@ -69,7 +69,7 @@ def test_a_variant_changes_exactly_what_it_says(variant: str) -> None:
 
 
 def test_every_variant_is_tested_and_builds_at_both_widths() -> None:
-    from pipelines import tree
+    from pipelines.config import tree
 
     assert set(tree.read(params.FILE)["variants"]) == set(CHANGES)
     for variant in CHANGES:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alexnet.training.schedule import Rate, Rates, ScheduleConfig, StallConfig, rates_at, stalls
-from pipelines import params
+from pipelines.config import params
 
 NEVER = StallConfig(patience=1, factor=0.1, drops=0)
 

@@ -18,7 +18,7 @@ from alexnet.randomness import tensors as keyed
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rate, TrainConfig, rates_at
 from alexnet.training.trainer import Job, Trainer, Watch, _groups, fit
-from pipelines import params
+from pipelines.config import params
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "loss.json"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import ParamsError
-from pipelines import params, presets, tree
+from pipelines.config import params, presets, tree
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "presets"
 OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != presets.SHIPPED)
 

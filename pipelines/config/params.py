@@ -10,7 +10,7 @@ from alexnet.inference.metrics import EvaluateConfig
 from alexnet.model.architecture import ModelConfig
 from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
-from pipelines import tree
+from pipelines.config import tree
 from pipelines.release import PublishConfig
 from pipelines.sources import SourceConfig
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from pipelines import params, tree
+from pipelines.config import params, tree
 
 SHIPPED = "digits"  # has every leaf that any other preset changes, as shipped
 

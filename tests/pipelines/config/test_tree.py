@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet.errors import ParamsError
-from pipelines import tree
+from pipelines.config import tree
 
 
 @dataclass(frozen=True)
