@@ -21,9 +21,10 @@ from alexnet.inference.metrics import Best
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest, Split
-from pipelines import baselines, console, inference, plots
+from pipelines import console
 from pipelines.config import params
 from pipelines.data import open_samples
+from pipelines.evaluation import baselines, inference, plots
 from pipelines.files import write_whole
 
 _CENTER_VIEW = 8  # of ten_crops: the center, not flipped

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import RidgeClassifier
 
 from alexnet.shards.manifest import Manifest, Shard, Synset
-from pipelines import baselines
+from pipelines.evaluation import baselines
 
 
 def test_ridge_regression_by_batches_is_scikit_learns() -> None:
