@@ -14,12 +14,13 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest
-from pipelines import console, page, places, signing
+from pipelines import console, places, signing
 from pipelines import release as releases
 from pipelines.bucket import registry_bucket
-from pipelines.card import Facts, card, front_matter
 from pipelines.config import params
 from pipelines.files import write_whole
+from pipelines.publishing import page
+from pipelines.publishing.card import Facts, card, front_matter
 from pipelines.registry import Registry
 from pipelines.release import PublishConfig, Release
 from pipelines.transfer import progress

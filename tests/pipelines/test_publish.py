@@ -13,16 +13,17 @@ import pytest
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
-from pipelines import page, publish
+from pipelines import publish
 from pipelines import release as releases
 from pipelines.bucket import registry_bucket
-from pipelines.card import Facts, card, front_matter
 from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
-from pipelines.page import Bullets, Code, Figure, Heading, Page, Paragraph, Table
 from pipelines.places import Store
 from pipelines.publish import Inputs, gate, lineage
+from pipelines.publishing import page
+from pipelines.publishing.card import Facts, card, front_matter
+from pipelines.publishing.page import Bullets, Code, Figure, Heading, Page, Paragraph, Table
 from pipelines.pull import Client
 from pipelines.registry import Registry
 from pipelines.release import PublishConfig

@@ -9,7 +9,7 @@ from alexnet.inference import metrics as scores
 from alexnet.model.describe import counts, total
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
-from pipelines.page import Block, Bullets, Code, Figure, Heading, Page, Paragraph, Table, code
+from pipelines.publishing.page import Block, Bullets, Code, Figure, Heading, Page, Paragraph, Table, code
 
 _MOST_CLASSES = 30  # with a line of their own
 

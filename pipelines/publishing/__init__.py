@@ -1,0 +1,1 @@
+"""What a release shows to people: its card and its page."""
