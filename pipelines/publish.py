@@ -14,15 +14,16 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest
-from pipelines import console, places, signing
-from pipelines import release as releases
+from pipelines import console, places
 from pipelines.bucket import registry_bucket
 from pipelines.config import params
 from pipelines.files import write_whole
 from pipelines.publishing import page
 from pipelines.publishing.card import Facts, card, front_matter
-from pipelines.registry import Registry
-from pipelines.release import PublishConfig, Release
+from pipelines.registry import release as releases
+from pipelines.registry import signing
+from pipelines.registry.release import PublishConfig, Release
+from pipelines.registry.store import Registry
 from pipelines.transfer import progress
 
 _FOLDER = places.LOCAL / "release"  # what was published last, to look at

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
-    from pipelines.pull import Client
+    from pipelines.registry.client import Client
 
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 _ABOUT = """\
@@ -155,7 +155,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    from pipelines.release import is_version, parse_reference
+    from pipelines.registry.release import is_version, parse_reference
 
     name, alias = parse_reference(args.model)
     if "@" not in args.model or is_version(alias):
@@ -167,8 +167,8 @@ def _rollback(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from pipelines import release as releases
-    from pipelines.signing import trusted_key
+    from pipelines.registry import release as releases
+    from pipelines.registry.signing import trusted_key
 
     manifest = args.folder / releases.MANIFEST
     try:
@@ -228,15 +228,15 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _client(offline: bool) -> "Client":
     from pipelines.bucket import registry_bucket
-    from pipelines.pull import Client, cache_folder
-    from pipelines.signing import trusted_key
+    from pipelines.registry.client import Client, cache_folder
+    from pipelines.registry.signing import trusted_key
 
     return Client(None if offline else registry_bucket(), cache_folder(), trusted_key())
 
 
 def _registry(name: str) -> Any:
     from pipelines.bucket import registry_bucket
-    from pipelines.registry import Registry
+    from pipelines.registry.store import Registry
 
     return Registry(registry_bucket(), name)
 

@@ -9,7 +9,7 @@ from typing import Any
 from alexnet.errors import DataError
 from pipelines import places
 from pipelines.bucket import registry_bucket
-from pipelines.registry import Registry
+from pipelines.registry.store import Registry
 
 METRICS = Path("artifacts/metrics.json")
 EVALUATION = Path("artifacts/evaluation")

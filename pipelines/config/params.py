@@ -11,7 +11,7 @@ from alexnet.model.architecture import ModelConfig
 from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
 from pipelines.config import tree
-from pipelines.release import PublishConfig
+from pipelines.registry.release import PublishConfig
 from pipelines.sources import SourceConfig
 
 FILE = Path("params.yaml")

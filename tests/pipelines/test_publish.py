@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from pipelines import publish
-from pipelines import release as releases
 from pipelines.bucket import registry_bucket
 from pipelines.config import params
 from pipelines.evaluate import evaluate
@@ -24,10 +23,11 @@ from pipelines.publish import Inputs, gate, lineage
 from pipelines.publishing import page
 from pipelines.publishing.card import Facts, card, front_matter
 from pipelines.publishing.page import Bullets, Code, Figure, Heading, Page, Paragraph, Table
-from pipelines.pull import Client
-from pipelines.registry import Registry
-from pipelines.release import PublishConfig
-from pipelines.signing import PublicKey
+from pipelines.registry import release as releases
+from pipelines.registry.client import Client
+from pipelines.registry.release import PublishConfig
+from pipelines.registry.signing import PublicKey
+from pipelines.registry.store import Registry
 from tests.modelmaker import VALIDATION, Place, make_place
 
 LOCK = """schema: '2.0'

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines import release as releases
 from pipelines.bucket import Bucket, Denied
 from pipelines.console import Unreachable
 from pipelines.files import write_whole
-from pipelines.registry import Registry
-from pipelines.release import MANIFEST, SIGNATURES, Release
-from pipelines.signing import PublicKey
+from pipelines.registry import release as releases
+from pipelines.registry.release import MANIFEST, SIGNATURES, Release
+from pipelines.registry.signing import PublicKey
+from pipelines.registry.store import Registry
 from pipelines.transfer import progress
 
 _STREAMS = 8  # files fetched at a time

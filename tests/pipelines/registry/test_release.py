@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from pipelines import release as releases
-from pipelines.release import PublishConfig
+from pipelines.registry import release as releases
+from pipelines.registry.release import PublishConfig
 
 DIGEST = "ab" * 32
 

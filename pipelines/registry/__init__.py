@@ -1,0 +1,1 @@
+"""The bucket of published models: releases, aliases, signatures, pulls."""
