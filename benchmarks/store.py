@@ -33,7 +33,7 @@ from alexnet.shards.tarfiles import Sample, tar_of
 from benchmarks import timing
 from infra.stack import Places, Stack
 from pipelines.bucket import Bucket
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 
 _PREFIX = "benchmark/"
 _PEER = "boto3, unverified, body read in chunks of 1 MiB"

@@ -36,8 +36,9 @@ from alexnet.training.checkpoint import Checkpoint, Checkpoints
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Job, Trainer
 from benchmarks import timing
-from pipelines import launch, places
 from pipelines.config import params
+from pipelines.runtime import environment as places
+from pipelines.runtime import launch
 
 _SIDE_PX = 256
 _APART = ((0, 1), (1, 2))

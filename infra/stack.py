@@ -43,7 +43,7 @@ class StackError(RuntimeError):
 
 @dataclass(frozen=True)
 class Places:
-    """How to reach the store: the fields of `pipelines.places.Store`."""
+    """How to reach the store: the fields of `pipelines.runtime.environment.Store`."""
 
     bucket: str
     registry: str

@@ -32,8 +32,8 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
-from pipelines import places
-from pipelines.console import Unreachable
+from pipelines.runtime import environment as places
+from pipelines.runtime.console import Unreachable
 
 _CHUNK = 1 << 18
 _PART = 16 << 20  # uploads above this go in parts

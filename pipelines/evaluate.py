@@ -21,11 +21,11 @@ from alexnet.inference.metrics import Best
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest, Split
-from pipelines import console
 from pipelines.config import params
 from pipelines.data import open_samples
 from pipelines.evaluation import baselines, inference, plots
-from pipelines.files import write_whole
+from pipelines.runtime import console
+from pipelines.runtime.atomic import write_whole
 
 _CENTER_VIEW = 8  # of ten_crops: the center, not flipped
 

@@ -11,10 +11,10 @@ from alexnet.inference.features import width
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest
-from pipelines import console
 from pipelines.config import params
 from pipelines.data import open_samples
 from pipelines.evaluation import inference
+from pipelines.runtime import console
 
 _GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader must hold at a time
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import console
 from pipelines.config import params
-from pipelines.files import write_whole
+from pipelines.runtime import console
+from pipelines.runtime.atomic import write_whole
 from pipelines.sources import LICENSES, Source, open_source
 
 

@@ -16,8 +16,9 @@ from pyarrow import ArrowInvalid
 
 from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
-from pipelines import places, sources
-from pipelines.files import write_whole
+from pipelines import sources
+from pipelines.runtime import environment as places
+from pipelines.runtime.atomic import write_whole
 from pipelines.sources import Part, Source
 
 FOLDER = places.LOCAL / "validate"

@@ -14,17 +14,18 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest
-from pipelines import console, places
 from pipelines.bucket import registry_bucket
 from pipelines.config import params
-from pipelines.files import write_whole
 from pipelines.publishing import page
 from pipelines.publishing.card import Facts, card, front_matter
 from pipelines.registry import release as releases
 from pipelines.registry import signing
 from pipelines.registry.release import PublishConfig, Release
 from pipelines.registry.store import Registry
-from pipelines.transfer import progress
+from pipelines.runtime import console
+from pipelines.runtime import environment as places
+from pipelines.runtime.atomic import write_whole
+from pipelines.runtime.transfer import progress
 
 _FOLDER = places.LOCAL / "release"  # what was published last, to look at
 _LOCK = Path("dvc.lock")

@@ -18,12 +18,14 @@ import pyarrow as pa
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
-from pipelines import console, index, places
+from pipelines import index
 from pipelines.bucket import Bucket, data_bucket
 from pipelines.config import params
 from pipelines.datadocs import write_front_page
-from pipelines.files import write_whole
 from pipelines.kept import Kept, open_kept
+from pipelines.runtime import console
+from pipelines.runtime import environment as places
+from pipelines.runtime.atomic import write_whole
 from pipelines.sources import Source, SourceConfig, open_source
 from pipelines.suite import KEYS, Rule, cut_note, judge
 

@@ -32,7 +32,7 @@ for _name in (
 
 from infra.stack import Stack  # noqa: E402
 from pipelines.bucket import Bucket  # noqa: E402
-from pipelines.places import Store  # noqa: E402
+from pipelines.runtime.environment import Store  # noqa: E402
 
 _numbers = itertools.count(1)
 

@@ -15,7 +15,7 @@ from alexnet.model.network import AlexNet, initial
 from alexnet.shards.manifest import Manifest
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests import shardmaker
 from tests.workplace import PARAMS, environment
 

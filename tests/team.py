@@ -34,8 +34,8 @@ from alexnet.randomness import tensors as keyed
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rate, Rates
 from alexnet.training.trainer import Job, Stopped, Trainer, Watch, fit
-from pipelines import launch
 from pipelines.config import params
+from pipelines.runtime import launch
 
 SIDE_PX = 230
 APART = ((0, 1), (1, 2))

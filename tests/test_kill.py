@@ -21,7 +21,7 @@ from alexnet.errors import DataError
 from alexnet.randomness import tensors as keyed
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Diverged
-from pipelines.launch import STOPPED
+from pipelines.runtime.launch import STOPPED
 from tests.team import ENVIRONMENT, Run, execute, finish, options, start
 
 # A checkpoint after every step; steps long enough to be hit in the middle.
@@ -150,7 +150,7 @@ class Launch:
         arguments = options(run, folder)[2:]
         code = (
             f"from pathlib import Path\nfrom alexnet.training.checkpoint import Checkpoints\n"
-            f"from alexnet.errors import DataError\nfrom pipelines.launch import launch\n"
+            f"from alexnet.errors import DataError\nfrom pipelines.runtime.launch import launch\n"
             f"progress = Checkpoints(Path({str(self.folder / 'checkpoints')!r})).last\n"
             f"try:\n    launch('tests.team', {arguments!r}, 2, progress)\n"
             f"except DataError as error:\n    raise SystemExit(f'train: error: {{error}}')"

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from infra.stack import Stack
 from pipelines.bucket import Bucket
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests import pictures
 from tests.workplace import environment
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 INDEX, REPORT = Path("artifacts/index.parquet"), Path("artifacts/validation.json")

@@ -20,9 +20,9 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from alexnet.errors import DataError, ParamsError
-from pipelines import places
 from pipelines.bucket import Bucket, Exists, data_bucket, registry_bucket
 from pipelines.config import params
+from pipelines.runtime import environment as places
 
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9
@@ -158,7 +158,7 @@ def _link(topology: str) -> str:
 
 def _form() -> Iterator[Check]:
     """Which form of training would be picked here, and why."""
-    from pipelines import launch
+    from pipelines.runtime import launch
 
     chosen = "ALEXNET_DEVICES" if "ALEXNET_DEVICES" in os.environ else "what is here"
     form, why = launch.chosen(towers=2)

@@ -12,7 +12,8 @@ from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
 from alexnet.ops.malloc import keep_freed
 from alexnet.shards.manifest import Manifest
-from pipelines import console, places
+from pipelines.runtime import console
+from pipelines.runtime import environment as places
 
 _CPU = torch.device("cpu")
 

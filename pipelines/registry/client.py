@@ -15,13 +15,13 @@ from pathlib import Path
 
 from alexnet.errors import DataError
 from pipelines.bucket import Bucket, Denied
-from pipelines.console import Unreachable
-from pipelines.files import write_whole
 from pipelines.registry import release as releases
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
-from pipelines.transfer import progress
+from pipelines.runtime.atomic import write_whole
+from pipelines.runtime.console import Unreachable
+from pipelines.runtime.transfer import progress
 
 _STREAMS = 8  # files fetched at a time
 _CHUNK = 1 << 20

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines import places
+from pipelines.runtime import environment as places
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.written import write_once
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
-from pipelines import places
+from pipelines.runtime import environment as places
 from pipelines.sources import File, Item, Part
 from pipelines.sources.forward import LARGEST
 

@@ -20,8 +20,9 @@ from itertools import pairwise
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
-from pipelines import console, places
-from pipelines.files import write_whole
+from pipelines.runtime import console
+from pipelines.runtime import environment as places
+from pipelines.runtime.atomic import write_whole
 from pipelines.sources import ArchiveConfig, File, Item, Part, Source
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at

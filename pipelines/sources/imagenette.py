@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines import console, places
+from pipelines.runtime import console
+from pipelines.runtime import environment as places
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.written import write_once
 

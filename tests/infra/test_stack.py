@@ -36,7 +36,7 @@ def test_two_ups_at_once_start_one_server(stack: Stack) -> None:
 
 
 def test_the_places_are_those_that_the_pipeline_reads(stack: Stack) -> None:
-    from pipelines.places import Store
+    from pipelines.runtime.environment import Store
 
     assert Store(**json.loads((stack.folder / "places.json").read_text())).endpoint == stack.up().endpoint
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 import pipelines.bucket
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests.faultproxy import FaultProxy
 
 

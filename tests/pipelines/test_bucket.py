@@ -13,8 +13,8 @@ import pytest
 import pipelines.bucket
 from alexnet.errors import DataError
 from pipelines.bucket import Bucket, Exists, Missing, bucket_at
-from pipelines.console import Unreachable
-from pipelines.places import Store
+from pipelines.runtime.console import Unreachable
+from pipelines.runtime.environment import Store
 from tests.faultproxy import Fault, FaultProxy, Request
 
 pytestmark = pytest.mark.usefixtures("no_pauses")

@@ -17,7 +17,7 @@ from alexnet.training.trainer import Job, Trainer, Watch, fit
 from pipelines import data
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests import shardmaker
 from tests.shardmaker import CLASSES, Made
 

@@ -17,8 +17,8 @@ from alexnet.loading.loader import Loader
 from alexnet.shards.cache import ShardCache
 from pipelines import data
 from pipelines.bucket import Bucket
-from pipelines.console import Unreachable
-from pipelines.places import Store
+from pipelines.runtime.console import Unreachable
+from pipelines.runtime.environment import Store
 from tests import shardmaker
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.shardmaker import CLASSES, SIDE_PX

@@ -19,7 +19,7 @@ from pipelines.data import open_samples
 from pipelines.evaluate import Outcome, center_and_ten, evaluate, judge
 from pipelines.evaluation import plots
 from pipelines.evaluation.inference import open_model
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests import pictures
 from tests.modelmaker import Place, make_place
 

@@ -10,7 +10,7 @@ import torch
 from alexnet.errors import ParamsError
 from pipelines.data import open_samples
 from pipelines.extract import extract
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests.modelmaker import Place, make_place
 
 

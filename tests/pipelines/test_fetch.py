@@ -7,7 +7,7 @@ import pytest
 
 from alexnet.errors import DataError, ParamsError
 from pipelines import fetch
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from tests import ilsvrc, pictures
 from tests.workplace import Workplace, make_workplace
 

@@ -25,7 +25,7 @@ from alexnet.shards.tar import index_tar
 from pipelines import fetch, index, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from pipelines.sources import ArchiveConfig, Source, SourceConfig, forward, imagenet, open_source
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines.console import Unreachable
+from pipelines.runtime.console import Unreachable
 from pipelines.sources import SourceConfig, imagenette, open_source
 
 WNIDS = tuple(imagenette.NAMES)[:2]

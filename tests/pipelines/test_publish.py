@@ -18,7 +18,6 @@ from pipelines.bucket import registry_bucket
 from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
-from pipelines.places import Store
 from pipelines.publish import Inputs, gate, lineage
 from pipelines.publishing import page
 from pipelines.publishing.card import Facts, card, front_matter
@@ -28,6 +27,7 @@ from pipelines.registry.client import Client
 from pipelines.registry.release import PublishConfig
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
+from pipelines.runtime.environment import Store
 from tests.modelmaker import VALIDATION, Place, make_place
 
 LOCK = """schema: '2.0'

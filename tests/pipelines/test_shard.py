@@ -28,7 +28,7 @@ from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines import index, shard
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from pipelines.sources import Source, open_source
 from tests import pictures
 from tests.faultproxy import Fault, FaultProxy, Request

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
 from pipelines.bucket import Bucket
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from pipelines.sources import File, SourceConfig, digits, folder, open_source, solar_cells, written
 from pipelines.sources.folder import FolderSource, LocalTree
 from tests import pictures
@@ -158,7 +158,7 @@ def test_a_bucket_is_the_same_source_as_a_folder(
     for path in ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg", "val/.x/1.jpg"):
         bucket.put(f"some/where/{path}", path.encode())
     bucket.put("some/whereelse/c/1.jpg", b"other")
-    monkeypatch.setattr("pipelines.places.store", lambda: fresh_store)
+    monkeypatch.setattr("pipelines.runtime.environment.store", lambda: fresh_store)
     monkeypatch.setenv("ALEXNET_SOURCE", f"s3://{bucket.name}/some/where/")
     remote = open_source(SourceConfig("folder", 0.25, ()))
     assert [part.items for part in remote.parts()] == [part.items for part in local.parts()]

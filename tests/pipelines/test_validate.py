@@ -15,7 +15,7 @@ from alexnet.errors import DataError
 from pipelines import index, kept, validate
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from pipelines.sources import Item, Part, open_source
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource

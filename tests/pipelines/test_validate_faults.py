@@ -8,7 +8,7 @@ from alexnet.errors import DataError
 from pipelines import index, validate
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.places import Store
+from pipelines.runtime.environment import Store
 from pipelines.sources import open_source
 from tests import pictures
 from tests.faultproxy import Fault, FaultProxy, Request

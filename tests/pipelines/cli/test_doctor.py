@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines import launch
 from pipelines.bucket import Bucket
 from pipelines.cli import doctor
 from pipelines.cli.doctor import Check
-from pipelines.places import Store
+from pipelines.runtime import launch
+from pipelines.runtime.environment import Store
 from tests import pictures
 from tests.workplace import PARAMS, make_workplace
 

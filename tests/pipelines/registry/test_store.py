@@ -11,13 +11,13 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.bucket import Bucket
-from pipelines.console import Unreachable
-from pipelines.places import Store
 from pipelines.registry import release as releases
 from pipelines.registry import signing
 from pipelines.registry.client import Client
 from pipelines.registry.release import Release
 from pipelines.registry.store import Registry, parse_alias, probe_conditions
+from pipelines.runtime.console import Unreachable
+from pipelines.runtime.environment import Store
 from tests.faultproxy import Fault, FaultProxy, Request
 
 BIG = bytes(range(256)) * 4096  # 1 MiB

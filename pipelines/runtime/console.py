@@ -13,7 +13,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from alexnet.errors import DataError, ParamsError
-from pipelines import places
+from pipelines.runtime import environment as places
 
 T = TypeVar("T")
 _STATUS = places.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from pipelines import console
+from pipelines.runtime import console
 
 
 @contextmanager

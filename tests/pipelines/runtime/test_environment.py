@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alexnet.errors import DataError
-from pipelines import places
+from pipelines.runtime import environment as places
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from alexnet.errors import DataError
-from pipelines import places
-from pipelines.console import Unreachable
+from pipelines.runtime import environment as places
+from pipelines.runtime.console import Unreachable
 
 T = TypeVar("T")
 R = TypeVar("R")

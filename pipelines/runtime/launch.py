@@ -18,7 +18,8 @@ from alexnet.distributed.ranks import Seat, join
 from alexnet.distributed.team import Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
 from alexnet.model.links import Lost
-from pipelines import console, places
+from pipelines.runtime import console
+from pipelines.runtime import environment as places
 
 _HUNG = "gave no sign of life"
 _APART = ((0, 1), (1, 2))

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import executor, index, kept, shard, validate
+from pipelines import index, kept, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.config import params
-from pipelines.console import Unreachable
-from pipelines.places import Store
+from pipelines.runtime import executor
+from pipelines.runtime.console import Unreachable
+from pipelines.runtime.environment import Store
 from pipelines.sources import open_source
 from tests import ilsvrc
 from tests.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace

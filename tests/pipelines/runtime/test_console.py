@@ -12,7 +12,7 @@ import pytest
 
 from alexnet.errors import DataError, ParamsError
 from flows.stage import StageFailed, StagePassing, classify
-from pipelines import console
+from pipelines.runtime import console
 
 
 @pytest.fixture(autouse=True)

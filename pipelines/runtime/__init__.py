@@ -1,0 +1,1 @@
+"""What every stage program stands on: console, environment variables, executors, launching of ranks."""
