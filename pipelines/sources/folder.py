@@ -22,7 +22,7 @@ from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.runtime import environment as places
 from pipelines.sources import File, Item, Part
-from pipelines.sources.forward import LARGEST
+from pipelines.sources.tar_stream import LARGEST
 
 if TYPE_CHECKING:
     from pipelines.bucket import Bucket

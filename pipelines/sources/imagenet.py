@@ -26,7 +26,7 @@ from pipelines.runtime.atomic import write_whole
 from pipelines.sources import ArchiveConfig, File, Item, Part, Source
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
-from pipelines.sources.forward import BLOCK, LARGEST, Member, cuts, following, header, walk
+from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, cuts, following, header, walk
 
 _WNID = r"n\d{8}"
 _TRAIN_TAR = re.compile(rf"({_WNID})\.tar")

@@ -13,7 +13,7 @@ from alexnet.errors import DataError
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.sources.folder import FolderSource, LocalTree
-from pipelines.sources.written import write_once
+from pipelines.sources.packaged import write_once
 
 URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"

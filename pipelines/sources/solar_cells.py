@@ -12,7 +12,7 @@ from alexnet.errors import DataError
 from pipelines.runtime import environment as places
 from pipelines.sources import LICENSES
 from pipelines.sources.folder import FolderSource, LocalTree
-from pipelines.sources.written import write_once
+from pipelines.sources.packaged import write_once
 
 
 def open_solar_cells() -> FolderSource:

@@ -26,7 +26,8 @@ from pipelines import fetch, index, shard, validate
 from pipelines.bucket import Bucket
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources import ArchiveConfig, Source, SourceConfig, forward, imagenet, open_source
+from pipelines.sources import ArchiveConfig, Source, SourceConfig, imagenet, open_source
+from pipelines.sources import tar_stream as forward
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource
 from tests import ilsvrc, pictures

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sources.written import write_once
+from pipelines.sources.packaged import write_once
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
