@@ -32,8 +32,8 @@ from alexnet.shards.manifest import Shard
 from alexnet.shards.tarfiles import Sample, tar_of
 from benchmarks import timing
 from infra.stack import Places, Stack
-from pipelines.bucket import Bucket
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 
 _PREFIX = "benchmark/"
 _PEER = "boto3, unverified, body read in chunks of 1 MiB"

@@ -22,10 +22,10 @@ from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.config import params
-from pipelines.data import open_samples
 from pipelines.evaluation import baselines, inference, plots
 from pipelines.runtime import console
 from pipelines.runtime.atomic import write_whole
+from pipelines.storage.dataset import open_samples
 
 _CENTER_VIEW = 8  # of ten_crops: the center, not flipped
 

@@ -12,9 +12,9 @@ from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
-from pipelines.data import open_samples
 from pipelines.evaluation import inference
 from pipelines.runtime import console
+from pipelines.storage.dataset import open_samples
 
 _GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader must hold at a time
 

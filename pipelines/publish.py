@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest
-from pipelines.bucket import registry_bucket
 from pipelines.config import params
 from pipelines.publishing import page
 from pipelines.publishing.card import Facts, card, front_matter
@@ -26,6 +25,7 @@ from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import write_whole
 from pipelines.runtime.transfer import progress
+from pipelines.storage.bucket import registry_bucket
 
 _FOLDER = places.LOCAL / "release"  # what was published last, to look at
 _LOCK = Path("dvc.lock")

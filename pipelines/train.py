@@ -31,9 +31,9 @@ from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import AugmentConfig
 from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from pipelines.config import params
-from pipelines.data import open_samples
 from pipelines.runtime import console, launch
 from pipelines.runtime import environment as places
+from pipelines.storage.dataset import open_samples
 
 _CHECKPOINTS = places.LOCAL / "checkpoints"
 _LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end

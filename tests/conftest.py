@@ -31,8 +31,8 @@ for _name in (
     os.environ.pop(_name, None)
 
 from infra.stack import Stack  # noqa: E402
-from pipelines.bucket import Bucket  # noqa: E402
 from pipelines.runtime.environment import Store  # noqa: E402
+from pipelines.storage.bucket import Bucket  # noqa: E402
 
 _numbers = itertools.count(1)
 
@@ -78,5 +78,5 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     Only the clients' own view of the clock is replaced: the proxy and the caches keep the real one.
     """
     hasty = SimpleNamespace(**(vars(time) | {"sleep": lambda seconds: None}))
-    for module in ("botocore.endpoint", "pipelines.bucket"):
+    for module in ("botocore.endpoint", "pipelines.storage.bucket"):
         monkeypatch.setattr(f"{module}.time", hasty)

@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.model.network import AlexNet, initial
 from alexnet.shards.manifest import Manifest
-from pipelines.bucket import Bucket
 from pipelines.config import params
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from tests import shardmaker
 from tests.workplace import PARAMS, environment
 

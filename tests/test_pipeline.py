@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from infra.stack import Stack
-from pipelines.bucket import Bucket
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from tests import pictures
 from tests.workplace import environment
 

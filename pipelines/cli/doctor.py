@@ -20,9 +20,9 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from alexnet.errors import DataError, ParamsError
-from pipelines.bucket import Bucket, Exists, data_bucket, registry_bucket
 from pipelines.config import params
 from pipelines.runtime import environment as places
+from pipelines.storage.bucket import Bucket, Exists, data_bucket, registry_bucket
 
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9

@@ -227,16 +227,16 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _client(offline: bool) -> "Client":
-    from pipelines.bucket import registry_bucket
     from pipelines.registry.client import Client, cache_folder
     from pipelines.registry.signing import trusted_key
+    from pipelines.storage.bucket import registry_bucket
 
     return Client(None if offline else registry_bucket(), cache_folder(), trusted_key())
 
 
 def _registry(name: str) -> Any:
-    from pipelines.bucket import registry_bucket
     from pipelines.registry.store import Registry
+    from pipelines.storage.bucket import registry_bucket
 
     return Registry(registry_bucket(), name)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.errors import DataError
-from pipelines.bucket import registry_bucket
 from pipelines.registry.store import Registry
 from pipelines.runtime import environment as places
+from pipelines.storage.bucket import registry_bucket
 
 METRICS = Path("artifacts/metrics.json")
 EVALUATION = Path("artifacts/evaluation")

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines.bucket import Bucket, Denied
 from pipelines.registry import release as releases
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
 from pipelines.registry.signing import PublicKey
@@ -22,6 +21,7 @@ from pipelines.registry.store import Registry
 from pipelines.runtime.atomic import write_whole
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.transfer import progress
+from pipelines.storage.bucket import Bucket, Denied
 
 _STREAMS = 8  # files fetched at a time
 _CHUNK = 1 << 20

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines.bucket import Bucket, Exists, Missing
 from pipelines.registry import release as releases
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
+from pipelines.storage.bucket import Bucket, Exists, Missing
 
 _STREAMS = 4  # files uploaded at a time
 _RACES = 20  # how often an alias is tried again that others are moving

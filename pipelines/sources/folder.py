@@ -25,7 +25,7 @@ from pipelines.sources import File, Item, Part
 from pipelines.sources.tar_stream import LARGEST
 
 if TYPE_CHECKING:
-    from pipelines.bucket import Bucket
+    from pipelines.storage.bucket import Bucket
 
 _VAL_NAMES = ("val", "validation", "valid", "test")  # the first that exists
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -137,7 +137,7 @@ class BucketTree:
 
     @cached_property
     def _objects(self) -> "Bucket":
-        from pipelines.bucket import bucket_at  # boto3 takes a second to import
+        from pipelines.storage.bucket import bucket_at  # boto3 takes a second to import
 
         return bucket_at(self.bucket, places.store())
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import pipelines.bucket
+import pipelines.storage.bucket
 from pipelines.runtime.environment import Store
 from tests.faultproxy import FaultProxy
 
@@ -21,5 +21,5 @@ def proxy(fresh_store: Store) -> Iterator[FaultProxy]:
 @pytest.fixture
 def impatient(no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A silence of a second is as one of a minute."""
-    make = pipelines.bucket._make_client
-    monkeypatch.setattr(pipelines.bucket, "_make_client", lambda at, _: make(at, 1.0))
+    make = pipelines.storage.bucket._make_client
+    monkeypatch.setattr(pipelines.storage.bucket, "_make_client", lambda at, _: make(at, 1.0))

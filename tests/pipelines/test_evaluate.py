@@ -15,11 +15,11 @@ from PIL import Image
 from alexnet.errors import DataError
 from alexnet.inference.metrics import Best
 from pipelines.cli.predict import Predictor, better_views, read_picture
-from pipelines.data import open_samples
 from pipelines.evaluate import Outcome, center_and_ten, evaluate, judge
 from pipelines.evaluation import plots
 from pipelines.evaluation.inference import open_model
 from pipelines.runtime.environment import Store
+from pipelines.storage.dataset import open_samples
 from tests import pictures
 from tests.modelmaker import Place, make_place
 

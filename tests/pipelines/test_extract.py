@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from alexnet.errors import ParamsError
-from pipelines.data import open_samples
 from pipelines.extract import extract
 from pipelines.runtime.environment import Store
+from pipelines.storage.dataset import open_samples
 from tests.modelmaker import Place, make_place
 
 

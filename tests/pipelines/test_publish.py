@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from pipelines import publish
-from pipelines.bucket import registry_bucket
 from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
@@ -28,6 +27,7 @@ from pipelines.registry.release import PublishConfig
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import registry_bucket
 from tests.modelmaker import VALIDATION, Place, make_place
 
 LOCK = """schema: '2.0'

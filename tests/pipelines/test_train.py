@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.inference.pretrained import load_model
-from pipelines.bucket import Bucket
 from pipelines.runtime import console, launch
 from pipelines.runtime import environment as places
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from pipelines.train import check, train
 from tests import shardmaker
 from tests.modelmaker import SIDE_PX, Place, make_place

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines.bucket import Bucket
 from pipelines.cli import doctor
 from pipelines.cli.doctor import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from tests import pictures
 from tests.workplace import PARAMS, make_workplace
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.bucket import Bucket
 from pipelines.cli import main as cli
 from pipelines.registry import release as releases
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from tests.modelmaker import Place, make_place
 from tests.workplace import environment
 

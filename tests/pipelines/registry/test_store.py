@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines.bucket import Bucket
 from pipelines.registry import release as releases
 from pipelines.registry import signing
 from pipelines.registry.client import Client
@@ -18,6 +17,7 @@ from pipelines.registry.release import Release
 from pipelines.registry.store import Registry, parse_alias, probe_conditions
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from tests.faultproxy import Fault, FaultProxy, Request
 
 BIG = bytes(range(256)) * 4096  # 1 MiB

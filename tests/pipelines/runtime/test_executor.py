@@ -15,12 +15,12 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines import index, kept, shard, validate
-from pipelines.bucket import Bucket
 from pipelines.config import params
 from pipelines.runtime import executor
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
 from pipelines.sources import open_source
+from pipelines.storage.bucket import Bucket
 from tests import ilsvrc
 from tests.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
 

@@ -23,13 +23,13 @@ from alexnet.images.inspect import KINDS
 from alexnet.shards.manifest import Manifest
 from alexnet.shards.tar import index_tar
 from pipelines import fetch, index, shard, validate
-from pipelines.bucket import Bucket
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import ArchiveConfig, Source, SourceConfig, imagenet, open_source
 from pipelines.sources import tar_stream as forward
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource
+from pipelines.storage.bucket import Bucket
 from tests import ilsvrc, pictures
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_workplace

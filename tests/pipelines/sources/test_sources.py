@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
-from pipelines.bucket import Bucket
 from pipelines.runtime.environment import Store
 from pipelines.sources import File, SourceConfig, digits, folder, open_source, solar_cells
 from pipelines.sources import packaged as written
 from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.storage.bucket import Bucket
 from tests import pictures
 
 

@@ -15,10 +15,10 @@ from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.loading.loader import Loader
 from alexnet.shards.cache import ShardCache
-from pipelines import data
-from pipelines.bucket import Bucket
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
+from pipelines.storage import dataset as data
+from pipelines.storage.bucket import Bucket
 from tests import shardmaker
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.shardmaker import CLASSES, SIDE_PX
@@ -123,7 +123,7 @@ def _open_first(bucket: Bucket, folder: Path) -> None:
 def test_a_process_killed_amid_parallel_ranges_is_resumed(
     far: Bucket, proxy: FaultProxy, three_ranges: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.bucket._CHUNK", 1024)
+    monkeypatch.setattr("pipelines.storage.bucket._CHUNK", 1024)
     proxy.faults = on_get(Fault(bytes_per_second=20_000), 3)
     victim = multiprocessing.get_context("fork").Process(target=_open_first, args=(far, tmp_path))
     victim.start()
@@ -176,7 +176,7 @@ def test_a_store_that_only_stalls_is_an_error_and_no_hang(far: Bucket, proxy: Fa
 def test_a_link_of_a_few_kilobytes_a_second_is_an_error_and_no_hang(
     far: Bucket, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.bucket._CHUNK", 1024)  # these shards are smaller than its chunks
+    monkeypatch.setattr("pipelines.storage.bucket._CHUNK", 1024)  # these shards are smaller than its chunks
     proxy.faults = on_get(Fault(bytes_per_second=4_000), 99)
     cache = ShardCache(tmp_path, lambda name, *part: far.stream(f"shards/test/{name}", *part), patience_seconds=0.5)
     samples = Samples(MADE.shards, cache, side_px=SIDE_PX, classes=CLASSES)

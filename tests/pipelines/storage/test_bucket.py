@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import pipelines.bucket
+import pipelines.storage.bucket
 from alexnet.errors import DataError
-from pipelines.bucket import Bucket, Exists, Missing, bucket_at
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket, Exists, Missing, bucket_at
 from tests.faultproxy import Fault, FaultProxy, Request
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -84,7 +84,7 @@ def test_a_slow_link_is_waited_for(bucket: Bucket, far: Bucket, proxy: FaultProx
 def test_a_link_that_only_trickles_is_given_up(
     bucket: Bucket, far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.bucket, "_CUTS", 1)
+    monkeypatch.setattr(pipelines.storage.bucket, "_CUTS", 1)
     bucket.put("key", BODY[:3000])
     proxy.faults = first(Fault(bytes_per_second=400), "GET", times=99)
     with pytest.raises(Unreachable, match=r"broke off 2 times at byte .*: only \d+ bytes came in 1 s; check the link"):
@@ -129,7 +129,7 @@ def test_a_body_that_never_comes_ends_with_a_named_error(
     bucket: Bucket, far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("key", BODY)
-    monkeypatch.setattr(pipelines.bucket, "_CUTS", 2)
+    monkeypatch.setattr(pipelines.storage.bucket, "_CUTS", 2)
     proxy.faults = first(Fault(cut_at=0), "GET", times=99)
     with pytest.raises(Unreachable, match="broke off 3 times at byte 0 of 2,097,152"):
         list(far.stream("key"))
@@ -194,7 +194,7 @@ def test_a_conflict_is_asked_again_and_is_no_loss(bucket: Bucket, far: Bucket, p
 
 
 def test_a_conflict_that_does_not_end_is_named(far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines.bucket, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(pipelines.storage.bucket, "_PATIENCE_SECONDS", 0.2)
     proxy.faults = first(Fault(status=409, code="ConditionalRequestConflict"), "PUT", times=99_999)
     with pytest.raises(Unreachable, match="other writers kept it busy"):
         far.put("key", b"body", if_absent=True)
@@ -245,7 +245,7 @@ def test_of_many_writers_at_once_one_wins(bucket: Bucket) -> None:
 def test_a_large_file_goes_in_parts_and_survives_a_reset_upload(
     bucket: Bucket, far: Bucket, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.bucket, "_PART", 5 << 20)
+    monkeypatch.setattr(pipelines.storage.bucket, "_PART", 5 << 20)
     path = tmp_path / "large"
     path.write_bytes(BODY * 6)
     proxy.faults = lambda request: Fault(reset_upload_at=99_999) if request.method == "PUT" and request.number == 1 else None
@@ -256,7 +256,7 @@ def test_a_large_file_goes_in_parts_and_survives_a_reset_upload(
 def test_an_upload_that_fails_is_taken_back_and_leaves_no_object(
     bucket: Bucket, far: Bucket, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.bucket, "_PART", 5 << 20)
+    monkeypatch.setattr(pipelines.storage.bucket, "_PART", 5 << 20)
     path = tmp_path / "large"
     path.write_bytes(BODY * 6)
     proxy.faults = lambda request: Fault(status=500) if "partNumber=2" in request.query or request.method == "DELETE" else None

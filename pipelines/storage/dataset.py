@@ -14,9 +14,9 @@ from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Manifest, Split
-from pipelines import bucket
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
+from pipelines.storage import bucket
 
 _RESIDENT = 0.5  # of the memory that is available: more is left for the page cache's own judgement
 

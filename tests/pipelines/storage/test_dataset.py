@@ -1,4 +1,4 @@
-"""pipelines/data.py."""
+"""pipelines/storage/dataset.py."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,10 @@ from alexnet.model.network import AlexNet
 from alexnet.shards.manifest import Manifest
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Job, Trainer, Watch, fit
-from pipelines import data
-from pipelines.bucket import Bucket
 from pipelines.config import params
 from pipelines.runtime.environment import Store
+from pipelines.storage import dataset as data
+from pipelines.storage.bucket import Bucket
 from tests import shardmaker
 from tests.shardmaker import CLASSES, Made
 
