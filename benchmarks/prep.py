@@ -334,8 +334,9 @@ def far(images: list[bytes], milliseconds: tuple[int, ...] = (0, 10, 30, 100)) -
     """Images a second of one thread that makes shards from a store, by how long the store takes to answer a read."""
     import pyarrow as pa
 
-    from pipelines import index, shard
+    from pipelines import shard
     from pipelines.config import params
+    from pipelines.validation import index
 
     nothing = dict.fromkeys(index.SCHEMA.names)
     images = images * -(-200 // len(images))
@@ -369,10 +370,11 @@ def scale_child(rows: int) -> dict[str, object]:
     """Index, suite, shuffle and manifest for synthetic rows with planted faults."""
     from alexnet.shards.manifest import Manifest, Shard, Synset
     from benchmarks.synthetic import batches, planted
-    from pipelines import index, shard
+    from pipelines import shard
     from pipelines.config import params
-    from pipelines.suite import judge
     from pipelines.validate import make_report
+    from pipelines.validation import index
+    from pipelines.validation.expectations import judge
 
     given = params.load(preset="imagenet")
     counts = replace(given.validate.counts, classes=1000, train_images=None, val_images=None)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from alexnet.images.inspect import Kind
-from pipelines import index
+from pipelines.validation import index
 
 CLASSES, VAL_IMAGES, CHUNK = 1000, 50_000, 50_000
 ALONE: dict[Kind, int] = {

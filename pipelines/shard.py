@@ -27,7 +27,6 @@ from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.randomness import keys
 from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.shards.tarfiles import Sample, tar_of
-from pipelines import index
 from pipelines.config import params
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
@@ -35,6 +34,7 @@ from pipelines.runtime.atomic import whole
 from pipelines.runtime.executor import go_on, map_ordered
 from pipelines.sources import Source, open_source
 from pipelines.storage.bucket import Bucket, Missing, bucket_at, data_bucket
+from pipelines.validation import index
 
 CODE = 1  # counts up whenever this stage's code would make other bytes of the same input; its test has a shard's digest
 _CODECS = ("cykooz.resizer", "pillow", "simplejpeg")  # whose other versions may make other bytes

@@ -18,16 +18,16 @@ import pyarrow as pa
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
-from pipelines import index
 from pipelines.config import params
-from pipelines.datadocs import write_front_page
-from pipelines.kept import Kept, open_kept
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import write_whole
 from pipelines.sources import Source, SourceConfig, open_source
 from pipelines.storage.bucket import Bucket, data_bucket
-from pipelines.suite import KEYS, Rule, cut_note, judge
+from pipelines.validation import index
+from pipelines.validation.datadocs import write_front_page
+from pipelines.validation.expectations import KEYS, Rule, cut_note, judge
+from pipelines.validation.scan_cache import Kept, open_kept
 
 DOCS = places.LOCAL / "data-docs"
 _NAMED = 5  # culprits that the error names

@@ -25,11 +25,12 @@ from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.tar import index_tar
 from alexnet.shards.tarfiles import Sample, tar_of
-from pipelines import index, shard
+from pipelines import shard
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import Source, open_source
 from pipelines.storage.bucket import Bucket
+from pipelines.validation import index
 from tests import pictures
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_workplace

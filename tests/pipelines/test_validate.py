@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import index, kept, validate
+from pipelines import validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import Item, Part, open_source
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.storage.bucket import Bucket
+from pipelines.validation import index
+from pipelines.validation import scan_cache as kept
 from tests import ilsvrc, pictures
 from tests.workplace import INDEX, REPORT, Workplace, make_workplace
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import index, validate
+from pipelines import validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import open_source
 from pipelines.storage.bucket import Bucket
+from pipelines.validation import index
 from tests import pictures
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.workplace import INDEX, REPORT, make_workplace

@@ -141,7 +141,7 @@ LOOK = """
 import sys
 from pathlib import Path
 from alexnet.images.inspect import look
-from pipelines import index
+from pipelines.validation import index
 from pipelines.config import params
 from pipelines.sources import imagenet
 data = sys.stdin.buffer.read()

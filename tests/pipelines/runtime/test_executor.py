@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
-from pipelines import index, kept, shard, validate
+from pipelines import shard, validate
 from pipelines.config import params
 from pipelines.runtime import executor
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
 from pipelines.sources import open_source
 from pipelines.storage.bucket import Bucket
+from pipelines.validation import index
+from pipelines.validation import scan_cache as kept
 from tests import ilsvrc
 from tests.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
 

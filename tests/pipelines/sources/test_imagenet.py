@@ -22,7 +22,7 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS
 from alexnet.shards.manifest import Manifest
 from alexnet.shards.tar import index_tar
-from pipelines import fetch, index, shard, validate
+from pipelines import fetch, shard, validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import ArchiveConfig, Source, SourceConfig, imagenet, open_source
@@ -30,6 +30,7 @@ from pipelines.sources import tar_stream as forward
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.storage.bucket import Bucket
+from pipelines.validation import index
 from tests import ilsvrc, pictures
 from tests.faultproxy import Fault, FaultProxy, Request
 from tests.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_workplace
@@ -461,7 +462,7 @@ def test_a_member_larger_than_any_image_is_not_read(tmp_path: Path, monkeypatch:
 SCAN = """
 import sys
 from pathlib import Path
-from pipelines import index
+from pipelines.validation import index
 from pipelines.config import params
 from pipelines.sources import SourceConfig, open_source
 source = open_source(SourceConfig("imagenet", 0.25, ()))

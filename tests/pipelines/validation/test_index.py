@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import ValidateConfig
-from pipelines import index
 from pipelines.config import params
 from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.validation import index
 from tests import pictures
 
 CONFIG = params.load().validate

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
-from pipelines import datadocs
+from pipelines.validation import datadocs
 
 KEYS = 1000  # culprits that the report names for a rule, or for a kind of fault that does not stop, at most
 _SEVERITIES = {"stop": "critical", "drop": "warning", "repair": "info"}

@@ -1,0 +1,1 @@
+"""What the validate stage is made of: the index, the expectations, the Data Docs."""
