@@ -82,7 +82,7 @@ format: $(READY) ## Format the code
 	@$(VENV)/ruff format .
 
 dvc-deps: $(READY) ## Write the modules each stage imports into dvc.yaml
-	@$(PY) -m infra.dvc_deps
+	@$(PY) -m tools.dvc_deps
 
 lock: $(READY) ## Bring requirements.lock up to pyproject.toml; with UPGRADE=--upgrade to the newest versions
 	@$(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

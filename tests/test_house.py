@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from flows.dag import stages_for
-from infra import dvc_deps
 from pipelines.config import params, tree
+from tools import dvc_deps
 
 ROOT = Path(__file__).parents[1]
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from infra.stack import Stack
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests import pictures
-from tests.workplace import environment
+from tests.support import pictures
+from tests.support.workplace import environment
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("fetch", "validate", "shard", "train", "evaluate", "extract", "publish")

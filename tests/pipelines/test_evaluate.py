@@ -20,8 +20,8 @@ from pipelines.evaluation import plots
 from pipelines.evaluation.inference import open_model
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_samples
-from tests import pictures
-from tests.modelmaker import Place, make_place
+from tests.support import pictures
+from tests.support.modelmaker import Place, make_place
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from alexnet.errors import ParamsError
 from pipelines.extract import extract
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_samples
-from tests.modelmaker import Place, make_place
+from tests.support.modelmaker import Place, make_place
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from alexnet.errors import DataError, ParamsError
 from pipelines import fetch
 from pipelines.runtime.environment import Store
-from tests import ilsvrc, pictures
-from tests.workplace import Workplace, make_workplace
+from tests.support import ilsvrc, pictures
+from tests.support.workplace import Workplace, make_workplace
 
 SOURCE = Path("artifacts/source.json")
 NO_STORE = Store("b", "r", None, None, None, None)

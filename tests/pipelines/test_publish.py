@@ -28,7 +28,7 @@ from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import registry_bucket
-from tests.modelmaker import VALIDATION, Place, make_place
+from tests.support.modelmaker import VALIDATION, Place, make_place
 
 LOCK = """schema: '2.0'
 stages:

@@ -31,9 +31,9 @@ from pipelines.runtime.environment import Store
 from pipelines.sources import Source, open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests import pictures
-from tests.faultproxy import Fault, FaultProxy, Request
-from tests.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_workplace
+from tests.support import pictures
+from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_workplace
 
 
 @pytest.fixture

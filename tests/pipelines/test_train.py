@@ -23,10 +23,10 @@ from pipelines.runtime import environment as places
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.train import check, train
-from tests import shardmaker
-from tests.modelmaker import SIDE_PX, Place, make_place
-from tests.shardmaker import CLASSES
-from tests.team import ENVIRONMENT
+from tests.support import shardmaker
+from tests.support.modelmaker import SIDE_PX, Place, make_place
+from tests.support.shardmaker import CLASSES
+from tests.support.team import ENVIRONMENT
 
 REPO = Path(__file__).parents[2]
 FILES = ("manifest.json", "pixels.npz", "model", "history.csv")

@@ -21,8 +21,8 @@ from pipelines.sources.imagenet import ArchivesSource
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from pipelines.validation import scan_cache as kept
-from tests import ilsvrc, pictures
-from tests.workplace import INDEX, REPORT, Workplace, make_workplace
+from tests.support import ilsvrc, pictures
+from tests.support.workplace import INDEX, REPORT, Workplace, make_workplace
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pipelines.runtime.environment import Store
 from pipelines.sources import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests import pictures
-from tests.faultproxy import Fault, FaultProxy, Request
-from tests.workplace import INDEX, REPORT, make_workplace
+from tests.support import pictures
+from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.workplace import INDEX, REPORT, make_workplace
 
 TROUBLE = {  # of the first request for whatever ends so
     "0.jpg": Fault(status=500),

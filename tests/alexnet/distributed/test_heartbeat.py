@@ -12,7 +12,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from alexnet.distributed import heartbeat as pulse
 from alexnet.distributed.heartbeat import Pulse
-from tests.team import CONTEXT
+from tests.support.team import CONTEXT
 
 PATIENCE = 60.0  # of tests in which nobody is silent
 

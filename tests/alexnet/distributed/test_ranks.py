@@ -9,7 +9,7 @@ import torch
 
 from alexnet.distributed.ranks import Seat, join
 from alexnet.model.links import Lost
-from tests.team import CONTEXT
+from tests.support.team import CONTEXT
 
 
 def one_of_two(rank: int, port: int, devices: tuple[str, ...], out: Path) -> None:

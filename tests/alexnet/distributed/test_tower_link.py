@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alexnet.distributed.team import Team
 from alexnet.model.network import Plan
-from tests.team import APART, Rank, Run, finish, job, joined, start, trainer
+from tests.support.team import APART, Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
     "one": {0: None},

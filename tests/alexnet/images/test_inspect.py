@@ -18,7 +18,7 @@ from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
 from pipelines.config import params
-from tests import pictures
+from tests.support import pictures
 
 CONFIG = params.load().validate
 STRICT = replace(CONFIG, policy=CONFIG.policy | {"grey": "repair"})

@@ -12,8 +12,8 @@ import pytest
 from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.shards.cache import ShardCache
-from tests import shardmaker
-from tests.shardmaker import CLASSES, SIDE_PX, Made
+from tests.support import shardmaker
+from tests.support.shardmaker import CLASSES, SIDE_PX, Made
 
 MADE = shardmaker.make([3, 5, 2])
 

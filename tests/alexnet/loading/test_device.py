@@ -10,8 +10,8 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.loading import device as device_feed
 from alexnet.loading.device import _AHEAD, to_device
 from alexnet.loading.loader import Batch, Loader
-from tests import shardmaker
-from tests.shardmaker import CLASSES, Made
+from tests.support import shardmaker
+from tests.support.shardmaker import CLASSES, Made
 
 MADE = shardmaker.make([9, 6])
 CPU = torch.device("cpu")

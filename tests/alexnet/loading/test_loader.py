@@ -26,8 +26,8 @@ from alexnet.loading.loader import Batch, Cropping, Loader
 from alexnet.loading.prefetch import needs
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.tar import index_tar
-from tests import shardmaker
-from tests.shardmaker import CLASSES, SIDE_PX, Made
+from tests.support import shardmaker
+from tests.support.shardmaker import CLASSES, SIDE_PX, Made
 
 MADE = shardmaker.make([9, 4, 11, 7])
 TOTAL = 31

@@ -14,7 +14,7 @@ from alexnet.distributed.tower_link import GroupLink
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.links import Link, LocalLink, Lost, answered
 from alexnet.model.network import AlexNet, Draw, Plan
-from tests.team import CONTEXT
+from tests.support.team import CONTEXT
 
 
 def parts(width: int = 4, other: int | None = None) -> list[Tensor]:

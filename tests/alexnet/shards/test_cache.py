@@ -21,9 +21,9 @@ from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex
 from alexnet.shards.verify import verify
-from tests import shardmaker
-from tests.kills import kill_when
-from tests.shardmaker import Made
+from tests.support import shardmaker
+from tests.support.kills import kill_when
+from tests.support.shardmaker import Made
 
 MADE = shardmaker.make([6, 6, 6, 6])
 SHARD = MADE.shards[0]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.shards.tar import TarIndex, index_tar
-from tests import shardmaker
-from tests.shardmaker import jpeg, tar
+from tests.support import shardmaker
+from tests.support.shardmaker import jpeg, tar
 
 GOOD = shardmaker.make([5]).tars["train-000000.tar"]
 

@@ -14,8 +14,8 @@ from pipelines.cli.doctor import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests import pictures
-from tests.workplace import PARAMS, make_workplace
+from tests.support import pictures
+from tests.support.workplace import PARAMS, make_workplace
 
 
 @pytest.fixture

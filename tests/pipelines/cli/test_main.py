@@ -14,8 +14,8 @@ from pipelines.registry import release as releases
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.modelmaker import Place, make_place
-from tests.workplace import environment
+from tests.support.modelmaker import Place, make_place
+from tests.support.workplace import environment
 
 ROOT = Path(__file__).parents[3]
 

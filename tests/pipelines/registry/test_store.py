@@ -18,7 +18,7 @@ from pipelines.registry.store import Registry, parse_alias, probe_conditions
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.faultproxy import Fault, FaultProxy, Request
+from tests.support.faultproxy import Fault, FaultProxy, Request
 
 BIG = bytes(range(256)) * 4096  # 1 MiB
 

@@ -23,8 +23,8 @@ from pipelines.sources import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from pipelines.validation import scan_cache as kept
-from tests import ilsvrc
-from tests.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
+from tests.support import ilsvrc
+from tests.support.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
 
 MAPS = [executor.map_ordered, executor.map_unordered]
 

@@ -31,9 +31,9 @@ from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests import ilsvrc, pictures
-from tests.faultproxy import Fault, FaultProxy, Request
-from tests.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_workplace
+from tests.support import ilsvrc, pictures
+from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_workplace
 
 CONFIG = params.load().validate
 DROPPING = replace(

@@ -14,7 +14,7 @@ from pipelines.sources import File, SourceConfig, digits, folder, open_source, s
 from pipelines.sources import packaged as written
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.storage.bucket import Bucket
-from tests import pictures
+from tests.support import pictures
 
 
 def make(root: Path, *paths: str) -> FolderSource:

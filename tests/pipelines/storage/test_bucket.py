@@ -15,7 +15,7 @@ from alexnet.errors import DataError
 from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket, Exists, Missing, bucket_at
-from tests.faultproxy import Fault, FaultProxy, Request
+from tests.support.faultproxy import Fault, FaultProxy, Request
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
 

@@ -18,8 +18,8 @@ from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.storage import dataset as data
 from pipelines.storage.bucket import Bucket
-from tests import shardmaker
-from tests.shardmaker import CLASSES, Made
+from tests.support import shardmaker
+from tests.support.shardmaker import CLASSES, Made
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,9 @@ from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
 from pipelines.storage import dataset as data
 from pipelines.storage.bucket import Bucket
-from tests import shardmaker
-from tests.faultproxy import Fault, FaultProxy, Request
-from tests.shardmaker import CLASSES, SIDE_PX
+from tests.support import shardmaker
+from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.shardmaker import CLASSES, SIDE_PX
 
 MADE = shardmaker.make([8, 8, 8])
 BYTES = MADE.shards[0].bytes

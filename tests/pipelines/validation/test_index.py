@@ -11,7 +11,7 @@ from alexnet.images.inspect import ValidateConfig
 from pipelines.config import params
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.validation import index
-from tests import pictures
+from tests.support import pictures
 
 CONFIG = params.load().validate
 KEEPING = replace(CONFIG, policy=CONFIG.policy | {"leaked": "ignore", "duplicate": "ignore"})

@@ -1,6 +1,7 @@
 """A small training run in any form, for tests: in this process, or as a rank of several.
 
-`python -m tests.team FOLDER OPTIONS`, where OPTIONS is JSON of the fields of Run. Started by torchrun, or by `start` below.
+`python -m tests.support.team FOLDER OPTIONS`, where OPTIONS is JSON of the fields of Run. Started by torchrun, or by `start`
+below.
 """
 
 import itertools
@@ -258,12 +259,12 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
 
 def options(run: Run, folder: Path) -> list[str]:
     """Arguments of a Python that executes a run."""
-    return ["-m", "tests.team", json.dumps(asdict(run)), str(folder)]
+    return ["-m", "tests.support.team", json.dumps(asdict(run)), str(folder)]
 
 
 # Children of a server that has imported torch already: a rank starts in milliseconds.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.team"])
+CONTEXT.set_forkserver_preload(["tests.support.team"])
 
 
 class Rank:

@@ -1,10 +1,10 @@
 """The code each stage depends on, written into dvc.yaml: every module of ours that its program imports, however far down.
 
-    python -m infra.dvc_deps
+    python -m tools.dvc_deps
 
-A module missing from deps is a stale model. One too many is a needless retraining, so the search ends at `pipelines.config.params`: it
-imports every stage's config in order to check the whole file, and what a stage takes from a config is in its `params`. A file
-beside a module, of its name (`native.cpp`), is code too.
+A module missing from deps is a stale model. One too many is a needless retraining, so the search ends at
+`pipelines.config.params`: it imports every stage's config in order to check the whole file, and what a stage takes from a
+config is in its `params`. A file beside a module, of its name (`cpu.cpp`), is code too.
 """
 
 import re

@@ -16,8 +16,8 @@ from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests import shardmaker
-from tests.workplace import PARAMS, environment
+from tests.support import shardmaker
+from tests.support.workplace import PARAMS, environment
 
 SIDE_PX = 256
 HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,val_top5_error,images_per_second

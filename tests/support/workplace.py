@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from pipelines.runtime.environment import Store
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 INDEX, REPORT = Path("artifacts/index.parquet"), Path("artifacts/validation.json")
 MANIFEST, PIXELS = Path("artifacts/manifest.json"), Path("artifacts/pixels.npz")
 

@@ -1,6 +1,7 @@
 """What needs a process of its own: compiled functions, since what checks shapes in the other tests cannot be compiled.
 
-`python -m tests.kernels compiled` compares each with itself as it is; `... cuda` compares training on a GPU with a CPU's.
+`python -m tests.support.kernels compiled` compares each with itself as it is; `... cuda` compares training on a GPU with
+a CPU's.
 """
 
 import sys
@@ -20,7 +21,7 @@ from alexnet.ops import compile as fused
 from alexnet.randomness import tensors as keyed
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Trainer
-from tests import team
+from tests.support import team
 
 
 def compare(function: Callable[..., Tensor], calls: list[tuple[Any, ...]]) -> None:
