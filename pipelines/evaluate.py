@@ -5,54 +5,28 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from alexnet.inference import metrics as scores
-from alexnet.inference.metrics import Best
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.config import params
 from pipelines.evaluation import baselines, inference, plots
+from pipelines.evaluation.outcome import Outcome
 from pipelines.runtime import console
 from pipelines.runtime.atomic import write_whole
 from pipelines.storage.dataset import open_samples
 
 _CENTER_VIEW = 8  # of ten_crops: the center, not flipped
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the network said of every image of the split, in the manifest's order."""
-
-    keys: list[str]
-    labels: Int64[np.ndarray, " n"]
-    center_crop: Best
-    ten_crop: Best
-
-    def errors(self) -> dict[str, dict[str, float]]:
-        """Top-1 and top-5 error by each protocol."""
-        by = {"center_crop": self.center_crop, "ten_crop": self.ten_crop}
-        return {protocol: scores.errors(best, self.labels) for protocol, best in by.items()}
-
-    @cached_property
-    def views(self) -> scores.Views:
-        """The protocol that errs less."""
-        return scores.better_views(self.errors())
-
-    @property
-    def better(self) -> Best:
-        """The best classes by that protocol."""
-        return self.center_crop if self.views == "center" else self.ten_crop
 
 
 def main() -> None:

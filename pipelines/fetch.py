@@ -9,7 +9,8 @@ from pathlib import Path
 from pipelines.config import params
 from pipelines.runtime import console
 from pipelines.runtime.atomic import write_whole
-from pipelines.sources import LICENSES, Source, open_source
+from pipelines.sources.base import LICENSES, Source
+from pipelines.sources.open import open_source
 
 
 @dataclass(frozen=True)

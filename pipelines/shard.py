@@ -32,7 +32,8 @@ from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import whole
 from pipelines.runtime.executor import go_on, map_ordered
-from pipelines.sources import Source, open_source
+from pipelines.sources.base import Source
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket, Missing, bucket_at, data_bucket
 from pipelines.validation import index
 

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from alexnet.errors import ParamsError
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
+from alexnet.loading.config import AugmentConfig
 from alexnet.loading.loader import Encoded, Loader
 from alexnet.model.architecture import CROP_PX
 from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import keep_freed
 from alexnet.shards.manifest import Manifest, Split
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.schedule import AugmentConfig
 from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from pipelines.config import params
 from pipelines.runtime import console, launch

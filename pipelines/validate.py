@@ -22,7 +22,8 @@ from pipelines.config import params
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import write_whole
-from pipelines.sources import Source, SourceConfig, open_source
+from pipelines.sources.base import Source, SourceConfig
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket, data_bucket
 from pipelines.validation import index
 from pipelines.validation.datadocs import write_front_page

@@ -20,11 +20,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, but their stub does not export them
 
+from alexnet.distributed.errors import Lost, answered
 from alexnet.distributed.heartbeat import Pulse
 from alexnet.distributed.team import Piece, Place, Team
 from alexnet.distributed.tower_link import GroupLink
 from alexnet.errors import DataError
-from alexnet.model.links import Lost, answered
 
 _MARGIN_SECONDS = 5.0  # beyond the timeout that an exchange keeps by itself
 _POLL_SECONDS = 0.05

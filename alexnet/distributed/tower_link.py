@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.model.links import answered
+from alexnet.distributed.errors import answered
 
 
 class GroupLink:

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from alexnet.loading.config import AugmentConfig, ColorNoiseConfig
 from alexnet.model.architecture import CROP_PX
 from alexnet.ops.compile import fused
 from alexnet.randomness import tensors as keyed
-from alexnet.training.schedule import AugmentConfig, ColorNoiseConfig
 
 Images = UInt8[Tensor, "n side side 3"]
 Crops = Float[Tensor, "n 3 224 224"]

@@ -4,8 +4,6 @@ A link takes and gives one tensor per part of the network held by this process; 
 network is written once, over links; two-tower training differs from one-device training only in its link.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -32,21 +30,6 @@ class Link(Protocol):
 
     def sum(self, parts: list[Tensor]) -> list[Tensor]:
         """Every part gets the sum over all towers; what follows must be computed alike by every process."""
-
-
-class Lost(RuntimeError):
-    """Another process of the team ended, or did not answer in time."""
-
-
-@contextmanager
-def answered(what: str) -> Iterator[None]:
-    """Turns the many errors of an exchange with other processes into one; memory that this process lacks is none of them."""
-    try:
-        yield
-    except (Lost, torch.OutOfMemoryError):
-        raise
-    except RuntimeError as error:
-        raise Lost(f"{what}: {error}") from error
 
 
 class LocalLink:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from alexnet.loading.config import AugmentConfig
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -53,45 +55,6 @@ class ScheduleConfig:
                 raise ValueError(f"{name}: epochs must rise, got {epochs}")
             if not all(0 <= rate.lr < inf for rate in rates):
                 raise ValueError(f"{name}: a learning rate must be at least 0, got {[rate.lr for rate in rates]}")
-
-
-@dataclass(frozen=True)
-class ColorNoiseConfig:
-    """PCA color noise (4.1).
-
-    std: of the draw along each axis, in units of the axis; 0 adds none. along: `std` scales by the standard deviation of
-    the training set's pixels, as the run did; `variance` by the eigenvalue, as the text reads, of pixels in 0..1. divide: the
-    whole crop is divided by it while noise is on. end_epoch: from there on none is added.
-    """
-
-    std: float
-    along: Literal["std", "variance"]
-    divide: float
-    end_epoch: int | None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.std < inf:
-            raise ValueError(f"std: must be at least 0, got {self.std}")
-        if not 0 < self.divide < inf:
-            raise ValueError(f"divide: must be above 0, got {self.divide}")
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What training does to images (4.1).
-
-    crop_offsets: 33 on each axis in the run, 32 in the text. crop_run: that many consecutive samples share a crop and flip.
-    """
-
-    crop: Literal["random", "center"]
-    crop_offsets: int
-    crop_run: int
-    flip: bool
-    color_noise: ColorNoiseConfig
-
-    def __post_init__(self) -> None:
-        if self.crop_offsets < 1 or self.crop_run < 1:
-            raise ValueError(f"crop_offsets: must be at least 1, as crop_run, got {self.crop_offsets} and {self.crop_run}")
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def _params() -> Iterator[Check]:
 
 def _source() -> Iterator[Check]:
     from pipelines.fetch import listing
-    from pipelines.sources import open_source
+    from pipelines.sources.open import open_source
 
     try:
         config = params.load().source

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(args)
     except (DataError, ParamsError) as mistake:
         print(f"alexnet {args.command}: error: {mistake}", file=sys.stderr)
-        from pipelines.runtime.console import Unreachable
+        from pipelines.runtime.errors import Unreachable
 
         return _TRY_LATER if isinstance(mistake, Unreachable) else 1
     except OSError as failure:

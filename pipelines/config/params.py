@@ -12,7 +12,7 @@ from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
 from pipelines.config import tree
 from pipelines.registry.release import PublishConfig
-from pipelines.sources import SourceConfig
+from pipelines.sources.base import SourceConfig
 
 FILE = Path("params.yaml")
 PRESETS = Path("presets")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pipelines.evaluate import Outcome
+    from pipelines.evaluation.outcome import Outcome
 
 _INK, _FAINT, _GRID = "#20242c", "#6b7280", "#e5e7eb"
 _BLUE, _ORANGE, _RED, _GREY = "#2f6db5", "#e08a2e", "#d1435b", "#b9c0cc"

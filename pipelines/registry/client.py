@@ -19,9 +19,9 @@ from pipelines.registry.release import MANIFEST, SIGNATURES, Release
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.atomic import write_whole
-from pipelines.runtime.console import Unreachable
+from pipelines.runtime.errors import Denied, Unreachable
 from pipelines.runtime.transfer import progress
-from pipelines.storage.bucket import Bucket, Denied
+from pipelines.storage.bucket import Bucket
 
 _STREAMS = 8  # files fetched at a time
 _CHUNK = 1 << 20

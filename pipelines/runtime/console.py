@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from alexnet.errors import DataError, ParamsError
 from pipelines.runtime import environment as places
+from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
 _STATUS = places.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry
@@ -84,10 +85,6 @@ def _advice(stage: str, number: int | None) -> str:
     if number in _FULL:
         return "; free some space and run again, what is finished is kept"
     return f"; what earlier stages make, `dvc repro {stage}` makes first" if number == errno.ENOENT else ""
-
-
-class Unreachable(DataError):
-    """The store could not be reached or answered with its own failure: trying again later can help."""
 
 
 def _write_status(stage: str, error: str | None, retryable: bool) -> None:

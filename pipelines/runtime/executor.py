@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from alexnet.errors import DataError
 from pipelines.runtime import environment as places
-from pipelines.runtime.console import Unreachable
+from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import torch
 
+from alexnet.distributed.errors import Lost
 from alexnet.distributed.ranks import Seat, join
 from alexnet.distributed.team import Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
-from alexnet.model.links import Lost
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
+from pipelines.runtime.errors import Unreachable
 
 _HUNG = "gave no sign of life"
 _APART = ((0, 1), (1, 2))
@@ -71,7 +72,7 @@ def joined(towers: int) -> Iterator[Here]:
 
     Raises:
         ParamsError: so many processes cannot share the towers.
-        console.Unreachable: another rank ended or hangs.
+        Unreachable: another rank ended or hangs.
     """
     place = seat()
     names = places.devices()
@@ -103,7 +104,7 @@ def joined(towers: int) -> Iterator[Here]:
                 why += "; through host memory by gloo, since another rank has no GPU of its own"
             yield Here(team, (device,), threads, f"{form}: {why}")
     except Lost as lost:
-        raise console.Unreachable(str(lost)) from lost
+        raise Unreachable(str(lost)) from lost
 
 
 def launch(module: str, arguments: Sequence[str], processes: int, progress: Callable[[], object] = lambda: None) -> None:
@@ -141,7 +142,7 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
             if progress() != reached:
                 left, reached = places.restarts(), progress()
             if not curable or not left:
-                raise (console.Unreachable if curable else DataError)(reason) from None
+                raise (Unreachable if curable else DataError)(reason) from None
             console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")
             left -= 1
 

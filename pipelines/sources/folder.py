@@ -21,7 +21,7 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.runtime import environment as places
-from pipelines.sources import File, Item, Part
+from pipelines.sources.base import File, Item, Part
 from pipelines.sources.tar_stream import LARGEST
 
 if TYPE_CHECKING:

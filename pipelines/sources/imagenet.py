@@ -23,7 +23,7 @@ from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import write_whole
-from pipelines.sources import ArchiveConfig, File, Item, Part, Source
+from pipelines.sources.base import ArchiveConfig, File, Item, Part, Source
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
 from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, cuts, following, header, walk

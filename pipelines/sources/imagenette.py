@@ -12,6 +12,7 @@ from pathlib import Path
 from alexnet.errors import DataError
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
+from pipelines.runtime.errors import Unreachable
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.packaged import write_once
 
@@ -73,9 +74,7 @@ def _fetch(url: str, archive: Path) -> None:
                 file.write(piece)
         part.replace(archive)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise console.Unreachable(
-            f"{url}: {error}; try again, or fetch it elsewhere and set ALEXNET_SOURCE to the file"
-        ) from None
+        raise Unreachable(f"{url}: {error}; try again, or fetch it elsewhere and set ALEXNET_SOURCE to the file") from None
     finally:
         part.unlink(missing_ok=True)
 

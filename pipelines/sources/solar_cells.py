@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alexnet.errors import DataError
 from pipelines.runtime import environment as places
-from pipelines.sources import LICENSES
+from pipelines.sources.base import LICENSES
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.packaged import write_once
 

@@ -33,7 +33,7 @@ from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
 from pipelines.runtime import environment as places
-from pipelines.runtime.console import Unreachable
+from pipelines.runtime.errors import Denied, Unreachable
 
 _CHUNK = 1 << 18
 _PART = 16 << 20  # uploads above this go in parts
@@ -75,10 +75,6 @@ class Missing(DataError):
 
 class Exists(DataError):
     """A conditional write lost: another writer's object is there already, or the object has changed."""
-
-
-class Denied(DataError):
-    """The credentials do not allow it."""
 
 
 class Bucket:

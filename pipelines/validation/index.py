@@ -15,7 +15,7 @@ from pyarrow import ArrowInvalid
 from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
 from pipelines.runtime.executor import go_on, map_unordered
-from pipelines.sources import Item, Part, Source
+from pipelines.sources.base import Item, Part, Source
 from pipelines.validation.scan_cache import Kept
 
 SEEN = pa.schema(  # what one image shows by itself

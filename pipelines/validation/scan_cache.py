@@ -19,7 +19,7 @@ from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import write_whole
-from pipelines.sources import Part, Source
+from pipelines.sources.base import Part, Source
 
 FOLDER = places.LOCAL / "validate"
 

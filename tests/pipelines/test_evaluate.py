@@ -15,9 +15,10 @@ from PIL import Image
 from alexnet.errors import DataError
 from alexnet.inference.metrics import Best
 from pipelines.cli.predict import Predictor, better_views, read_picture
-from pipelines.evaluate import Outcome, center_and_ten, evaluate, judge
+from pipelines.evaluate import center_and_ten, evaluate, judge
 from pipelines.evaluation import plots
 from pipelines.evaluation.inference import open_model
+from pipelines.evaluation.outcome import Outcome
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_samples
 from tests.support import pictures

@@ -28,7 +28,8 @@ from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines import shard
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources import Source, open_source
+from pipelines.sources.base import Source
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support import pictures

@@ -15,9 +15,10 @@ from alexnet.errors import DataError
 from pipelines import validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources import Item, Part, open_source
+from pipelines.sources.base import Item, Part
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from pipelines.validation import scan_cache as kept

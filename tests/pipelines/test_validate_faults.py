@@ -8,7 +8,7 @@ from alexnet.errors import DataError
 from pipelines import validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources import open_source
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support import pictures

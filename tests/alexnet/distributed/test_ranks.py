@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet.distributed.errors import Lost
 from alexnet.distributed.ranks import Seat, join
-from alexnet.model.links import Lost
 from tests.support.team import CONTEXT
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from alexnet.loading.augment import Augment, _indexed, _seen, _slices, center, center_crop, ten_crops
-from alexnet.training.schedule import AugmentConfig, ColorNoiseConfig
+from alexnet.loading.config import AugmentConfig, ColorNoiseConfig
 
 QUIET = ColorNoiseConfig(std=0.0, along="std", divide=1.1, end_epoch=None)
 PLAIN = AugmentConfig(crop="random", crop_offsets=33, crop_run=1, flip=True, color_noise=QUIET)

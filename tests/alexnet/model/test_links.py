@@ -10,9 +10,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from alexnet.distributed.errors import Lost, answered
 from alexnet.distributed.tower_link import GroupLink
 from alexnet.model.architecture import ModelConfig
-from alexnet.model.links import Link, LocalLink, Lost, answered
+from alexnet.model.links import Link, LocalLink
 from alexnet.model.network import AlexNet, Draw, Plan
 from tests.support.team import CONTEXT
 

@@ -15,8 +15,8 @@ from pipelines.registry import signing
 from pipelines.registry.client import Client
 from pipelines.registry.release import Release
 from pipelines.registry.store import Registry, parse_alias, probe_conditions
-from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
+from pipelines.runtime.errors import Unreachable
 from pipelines.storage.bucket import Bucket
 from tests.support.faultproxy import Fault, FaultProxy, Request
 

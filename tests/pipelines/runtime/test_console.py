@@ -13,6 +13,7 @@ import pytest
 from alexnet.errors import DataError, ParamsError
 from flows.stage import StageFailed, StagePassing, classify
 from pipelines.runtime import console
+from pipelines.runtime.errors import Unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_a_stage_that_ends_well_says_so_to_the_scheduler_alone(capsys: pytest.Ca
     [
         (ParamsError("train: missing lr"), "train: missing lr", False),
         (DataError("a.jpg: truncated"), "a.jpg: truncated", False),
-        (console.Unreachable("s3://b: away"), "s3://b: away", True),
+        (Unreachable("s3://b: away"), "s3://b: away", True),
         (
             OSError(errno.ENOSPC, "No space left on device", "artifacts/x"),
             "artifacts/x: No space left on device; free some space and run again, what is finished is kept",

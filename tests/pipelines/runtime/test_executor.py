@@ -17,9 +17,9 @@ from alexnet.errors import DataError
 from pipelines import shard, validate
 from pipelines.config import params
 from pipelines.runtime import executor
-from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
-from pipelines.sources import open_source
+from pipelines.runtime.errors import Unreachable
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from pipelines.validation import scan_cache as kept

@@ -25,10 +25,12 @@ from alexnet.shards.tar import index_tar
 from pipelines import fetch, shard, validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources import ArchiveConfig, Source, SourceConfig, imagenet, open_source
+from pipelines.sources import imagenet
 from pipelines.sources import tar_stream as forward
+from pipelines.sources.base import ArchiveConfig, Source, SourceConfig
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
 from pipelines.sources.imagenet import ArchivesSource
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support import ilsvrc, pictures
@@ -464,7 +466,8 @@ import sys
 from pathlib import Path
 from pipelines.validation import index
 from pipelines.config import params
-from pipelines.sources import SourceConfig, open_source
+from pipelines.sources.base import SourceConfig
+from pipelines.sources.open import open_source
 source = open_source(SourceConfig("imagenet", 0.25, ()))
 rows = sum(batch.num_rows for batch in index.scan(source, params.load(Path(sys.argv[1])).validate))
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines.runtime.console import Unreachable
-from pipelines.sources import SourceConfig, imagenette, open_source
+from pipelines.runtime.errors import Unreachable
+from pipelines.sources import imagenette
+from pipelines.sources.base import SourceConfig
+from pipelines.sources.open import open_source
 
 WNIDS = tuple(imagenette.NAMES)[:2]
 SOURCE = Path(".local/sources/imagenette")

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
 from pipelines.runtime.environment import Store
-from pipelines.sources import File, SourceConfig, digits, folder, open_source, solar_cells
+from pipelines.sources import digits, folder, solar_cells
 from pipelines.sources import packaged as written
+from pipelines.sources.base import File, SourceConfig
 from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from tests.support import pictures
 

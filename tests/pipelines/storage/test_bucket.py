@@ -12,8 +12,8 @@ import pytest
 
 import pipelines.storage.bucket
 from alexnet.errors import DataError
-from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
+from pipelines.runtime.errors import Unreachable
 from pipelines.storage.bucket import Bucket, Exists, Missing, bucket_at
 from tests.support.faultproxy import Fault, FaultProxy, Request
 

@@ -15,8 +15,8 @@ from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.loading.loader import Loader
 from alexnet.shards.cache import ShardCache
-from pipelines.runtime.console import Unreachable
 from pipelines.runtime.environment import Store
+from pipelines.runtime.errors import Unreachable
 from pipelines.storage import dataset as data
 from pipelines.storage.bucket import Bucket
 from tests.support import shardmaker
