@@ -67,8 +67,6 @@ def _dataclass(kind: type, tree: object, path: str) -> object:
     fields = {name: _value(hints[name], tree[name], _under(path, name)) for name in names}
     try:
         return kind(**fields)
-    except ParamsError:
-        raise
     except ValueError as error:
         raise ParamsError(_under(path, str(error))) from None
 

@@ -31,10 +31,11 @@ from pipelines.config import params
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
 from pipelines.runtime.atomic import whole
+from pipelines.runtime.errors import Missing
 from pipelines.runtime.executor import go_on, map_ordered
 from pipelines.sources.base import Source
 from pipelines.sources.open import open_source
-from pipelines.storage.bucket import Bucket, Missing, bucket_at, data_bucket
+from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
 from pipelines.validation import index
 
 CODE = 1  # counts up whenever this stage's code would make other bytes of the same input; its test has a shard's digest

@@ -22,7 +22,8 @@ from packaging.requirements import Requirement
 from alexnet.errors import DataError, ParamsError
 from pipelines.config import params
 from pipelines.runtime import environment as places
-from pipelines.storage.bucket import Bucket, Exists, data_bucket, registry_bucket
+from pipelines.runtime.errors import Exists
+from pipelines.storage.bucket import Bucket, data_bucket, registry_bucket
 
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9

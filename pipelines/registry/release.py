@@ -102,8 +102,6 @@ def parse(body: bytes, where: str) -> Release:
         files = {_checked_path(path, where): _file(entry, path, where) for path, entry in tree["files"].items()}
         release = Release(str(tree["name"]), str(tree["version"]), files)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{where}: not a manifest: {error!r}; the object is damaged or was changed") from None
     _check_paths(files, where)
     found = _version(_sums({path: file for path, file in files.items() if path != SUMS}))

@@ -18,7 +18,8 @@ from pathlib import Path
 from alexnet.errors import DataError
 from pipelines.registry import release as releases
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
-from pipelines.storage.bucket import Bucket, Exists, Missing
+from pipelines.runtime.errors import Exists, Missing
+from pipelines.storage.bucket import Bucket
 
 _STREAMS = 4  # files uploaded at a time
 _RACES = 20  # how often an alias is tried again that others are moving

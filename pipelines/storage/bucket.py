@@ -33,7 +33,7 @@ from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
 from pipelines.runtime import environment as places
-from pipelines.runtime.errors import Denied, Unreachable
+from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
 _CHUNK = 1 << 18
 _PART = 16 << 20  # uploads above this go in parts
@@ -67,14 +67,6 @@ _ADVICE = {
     "403": "check the credentials and what they may do",
     "404": "check the bucket's name and the key",
 }
-
-
-class Missing(DataError):
-    """There is no such object."""
-
-
-class Exists(DataError):
-    """A conditional write lost: another writer's object is there already, or the object has changed."""
 
 
 class Bucket:

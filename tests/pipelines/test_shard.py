@@ -28,6 +28,7 @@ from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines import shard
 from pipelines.config import params
 from pipelines.runtime.environment import Store
+from pipelines.runtime.errors import Denied, Unreachable
 from pipelines.sources.base import Source
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
@@ -131,6 +132,25 @@ def test_a_whole_shard_is_kept_and_an_unfinished_one_is_made_again(
     run()
     assert len(made) == 3
     assert (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [(Fault(status=403, code="AccessDenied"), Denied), (Fault(status=503, code="SlowDown"), Unreachable)]
+)
+def test_a_side_file_that_cannot_be_read_now_is_not_taken_for_a_missing_one(
+    workplace: Workplace,
+    no_pauses: None,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    error: type[DataError],
+) -> None:
+    run()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    proxy.faults = lambda request: fault if request.method == "GET" and request.path.endswith(".json") else None
+    with pytest.raises(error):
+        run()
+    assert put_keys(proxy) == []
 
 
 @pytest.mark.parametrize("side", [b"", b"[]", b'{"shard": {"name": "x"}}', b'{"shard": null, "sums_sha256": null}'])

@@ -13,8 +13,8 @@ import pytest
 import pipelines.storage.bucket
 from alexnet.errors import DataError
 from pipelines.runtime.environment import Store
-from pipelines.runtime.errors import Unreachable
-from pipelines.storage.bucket import Bucket, Exists, Missing, bucket_at
+from pipelines.runtime.errors import Exists, Missing, Unreachable
+from pipelines.storage.bucket import Bucket, bucket_at
 from tests.support.faultproxy import Fault, FaultProxy, Request
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
