@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.inference import metrics as scores
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
@@ -23,7 +24,6 @@ from pipelines.config import params
 from pipelines.evaluation import baselines, inference, plots
 from pipelines.evaluation.outcome import Outcome
 from pipelines.runtime import console
-from pipelines.runtime.atomic import write_whole
 from pipelines.storage.dataset import open_samples
 
 _CENTER_VIEW = 8  # of ten_crops: the center, not flipped
@@ -62,7 +62,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
     plots.draw_all(beside, model, samples, outcome, metrics, history_path)
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
-    write_whole(metrics_path, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    atomic_write_bytes(metrics_path, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     console.say(summary(metrics))
 
 

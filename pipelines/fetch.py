@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
 from pipelines.runtime import console
-from pipelines.runtime.atomic import write_whole
 from pipelines.sources.base import LICENSES, Source
 from pipelines.sources.open import open_source
 
@@ -34,7 +34,7 @@ def main(source: Path) -> None:
     """Lists the source that params.yaml names."""
     config = params.load().source
     found = listing(config.name, open_source(config))
-    write_whole(source, (json.dumps(found.__dict__, indent=1, sort_keys=True) + "\n").encode())
+    atomic_write_bytes(source, (json.dumps(found.__dict__, indent=1, sort_keys=True) + "\n").encode())
     terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
     console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
 

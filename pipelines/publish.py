@@ -13,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.publishing import page
@@ -23,7 +24,6 @@ from pipelines.registry.release import PublishConfig, Release
 from pipelines.registry.store import Registry
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
-from pipelines.runtime.atomic import write_whole
 from pipelines.runtime.transfer import progress
 from pipelines.storage.bucket import registry_bucket
 
@@ -88,7 +88,7 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
         "alias": config.alias,
         "held_back": held_back,
     }
-    write_whole(receipt_path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
+    atomic_write_bytes(receipt_path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
 
 
 def gate(config: PublishConfig, metrics: dict[str, Any], validation: dict[str, Any]) -> str | None:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alexnet.errors import DataError, ParamsError
+from alexnet.files.atomic import atomic_write
 from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.randomness import keys
@@ -30,7 +31,6 @@ from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines.config import params
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
-from pipelines.runtime.atomic import whole
 from pipelines.runtime.errors import Missing
 from pipelines.runtime.executor import go_on, map_ordered
 from pipelines.sources.base import Source
@@ -102,7 +102,7 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
         },
     )
     PixelStatistics.of(sums).write(pixels_path)
-    with whole(manifest_path) as part:
+    with atomic_write(manifest_path) as part:
         manifest.write(part)
         bucket.put(f"{prefix}manifest.json", part.read_bytes(), content_type="application/json")
     size = sum(shard.bytes for shard in shards)

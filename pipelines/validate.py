@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 
 from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
 from pipelines.config import params
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
-from pipelines.runtime.atomic import write_whole
 from pipelines.sources.base import Source, SourceConfig
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket, data_bucket
@@ -53,7 +53,7 @@ def main(index_path: Path, report_path: Path) -> None:
         report = make_report(given.source.name, table, given.validate, rules, digest)
         write_front_page(DOCS, report)
         _upload_docs(bucket, report["data_docs"].removesuffix("index.html"))
-        write_whole(report_path, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
+        atomic_write_bytes(report_path, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
         _stop_if_bad(table, rules, report_path)
         part.replace(index_path)
         kept.forget()

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_write_bytes
 from pipelines.registry import release as releases
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
-from pipelines.runtime.atomic import write_whole
 from pipelines.runtime.errors import Denied, Unreachable
 from pipelines.runtime.transfer import progress
 from pipelines.storage.bucket import Bucket
@@ -86,7 +86,7 @@ class Client:
         except Unreachable as error:
             advice = f"; it was pulled before: use --offline for what {self._cache} holds" if memory.exists() else ""
             raise Unreachable(f"{error}{advice}") from error
-        write_whole(memory, body)
+        atomic_write_bytes(memory, body)
         return body
 
     def _from_registry(self, registry: Registry, selector: str) -> bytes:
@@ -117,7 +117,7 @@ class Client:
                 f"{name}@{release.version}: no signature by key {self._key.id} in {self._cache}; pull it without --offline"
             )
         self._key.verify(body, signature, f"{name}@{release.version}")
-        write_whole(memory, signature)
+        atomic_write_bytes(memory, signature)
         return self._key.id, signature
 
     def _refuse_extras(self, name: str, release: Release) -> None:
@@ -239,7 +239,7 @@ def _write_papers(folder: Path, body: bytes, signature: tuple[str, bytes] | None
     papers = {folder / MANIFEST: body} | ({folder / SIGNATURES / f"{signature[0]}.sig": signature[1]} if signature else {})
     for path, text in papers.items():
         if not path.is_file() or path.read_bytes() != text:
-            write_whole(path, text)
+            atomic_write_bytes(path, text)
 
 
 def _check_replaceable(folder: Path) -> None:

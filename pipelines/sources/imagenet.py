@@ -19,10 +19,10 @@ from functools import cache, cached_property
 from itertools import pairwise
 
 from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.runtime import console
 from pipelines.runtime import environment as places
-from pipelines.runtime.atomic import write_whole
 from pipelines.sources.base import ArchiveConfig, File, Item, Part, Source
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
@@ -200,7 +200,7 @@ def _check_digest(tree: Tree, where: str, files: dict[str, File], archive: Archi
         for piece in console.track(pieces, -(-file.bytes >> 20), f"md5 of {file.path}", unit="MiB"):
             digest.update(piece)
         known[mark] = digest.hexdigest()
-        write_whole(_KNOWN, json.dumps(known, indent=1, sort_keys=True).encode())
+        atomic_write_bytes(_KNOWN, json.dumps(known, indent=1, sort_keys=True).encode())
     if known[mark] != archive.md5:
         raise DataError(
             f"{where}/{file.path}: MD5 is {known[mark]}, its publisher's is {archive.md5}; fetch it again, "

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
 from pipelines.runtime import environment as places
-from pipelines.runtime.atomic import write_whole
 from pipelines.sources.base import Part, Source
 
 FOLDER = places.LOCAL / "validate"
@@ -42,7 +42,7 @@ class Kept:
         """Keeps a piece's rows."""
         out = pa.BufferOutputStream()
         pq.write_table(rows, out, compression="zstd")
-        write_whole(self._path(part), out.getvalue().to_pybytes())
+        atomic_write_bytes(self._path(part), out.getvalue().to_pybytes())
 
     def forget(self) -> None:
         """Removes all."""

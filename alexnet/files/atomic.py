@@ -1,0 +1,62 @@
+"""Files and folders that are there whole or not at all, also after a power cut."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path` to write to. At the end it is synced and renamed; after an error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(path)
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Writes a whole file, see `atomic_write`."""
+    with atomic_write(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty temporary folder beside `path`. At the end it replaces the folder; after an error it is removed.
+
+    Every file is synced before the rename. A kill between the two renames leaves no folder at `path`, never a mixed one.
+    """
+    part, old = _part(path), path.with_name(f".{path.name}.{os.getpid()}.old")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for found in [*part.rglob("*"), part]:
+            sync(found)
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from alexnet.files import atomic
+from alexnet.files.atomic import atomic_folder, atomic_write, atomic_write_bytes
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def cut_the_power() -> bool:
+    raise PowerCutError
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    atomic_write_bytes(tmp_path / "sub" / "file", b"old")
+    atomic_write_bytes(tmp_path / "sub" / "file", b"new")
+    assert (tmp_path / "sub" / "file").read_bytes() == b"new"
+    assert names(tmp_path / "sub") == ["file"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(PowerCutError), atomic_write(path) as part:
+        _ = (part.write_bytes(b"half"), cut_the_power())
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_is_replaced_whole_and_an_error_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with atomic_folder(folder) as part:
+        (part / "first").write_text("1")
+    with atomic_folder(folder) as part:
+        (part / "second").write_text("2")
+    assert names(folder) == ["second"]
+    with pytest.raises(PowerCutError), atomic_folder(folder) as part:
+        _ = ((part / "third").write_text("3"), cut_the_power())
+    assert names(folder) == ["second"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+    target = tmp_path / "folder"
+    monkeypatch.setattr(atomic, "sync", lambda path: synced.append((path.name, target.exists())))
+    with atomic_folder(target) as part:
+        (part / "file").write_text("1")
+    assert synced[:2] == [("file", False), (part.name, False)]
+    assert synced[2:] == [(tmp_path.name, True)]
