@@ -37,8 +37,7 @@ from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Job, Trainer
 from benchmarks import timing
 from pipelines.config import params
-from pipelines.runtime import environment as places
-from pipelines.runtime import launch
+from pipelines.runtime import environment, launch
 
 _SIDE_PX = 256
 _APART = ((0, 1), (1, 2))
@@ -145,7 +144,7 @@ def _trainer(form: Form, team: Team, device: torch.device, batch: int, precision
     recipe = replace(settings.train, batch_size=batch, precision=precision)  # type: ignore[arg-type]  # given below
     network = AlexNet(settings.model, held=team.held, link=team.link, plan=form.plan)
     if form.parts == 2:
-        gpus = [torch.device(name) for name in places.devices()]
+        gpus = [torch.device(name) for name in environment.devices()]
         network.to_devices([gpus[0], gpus[-1]])
     else:
         network.to(device).to(memory_format=torch.channels_last)
@@ -231,7 +230,7 @@ def main() -> None:
     batches = args.batch or ([128, 1024] if gpu else [32])
     results = [measure(batch, args.rounds, "bf16" if gpu else "float32") for batch in batches]
     load = round(os.getloadavg()[0], 1)
-    timing.write("two_gpu", {"devices": places.devices(), "load_average_at_the_end": load, "results": results})
+    timing.write("two_gpu", {"devices": environment.devices(), "load_average_at_the_end": load, "results": results})
 
 
 if __name__ == "__main__":

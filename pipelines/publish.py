@@ -22,12 +22,11 @@ from pipelines.registry import release as releases
 from pipelines.registry import signing
 from pipelines.registry.release import PublishConfig, Release
 from pipelines.registry.store import Registry
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.runtime.transfer import progress
 from pipelines.storage.bucket import registry_bucket
 
-_FOLDER = places.LOCAL / "release"  # what was published last, to look at
+_FOLDER = environment.LOCAL / "release"  # what was published last, to look at
 _LOCK = Path("dvc.lock")
 _LATER = ("publish",)  # stages of dvc.lock that are not part of what is published: they say what was published before
 

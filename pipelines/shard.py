@@ -29,8 +29,7 @@ from alexnet.randomness import keys
 from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines.config import params
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Missing
 from pipelines.runtime.executor import go_on, map_ordered
 from pipelines.sources.base import Source
@@ -206,7 +205,7 @@ def make_or_keep(job: Job, wanted: tuple[Task, int | None]) -> tuple[Shard, Pixe
 
 
 def _bucket_of(job: Job) -> Bucket:
-    at = places.store()
+    at = environment.store()
     bucket = bucket_at(at.bucket, at)
     if bucket.place != job.place:
         raise DataError(
@@ -265,7 +264,7 @@ def _read_ahead(source: Source, rows: list[dict[str, Any]]) -> Iterator[bytes]:
 
 @cache
 def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_AHEAD * places.workers(), "reader")
+    return ThreadPoolExecutor(_AHEAD * environment.workers(), "reader")
 
 
 def _verified(source: Source, row: dict[str, Any]) -> bytes:

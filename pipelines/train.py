@@ -31,11 +31,10 @@ from alexnet.shards.manifest import Manifest, Split
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from pipelines.config import params
-from pipelines.runtime import console, launch
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment, launch
 from pipelines.storage.dataset import open_samples
 
-_CHECKPOINTS = places.LOCAL / "checkpoints"
+_CHECKPOINTS = environment.LOCAL / "checkpoints"
 _LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end
 _LOOK_EVERY = 50  # steps between looks at a GPU's loss: each waits for the device
 
@@ -51,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     if launch.wants_launch():
         job, _, _ = check(args.manifest, args.pixels, args.variant)
-        launch.launch("pipelines.train", sys.argv[1:], len(places.devices()), _checkpoints(job).last)
+        launch.launch("pipelines.train", sys.argv[1:], len(environment.devices()), _checkpoints(job).last)
         return
     train(args.manifest, args.pixels, args.model, args.history, args.variant)
 
@@ -93,7 +92,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
 
 
 def _trainer(job: Job, pixels: PixelStatistics, here: launch.Here) -> Trainer:
-    network = AlexNet(job.model, held=here.team.held, link=here.team.link, plan=places.plan())
+    network = AlexNet(job.model, held=here.team.held, link=here.team.link, plan=environment.plan())
     if len(here.devices) > 1:
         network.to_devices(here.devices)
     else:
@@ -122,7 +121,7 @@ def _watch(here: launch.Here, show: "_Show", stopped: list[int]) -> Watch:
     common = Watch(
         should_stop=lambda: bool(stopped),
         on_epoch=show.epoch,
-        checkpoint_seconds=places.checkpoint_seconds(),
+        checkpoint_seconds=environment.checkpoint_seconds(),
         look_every=look_every,
     )
     if not here.team.leads:

@@ -20,8 +20,7 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
 from pipelines.config import params
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.sources.base import Source, SourceConfig
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket, data_bucket
@@ -30,7 +29,7 @@ from pipelines.validation.datadocs import write_front_page
 from pipelines.validation.expectations import KEYS, Rule, cut_note, judge
 from pipelines.validation.scan_cache import Kept, open_kept
 
-DOCS = places.LOCAL / "data-docs"
+DOCS = environment.LOCAL / "data-docs"
 _NAMED = 5  # culprits that the error names
 
 

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 from alexnet.errors import DataError, ParamsError
 from pipelines.config import params
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.runtime.errors import Exists
 from pipelines.storage.bucket import Bucket, data_bucket, registry_bucket
 
@@ -100,7 +100,7 @@ def _version(package: str) -> str:
 
 
 def _machine() -> Iterator[Check]:
-    yield Check("cores", "ok", f"{places.workers()} of {os.cpu_count()} usable")
+    yield Check("cores", "ok", f"{environment.workers()} of {os.cpu_count()} usable")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield _enough("memory", memory, _MEMORY_BYTES, "training holds its shards and batches in memory")
     yield _enough(
@@ -193,7 +193,7 @@ def _source() -> Iterator[Check]:
 
 def _is_to_come(source: str) -> bool:
     """Whether opening the source would write or fetch it: that is for a run to do."""
-    if source not in _WRITTEN or (places.LOCAL / "sources" / source).is_dir():
+    if source not in _WRITTEN or (environment.LOCAL / "sources" / source).is_dir():
         return False
     package = _WRITTEN[source]
     return package is None or importlib.util.find_spec(package) is not None
@@ -201,7 +201,7 @@ def _is_to_come(source: str) -> bool:
 
 def _buckets() -> Iterator[Check]:
     own = Path(sysconfig.get_path("scripts")) / "weed"
-    if not os.environ.get("ALEXNET_BUCKET") and not places.STACK.exists() and (own.exists() or shutil.which("weed")):
+    if not os.environ.get("ALEXNET_BUCKET") and not environment.STACK.exists() and (own.exists() or shutil.which("weed")):
         yield Check("buckets", "ok", "none named; `make run` starts the local store")
         return
     for name, open_bucket in (("data bucket", data_bucket), ("registry", registry_bucket)):

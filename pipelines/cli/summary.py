@@ -8,14 +8,14 @@ from typing import Any
 
 from alexnet.errors import DataError
 from pipelines.registry.store import Registry
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.storage.bucket import registry_bucket
 
 METRICS = Path("artifacts/metrics.json")
 EVALUATION = Path("artifacts/evaluation")
 RECEIPT = Path("artifacts/receipt.json")
-PAGE = places.LOCAL / "release" / "index.html"
-_STATUS = places.LOCAL / "status"
+PAGE = environment.LOCAL / "release" / "index.html"
+_STATUS = environment.LOCAL / "status"
 _ALWAYS = "fetch"  # it runs every time, to see whether the source has changed
 
 

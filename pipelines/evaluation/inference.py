@@ -12,8 +12,7 @@ from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
 from alexnet.ops.malloc import keep_freed
 from alexnet.shards.manifest import Manifest
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 
 _CPU = torch.device("cpu")
 
@@ -26,15 +25,15 @@ def open_model(path: Path, manifest: Manifest) -> Model:
             f"{path}: knows {len(model.synsets)} classes in images of {model.side_px} px, the manifest has "
             f"{len(manifest.synsets)} in {manifest.side_px} px, or others of the same number; train on these shards"
         )
-    torch.set_num_threads(places.workers())
+    torch.set_num_threads(environment.workers())
     keep_freed()
-    return model.to(torch.device(places.devices()[0]))
+    return model.to(torch.device(environment.devices()[0]))
 
 
 def batches(samples: Samples, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
     """All samples in the manifest's order, on the device, with progress shown by images."""
     pin_memory = device.type == "cuda"
-    loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=places.workers(), pin_memory=pin_memory)
+    loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=environment.workers(), pin_memory=pin_memory)
 
     def images() -> Iterator[Batch | None]:
         """A batch, and nothing for every further image of it: what is shown counts images."""

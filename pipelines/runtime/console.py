@@ -13,11 +13,11 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from alexnet.errors import DataError, ParamsError
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
-_STATUS = places.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry
+_STATUS = environment.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of who was told to stop, and did so in order
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)  # with a path: the user's

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from alexnet.errors import DataError
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
@@ -61,8 +61,8 @@ def map_unordered(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]
 
 
 def _workers() -> "_Threads | _Cluster":
-    address = places.dask()
-    return _Threads(places.workers()) if address is None else _Cluster(address)
+    address = environment.dask()
+    return _Threads(environment.workers()) if address is None else _Cluster(address)
 
 
 class _Threads:

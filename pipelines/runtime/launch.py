@@ -18,8 +18,7 @@ from alexnet.distributed.errors import Lost
 from alexnet.distributed.ranks import Seat, join
 from alexnet.distributed.team import Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
 
 _HUNG = "gave no sign of life"
@@ -57,13 +56,13 @@ def seat() -> Seat | None:
 
 def chosen(towers: int) -> tuple[Form, str]:
     """The form that training takes when it is started here, and why."""
-    names = places.devices()
-    return pick_form(names, _peer_access(names), places.processes(), towers)
+    names = environment.devices()
+    return pick_form(names, _peer_access(names), environment.processes(), towers)
 
 
 def wants_launch() -> bool:
     """Whether this process is to start the ranks instead of training itself."""
-    return "RANK" not in os.environ and len(places.devices()) > 1 and places.processes() != 1
+    return "RANK" not in os.environ and len(environment.devices()) > 1 and environment.processes() != 1
 
 
 @contextmanager
@@ -75,18 +74,18 @@ def joined(towers: int) -> Iterator[Here]:
         Unreachable: another rank ended or hangs.
     """
     place = seat()
-    names = places.devices()
+    names = environment.devices()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place else 1
     try:
         form, why = pick_form(names, _peer_access(names), place.size if place else 1, towers)
     except ValueError as error:
         raise ParamsError(str(error)) from None
-    threads = max(1, places.workers() // local)
+    threads = max(1, environment.workers() // local)
     if place is None:
         devices = tuple(torch.device(name) for name in names[:2]) if form == "two-devices" else (torch.device(names[0]),)
         yield Here(Team(_APART if form == "two-devices" else None), devices, threads, f"{form}: {why}")
         return
-    name, shared = places.device_of_rank(int(os.environ.get("LOCAL_RANK", "0")), local)
+    name, shared = environment.device_of_rank(int(os.environ.get("LOCAL_RANK", "0")), local)
     device = torch.device(name)
     try:
         with (
@@ -96,7 +95,7 @@ def joined(towers: int) -> Iterator[Here]:
                 device,
                 towers=towers,
                 shares_device=shared,
-                timeout_seconds=places.timeout_seconds(),
+                timeout_seconds=environment.timeout_seconds(),
                 on_death=_last_words,
             ) as team,
         ):
@@ -126,9 +125,9 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, shorter
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is a page of C++ calls, and then told by us
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, places.workers() // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, environment.workers() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(round(STOP_SECONDS) + 3))  # ranks end themselves before
-    left, reached = places.restarts(), progress()
+    left, reached = environment.restarts(), progress()
     while True:
         try:
             command = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
@@ -140,7 +139,7 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
             failures = {rank: (failure.exitcode, _text(failure.message)) for rank, failure in failed.failures.items()}
             reason, curable = first_reason(failures)
             if progress() != reached:
-                left, reached = places.restarts(), progress()
+                left, reached = environment.restarts(), progress()
             if not curable or not left:
                 raise (Unreachable if curable else DataError)(reason) from None
             console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.packaged import write_once
 
@@ -17,7 +17,7 @@ _DATA = Path("data") / "data" / "mnist_5k.csv.gz"
 
 def open_digits() -> FolderSource:
     """The digits, written below .local/sources/digits when they are not there yet."""
-    root = places.LOCAL / "sources" / "digits"
+    root = environment.LOCAL / "sources" / "digits"
     write_once(root, _images)
     return FolderSource(LocalTree(root), "digits")
 

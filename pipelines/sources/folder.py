@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.sources.base import File, Item, Part
 from pipelines.sources.tar_stream import LARGEST
 
@@ -139,7 +139,7 @@ class BucketTree:
     def _objects(self) -> "Bucket":
         from pipelines.storage.bucket import bucket_at  # boto3 takes a second to import
 
-        return bucket_at(self.bucket, places.store())
+        return bucket_at(self.bucket, environment.store())
 
     def __reduce__(self) -> tuple[type["BucketTree"], tuple[str, str]]:
         return BucketTree, (self.bucket, self.prefix)  # sent without its connections
@@ -310,7 +310,7 @@ def _digest(path: str) -> str:
 
 def open_folder() -> FolderSource:
     """The folder or prefix that ALEXNET_SOURCE names."""
-    place = places.source()
+    place = environment.source()
     if not place:
         raise DataError("ALEXNET_SOURCE: not set; the source `folder` reads the folder or s3://BUCKET/PREFIX that it names")
     return FolderSource(tree_at(place), place)

@@ -21,8 +21,7 @@ from itertools import pairwise
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import SUFFIXES, suffix
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.sources.base import ArchiveConfig, File, Item, Part, Source
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
@@ -34,7 +33,7 @@ _TRAIN_IMAGE = re.compile(rf"({_WNID}_\d+)\.JPEG")
 _VAL_IMAGE = re.compile(r"(ILSVRC20\d\d_val_(\d{8}))\.JPEG")
 _PATCH = re.compile(r"(?:.*/)?(train|val)/([^/]+\.JPEG)")
 _GZIP = b"\x1f\x8b"
-_KNOWN = places.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: they are read once
+_KNOWN = environment.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: they are read once
 _PIECE = 128 << 20  # of an archive that one worker reads at a time: about what a synset's tar has
 
 
@@ -210,7 +209,7 @@ def _check_digest(tree: Tree, where: str, files: dict[str, File], archive: Archi
 
 def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> Source:
     """The archives, or the unpacked folders, at ALEXNET_SOURCE."""
-    place = places.source()
+    place = environment.source()
     if not place:
         raise DataError("ALEXNET_SOURCE: not set; `imagenet` reads the archives in the folder or s3://BUCKET/PREFIX it names")
     published = [name for year in YEARS for name in year.archives]

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.packaged import write_once
@@ -37,10 +36,10 @@ _PIECE = 1 << 20
 
 def open_imagenette(url: str = URL, sha256: str = SHA256) -> FolderSource:
     """The photographs, below .local/sources/imagenette. ALEXNET_SOURCE may name the archive, where there is no network."""
-    root = places.LOCAL / "sources" / "imagenette"
+    root = environment.LOCAL / "sources" / "imagenette"
     if not root.is_dir():
-        archive = places.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
-        given = places.source()
+        archive = environment.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
+        given = environment.source()
         _check_or_fetch(Path(given) if given else archive, None if given else url, sha256)
         write_once(root, lambda: _images(Path(given) if given else archive))
     return FolderSource(LocalTree(root), "imagenette", NAMES, named=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.sources.base import LICENSES
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.packaged import write_once
@@ -17,7 +17,7 @@ from pipelines.sources.packaged import write_once
 
 def open_solar_cells() -> FolderSource:
     """The photographs, copied from the package below .local/sources/solar-cells when they are not there yet."""
-    root = places.LOCAL / "sources" / "solar-cells"
+    root = environment.LOCAL / "sources" / "solar-cells"
     write_once(root, _images)
     return FolderSource(LocalTree(root), "solar-cells")
 

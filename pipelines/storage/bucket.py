@@ -32,7 +32,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
 _CHUNK = 1 << 18
@@ -78,7 +78,7 @@ class Bucket:
         timeout_seconds: How long a connection may be silent; then the request is tried again or the body resumed.
     """
 
-    def __init__(self, name: str, at: places.Store, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, name: str, at: environment.Store, timeout_seconds: float = 60.0) -> None:
         self.name = name
         self._at = at
         self._timeout_seconds = timeout_seconds
@@ -91,7 +91,7 @@ class Bucket:
     @property
     def place(self) -> str:
         """The bucket and its store, without credentials: equal wherever the same objects are seen."""
-        return f"{self} at {places.without_user(self._at.endpoint or 'AWS')}"
+        return f"{self} at {environment.without_user(self._at.endpoint or 'AWS')}"
 
     def check(self) -> None:
         """Raises unless the bucket is there and may be listed."""
@@ -387,23 +387,23 @@ class _Damaged(DataError):
 
 def data_bucket() -> Bucket:
     """The bucket of shards and Data Docs."""
-    at = places.store()
+    at = environment.store()
     return Bucket(at.bucket, at)
 
 
 def registry_bucket() -> Bucket:
     """The bucket of published models."""
-    at = places.store()
+    at = environment.store()
     return Bucket(at.registry, at)
 
 
 @cache
-def bucket_at(name: str, at: places.Store) -> Bucket:
+def bucket_at(name: str, at: environment.Store) -> Bucket:
     """A bucket, for all of this process: whoever asks for it again finds its connections open."""
     return Bucket(name, at)
 
 
-def _make_client(at: places.Store, timeout_seconds: float) -> Any:
+def _make_client(at: environment.Store, timeout_seconds: float) -> Any:
     for name in (
         "boto3",
         "botocore",
@@ -447,7 +447,7 @@ def _pieces(body: Any, patience_seconds: float) -> Iterator[bytes]:
 
 def _clean(error: Exception | None) -> str:
     """The error's text without the credentials that an address may hold."""
-    return places.without_user(" ".join(str(error).split()))
+    return environment.without_user(" ".join(str(error).split()))
 
 
 def _sha256(body: bytes) -> str:

@@ -14,8 +14,7 @@ from alexnet.errors import DataError
 from alexnet.loading.dataset import Samples
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Manifest, Split
-from pipelines.runtime import console
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment
 from pipelines.storage import bucket
 
 _RESIDENT = 0.5  # of the memory that is available: more is left for the page cache's own judgement
@@ -32,7 +31,7 @@ def open_samples(manifest: Manifest, split: Split, store: bucket.Bucket | None =
     shards = manifest.splits[split]
     samples = Samples(
         shards,
-        ShardCache(cache_folder(), fetch, streams=places.streams(), limit_bytes=cache_bytes()),
+        ShardCache(cache_folder(), fetch, streams=environment.streams(), limit_bytes=cache_bytes()),
         side_px=manifest.side_px,
         classes=len(manifest.synsets),
         resident=sum(shard.bytes for shard in shards) <= _RESIDENT * _available_bytes(),
@@ -47,7 +46,7 @@ def open_samples(manifest: Manifest, split: Split, store: bucket.Bucket | None =
 
 def cache_folder() -> Path:
     """ALEXNET_CACHE: where fetched shards are kept, shared by all processes of this machine."""
-    return Path(os.environ.get("ALEXNET_CACHE") or places.LOCAL / "cache" / "shards")
+    return Path(os.environ.get("ALEXNET_CACHE") or environment.LOCAL / "cache" / "shards")
 
 
 def cache_bytes() -> int | None:

@@ -18,10 +18,10 @@ from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 from pipelines.sources.base import Part, Source
 
-FOLDER = places.LOCAL / "validate"
+FOLDER = environment.LOCAL / "validate"
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.inference.pretrained import load_model
-from pipelines.runtime import console, launch
-from pipelines.runtime import environment as places
+from pipelines.runtime import console, environment, launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.train import check, train
@@ -68,12 +67,12 @@ def run(place: Place) -> None:
     train(manifest, pixels, model, history)
 
 
-def run_program(place: Place, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run_program(place: Place, **variables: str) -> "subprocess.CompletedProcess[str]":
     """The stage as DVC starts it."""
     arguments = [word for name in FILES for word in (f"--{name.partition('.')[0]}", str(place.path(name)))]
     return subprocess.run(
         [sys.executable, "-m", "pipelines.train", *arguments],
-        env=os.environ | {"PYTHONPATH": str(REPO)} | environment,
+        env=os.environ | {"PYTHONPATH": str(REPO)} | variables,
         cwd=place.root,
         capture_output=True,
         text=True,
@@ -144,7 +143,7 @@ def corrupt(place: Place) -> None:
     bodies[3] = bodies[3][: len(bodies[3]) // 2]
     body = shardmaker.tar([m for i, b in enumerate(bodies) for m in ((f"k{i}.jpg", b), (f"k{i}.cls", b"%d" % (i % CLASSES)))])
     shard = shardmaker.describe("train-000000.tar", body, [i % CLASSES for i in range(7)])
-    store = places.store()
+    store = environment.store()
     Bucket(store.bucket, store).put(f"{place.manifest.prefix}{shard.name}", body)
     manifest = replace(place.manifest, splits=place.manifest.splits | {"train": (shard,)})
     manifest.write(place.path("manifest.json"))

@@ -6,22 +6,22 @@ import pytest
 import torch
 
 from alexnet.errors import DataError
-from pipelines.runtime import environment as places
+from pipelines.runtime import environment
 
 
 @pytest.mark.parametrize(
     ("name", "text", "read", "value"),
     [
-        ("ALEXNET_DEVICES", "cuda:0, cuda:1", places.devices, ["cuda:0", "cuda:1"]),
-        ("ALEXNET_DEVICES", "cuda,cuda:0", places.devices, ["cuda:0", "cuda:0"]),
-        ("ALEXNET_DEVICES", "cpu,cpu", places.devices, ["cpu", "cpu"]),
-        ("ALEXNET_PROCESSES", "1", places.processes, 1),
-        ("ALEXNET_PLAN", "gather", places.plan, "gather"),
-        ("ALEXNET_TIMEOUT", "12.5", places.timeout_seconds, 12.5),
-        ("ALEXNET_RESTARTS", "0", places.restarts, 0),
-        ("ALEXNET_CHECKPOINT_MINUTES", "0.5", places.checkpoint_seconds, 30.0),
-        ("ALEXNET_WORKERS", "3", places.workers, 3),
-        ("ALEXNET_STREAMS", "4", places.streams, 4),
+        ("ALEXNET_DEVICES", "cuda:0, cuda:1", environment.devices, ["cuda:0", "cuda:1"]),
+        ("ALEXNET_DEVICES", "cuda,cuda:0", environment.devices, ["cuda:0", "cuda:0"]),
+        ("ALEXNET_DEVICES", "cpu,cpu", environment.devices, ["cpu", "cpu"]),
+        ("ALEXNET_PROCESSES", "1", environment.processes, 1),
+        ("ALEXNET_PLAN", "gather", environment.plan, "gather"),
+        ("ALEXNET_TIMEOUT", "12.5", environment.timeout_seconds, 12.5),
+        ("ALEXNET_RESTARTS", "0", environment.restarts, 0),
+        ("ALEXNET_CHECKPOINT_MINUTES", "0.5", environment.checkpoint_seconds, 30.0),
+        ("ALEXNET_WORKERS", "3", environment.workers, 3),
+        ("ALEXNET_STREAMS", "4", environment.streams, 4),
     ],
 )
 def test_a_place_is_what_the_environment_says(
@@ -35,12 +35,12 @@ def test_a_place_is_what_the_environment_says(
 @pytest.mark.parametrize(
     ("name", "read", "value"),
     [
-        ("ALEXNET_PROCESSES", places.processes, None),
-        ("ALEXNET_PLAN", places.plan, "lean"),
-        ("ALEXNET_TIMEOUT", places.timeout_seconds, 60.0),
-        ("ALEXNET_RESTARTS", places.restarts, 2),
-        ("ALEXNET_STREAMS", places.streams, 16),
-        ("ALEXNET_CHECKPOINT_MINUTES", places.checkpoint_seconds, 300.0),
+        ("ALEXNET_PROCESSES", environment.processes, None),
+        ("ALEXNET_PLAN", environment.plan, "lean"),
+        ("ALEXNET_TIMEOUT", environment.timeout_seconds, 60.0),
+        ("ALEXNET_RESTARTS", environment.restarts, 2),
+        ("ALEXNET_STREAMS", environment.streams, 16),
+        ("ALEXNET_CHECKPOINT_MINUTES", environment.checkpoint_seconds, 300.0),
     ],
 )
 def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,17 +54,17 @@ def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: ob
         (
             "ALEXNET_DEVICES",
             "cpu,,cpu",
-            places.devices,
+            environment.devices,
             "must name devices, such as cpu, cuda:0 or cuda:0,cuda:1, got 'cpu,,cpu'",
         ),
-        ("ALEXNET_DEVICES", "gpu", places.devices, "ALEXNET_DEVICES: must name devices"),
-        ("ALEXNET_PROCESSES", "2", places.processes, "ALEXNET_PROCESSES: must be 1 where it is set, got '2'"),
-        ("ALEXNET_PLAN", "fat", places.plan, "ALEXNET_PLAN: must be lean or gather, got 'fat'"),
-        ("ALEXNET_TIMEOUT", "nan", places.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 10, got 'nan'"),
-        ("ALEXNET_RESTARTS", "-1", places.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
-        ("ALEXNET_CHECKPOINT_MINUTES", "soon", places.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
-        ("ALEXNET_WORKERS", "0", places.workers, "ALEXNET_WORKERS: must be a whole number of at least 1, got '0'"),
-        ("ALEXNET_STREAMS", "0", places.streams, "ALEXNET_STREAMS: must be a whole number of at least 1, got '0'"),
+        ("ALEXNET_DEVICES", "gpu", environment.devices, "ALEXNET_DEVICES: must name devices"),
+        ("ALEXNET_PROCESSES", "2", environment.processes, "ALEXNET_PROCESSES: must be 1 where it is set, got '2'"),
+        ("ALEXNET_PLAN", "fat", environment.plan, "ALEXNET_PLAN: must be lean or gather, got 'fat'"),
+        ("ALEXNET_TIMEOUT", "nan", environment.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 10, got 'nan'"),
+        ("ALEXNET_RESTARTS", "-1", environment.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
+        ("ALEXNET_CHECKPOINT_MINUTES", "soon", environment.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
+        ("ALEXNET_WORKERS", "0", environment.workers, "ALEXNET_WORKERS: must be a whole number of at least 1, got '0'"),
+        ("ALEXNET_STREAMS", "0", environment.streams, "ALEXNET_STREAMS: must be a whole number of at least 1, got '0'"),
     ],
 )
 def test_nonsense_is_refused_and_named(
@@ -80,13 +80,13 @@ def test_a_gpu_that_is_not_there_is_named(count: int, there: str, monkeypatch: p
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:2")
     with pytest.raises(DataError, match=f"names cuda:2, but torch sees {there}; name what is there, or cpu"):
-        places.devices()
+        environment.devices()
 
 
 def test_ranks_take_devices_in_turn_and_know_whether_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
-    assert [places.device_of_rank(rank, 2) for rank in (0, 1)] == [("cuda:0", False), ("cuda:1", False)]
-    assert places.device_of_rank(3, 4) == ("cuda:1", True)
+    assert [environment.device_of_rank(rank, 2) for rank in (0, 1)] == [("cuda:0", False), ("cuda:1", False)]
+    assert environment.device_of_rank(3, 4) == ("cuda:1", True)
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
-    assert places.device_of_rank(1, 2) == ("cpu", False)
+    assert environment.device_of_rank(1, 2) == ("cpu", False)
