@@ -71,7 +71,7 @@ def _runs(scheduler: Scheduler, state: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_deployment_runs_by_the_command_of_the_readme(scheduler: Scheduler) -> None:
-    _prefect(scheduler, "deployment", "run", "train-alexnet/train-alexnet", "--watch")
+    _prefect(scheduler, "deployment", "run", "train-alexnet", "--watch")
     assert (scheduler.root / "receipt.txt").read_text() == "ok\n"
     (run,) = _runs(scheduler, "COMPLETED")
     logs = _ask(scheduler, "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
