@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-gpu lint format up down doctor flow deploy solar-cells lock dvc-deps clean
+.PHONY: help run test test-slow test-gpu lint format up down doctor flow deploy solar-cells lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,9 +80,6 @@ lint: $(READY) ## Style, types and who may import whom
 format: $(READY) ## Format the code
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
-
-dvc-deps: $(READY) ## Write the modules each stage imports into dvc.yaml
-	@$(PY) -m tools.dvc_deps
 
 lock: $(READY) ## Bring requirements.lock up to pyproject.toml; with UPGRADE=--upgrade to the newest versions
 	@$(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

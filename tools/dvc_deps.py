@@ -1,79 +1,90 @@
-"""The code each stage depends on, written into dvc.yaml: every module of ours that its program imports, however far down.
+"""The code that each stage of dvc.yaml depends on: which of the modules it imports can change its result, and which cannot.
 
-    python -m tools.dvc_deps
-
-A module missing from deps is a stale model. One too many is a needless retraining, so the search ends at
-`pipelines.config.params`: it imports every stage's config in order to check the whole file, and what a stage takes from a
-config is in its `params`. A file beside a module, of its name (`cpu.cpp`), is code too.
+A module missing from deps is a stale model; one too many is 90 epochs for a changed log line.
 """
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grimp
-import yaml
 
-DVC = Path("dvc.yaml")
 _PACKAGES = ("alexnet", "pipelines")
-_LAST = "pipelines.config.params"
-_CODE_BESIDE = (".css", ".cpp")  # read by the code
+_CONFIG = "pipelines.config"  # imports every stage's config; what a stage takes from one is in its `params`
+
+# Folders and modules that no stage needs to list, by why they cannot change its result.
+CANNOT_CHANGE_A_RESULT = {
+    "alexnet/errors.py": "exceptions end a stage; they make nothing",
+    "alexnet/config.py": "reads configs strictly; what they hold is in the stage's params or its data",
+    "pipelines/config": "reads params.yaml; the numbers that a stage takes from it are its params",
+    "alexnet/files": "writes whole files, or none, and locks them; what is in them comes from elsewhere",
+    "pipelines/storage": "moves objects between the bucket and memory, and checks them",
+    "alexnet/shards/download.py": "moves shards",
+    "alexnet/shards/verify.py": "compares shards with the manifest's digests",
+    "alexnet/shards/cache.py": "keeps verified shards on the disk",
+    "alexnet/shards/manifest.py": "reads the manifest, which is in the stage's data",
+    "pipelines/runtime": "prints, finds places and devices, starts threads and processes, names errors",
+}
 
 
 def program(stage: dict[str, Any]) -> str:
-    """The module that a stage runs."""
+    """The module that a stage runs.
+
+    Raises:
+        ValueError: its command runs none.
+    """
     found = re.search(r"python -m (\S+)", stage["cmd"])
     if not found:
-        raise ValueError(f"{DVC}: `{stage['cmd']}` starts no module; write `python -m pipelines.STAGE ...`")
+        raise ValueError(f"dvc.yaml: `{stage['cmd']}` starts no module; write `python -m pipelines.STAGE ...`")
     return found[1]
 
 
-def code_deps(module: str) -> list[str]:
-    """The files of a program and of all that it imports of ours, sorted."""
+def imported(module: str) -> set[str]:
+    """The files of a module and of all modules of ours that it imports, however far down, but for what the configs import."""
     graph = _graph()
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name != _LAST:
-            waiting.extend(graph.find_modules_directly_imported_by(name))
-    files = [Path(_file_of(name)) for name in seen]
-    beside = [path.with_suffix(suffix) for path in files for suffix in _CODE_BESIDE]
-    return sorted(str(path) for path in [*files, *beside] if path in files or path.exists())
+        if name not in seen:
+            seen.add(name)
+            if not _in(name, _CONFIG, "."):
+                waiting.extend(graph.find_modules_directly_imported_by(name))
+    return {_file_of(name) for name in seen}
 
 
-def rewrite(text: str) -> str:
-    """dvc.yaml with the code among its deps brought up to date; data, other files, comments and layout stay as they are."""
-    for name, stage in yaml.safe_load(text)["stages"].items():
-        old = stage.get("deps", [])
-        code = code_deps(program(stage))
-        data = [dep for dep in old if dep.split("/")[0] not in _PACKAGES]
-        block = "".join(f"      - {dep}\n" for dep in [*data, *code])
-        head = rf"^  {re.escape(name)}:\n(?:    .*\n|\n)*?"
-        there = re.search(rf"{head}    deps:(?P<old> .*\n|\n(?:      .*\n)*)", text, re.MULTILINE)
-        if "deps" in stage and there:
-            text = f"{text[: there.start('old')]}\n{block}{text[there.end('old') :]}"
-        elif after := re.search(rf"{head}(?=    (?:params|outs):)", text, re.MULTILINE):
-            text = f"{text[: after.end()]}    deps:\n{block}{text[after.end() :]}"
-    return text
+def code_deps(stage: dict[str, Any]) -> set[str]:
+    """The folders and modules of ours among a stage's deps."""
+    return {dep for dep in stage.get("deps", []) if dep.split("/")[0] in _PACKAGES}
 
 
-_cached: list[grimp.ImportGraph] = []
+def missing(stage: dict[str, Any]) -> list[str]:
+    """The modules that a stage imports and that neither its deps nor CANNOT_CHANGE_A_RESULT cover."""
+    covered = {*code_deps(stage), *CANNOT_CHANGE_A_RESULT}
+    return sorted(file for file in imported(program(stage)) if not any(_in(file, path, "/") for path in covered))
 
 
+def needless(stage: dict[str, Any]) -> list[str]:
+    """The folders and modules among a stage's deps of which it imports nothing, or that another of its deps covers."""
+    files = imported(program(stage))
+    deps = code_deps(stage)
+    return sorted(
+        dep
+        for dep in deps
+        if not any(_in(file, dep, "/") for file in files) or any(dep != other and _in(dep, other, "/") for other in deps)
+    )
+
+
+def _in(name: str, parent: str, separator: str) -> bool:
+    return name == parent or name.startswith(parent + separator)
+
+
+@cache
 def _graph() -> grimp.ImportGraph:
-    if not _cached:
-        _cached.append(grimp.build_graph(*_PACKAGES, cache_dir=None))
-    return _cached[0]
+    return grimp.build_graph(*_PACKAGES, cache_dir=None)
 
 
 def _file_of(module: str) -> str:
     path = Path(*module.split("."))
     return str(path / "__init__.py") if path.is_dir() else f"{path}.py"
-
-
-if __name__ == "__main__":
-    DVC.write_text(rewrite(DVC.read_text()))
