@@ -23,7 +23,6 @@ from pipelines.registry import signing
 from pipelines.registry.release import PublishConfig, Release
 from pipelines.registry.store import Registry
 from pipelines.runtime import console, environment
-from pipelines.runtime.transfer import progress
 from pipelines.storage.bucket import registry_bucket
 
 _FOLDER = environment.LOCAL / "release"  # what was published last, to look at
@@ -66,8 +65,8 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     registry = Registry(registry_bucket(), config.name)
     release, folder = make_release(inputs, config.name), _FOLDER
     signature = signing.sign(release.manifest())
-    with progress(release.total_bytes, "publish") as came:
-        is_new = registry.publish(release, folder, signature, lambda path: came(release.files[path].bytes))
+    with console.track_bytes(release.total_bytes, "publish") as advance:
+        is_new = registry.publish(release, folder, signature, lambda path: advance(release.files[path].bytes))
     where = f"{registry.bucket}/{registry.key(release.version)}"
     what = f"{config.name}@{release.version}, {len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
     state = "published" if is_new else "was published already:"

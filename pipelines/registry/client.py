@@ -19,8 +19,8 @@ from pipelines.registry import release as releases
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
+from pipelines.runtime.console import track_bytes
 from pipelines.runtime.errors import Denied, Unreachable
-from pipelines.runtime.transfer import progress
 from pipelines.storage.bucket import Bucket
 
 _STREAMS = 8  # files fetched at a time
@@ -149,7 +149,7 @@ class Client:
                 f"{name}@{release.version}: {', '.join(missing.values())} not in {self._cache}; pull it without --offline"
             )
         total = sum(release.files[path].bytes for path in missing.values())
-        with progress(total, f"{name}@{release.version}") as came, ThreadPoolExecutor(_STREAMS) as pool:
+        with track_bytes(total, f"{name}@{release.version}") as came, ThreadPoolExecutor(_STREAMS) as pool:
             jobs = [pool.submit(self._fetch, name, release, path, came) for path in missing.values()]
             try:
                 for job in jobs:

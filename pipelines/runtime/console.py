@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -47,6 +49,24 @@ def track(items: Iterable[T], total: int, label: str, unit: str = "img", done: i
         if now - last >= LINE_SECONDS:
             say(f"{label}: {count:,} of {total:,} {unit} ({(count - done) / (now - start):,.0f} {unit}/s)")
             last = now
+
+
+@contextmanager
+def track_bytes(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Yields a function to call, from any thread, with the number of bytes transferred; progress is shown on stderr."""
+    lock, done, last = threading.Lock(), 0, time.monotonic()
+    with tqdm(total=total, desc=label, unit="B", unit_scale=True, leave=False, disable=not is_terminal()) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done, last
+            with lock:
+                done += count
+                bar.update(count)
+                if bar.disable and time.monotonic() - last > LINE_SECONDS:
+                    last = time.monotonic()
+                    print(f"{label}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", file=sys.stderr, flush=True)
+
+        yield advance
 
 
 def run(stage: str, main: Callable[[], None]) -> None:

@@ -142,3 +142,14 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys
     assert out == ""
     assert "shard:" in err
     assert "0/2" in err
+
+
+def test_bytes_transferred_without_a_terminal_are_a_line_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with console.track_bytes(4_000_000, "publish") as advance:
+        advance(1_000_000)
+        advance(2_000_000)
+    assert capsys.readouterr() == ("", "publish: 3 of 4 MB\n")
