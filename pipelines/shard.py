@@ -31,7 +31,7 @@ from alexnet.shards.tarfiles import Sample, tar_of
 from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Missing
-from pipelines.runtime.executor import go_on, map_ordered
+from pipelines.runtime.executor import map_ordered, raise_if_cancelled
 from pipelines.sources.base import Source
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
@@ -236,7 +236,7 @@ def samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | N
     """A shard's samples in order; they are counted in `labels`, and in `sums` before they are compressed."""
     rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist()
     for row, data in zip(rows, _read_ahead(source, rows), strict=True):
-        go_on()
+        raise_if_cancelled()
         pixels = prepare(data, config.side_px, config.filter)
         if sums is not None:
             sums.add(pixels)

@@ -23,15 +23,15 @@ _SECONDS = 30  # for the scheduler to answer, and for a first worker to come
 _own = threading.local()
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """Ends a task whose result nobody waits for any more."""
 
 
-def go_on() -> None:
-    """Called by a long task between its images: raises Stopped when another task failed, or the user gave up."""
+def raise_if_cancelled() -> None:
+    """Called by a long task between its images: raises Cancelled when another task failed, or the user gave up."""
     stop: threading.Event | None = getattr(_own, "stop", None)
     if stop and stop.is_set():
-        raise Stopped
+        raise Cancelled
 
 
 def map_ordered(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

@@ -14,7 +14,7 @@ from pyarrow import ArrowInvalid
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
-from pipelines.runtime.executor import go_on, map_unordered
+from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.base import Item, Part, Source
 from pipelines.validation.scan_cache import Kept
 
@@ -82,7 +82,7 @@ def scan_part(source: Source, labels: dict[str, int], config: ValidateConfig, pa
 
 def _rows(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> Iterator[dict[str, object]]:
     for item, first in source.walk(part):
-        go_on()
+        raise_if_cancelled()
         data, seen = _look_twice(source, config, item, first)
         yield {
             "key": item.key,

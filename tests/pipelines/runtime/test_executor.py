@@ -77,7 +77,7 @@ def test_long_tasks_end_with_the_first_failure(mapped: Any, monkeypatch: pytest.
 
     def long_or_bad(number: int) -> int:
         for _ in range(500 if number else 1):
-            executor.go_on()
+            executor.raise_if_cancelled()
             time.sleep(0.02)
         raise DataError("0.jpg: no")
 
@@ -87,8 +87,8 @@ def test_long_tasks_end_with_the_first_failure(mapped: Any, monkeypatch: pytest.
     assert time.monotonic() - start < 5
 
 
-def test_who_is_no_task_goes_on() -> None:
-    executor.go_on()
+def test_outside_a_task_nothing_is_cancelled() -> None:
+    executor.raise_if_cancelled()
 
 
 @pytest.mark.parametrize("address", ["localhost:8786", "tcp://localhost", "http://x:1"])
