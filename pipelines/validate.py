@@ -27,7 +27,7 @@ from pipelines.storage.bucket import Bucket, data_bucket
 from pipelines.validation import index
 from pipelines.validation.datadocs import write_front_page
 from pipelines.validation.expectations import KEYS, Rule, cut_note, judge
-from pipelines.validation.scan_cache import Kept, open_kept
+from pipelines.validation.scan_cache import ScanCache, open_scan_cache
 
 DOCS = environment.LOCAL / "data-docs"
 _NAMED = 5  # culprits that the error names
@@ -42,8 +42,8 @@ def main(index_path: Path, report_path: Path) -> None:
     bucket = data_bucket()
     bucket.check()
     source = open_source(given.source)
-    kept = open_kept(given.source.name, source, given.validate)
-    table = look_at_all(source, given.source, given.validate, kept)
+    cache = open_scan_cache(given.source.name, source, given.validate)
+    table = build_index(source, given.source, given.validate, cache)
     index_path.unlink(missing_ok=True)  # an older one must not be taken for this source's
     part = index_path.with_name(f".{index_path.name}.part")
     try:
@@ -55,31 +55,31 @@ def main(index_path: Path, report_path: Path) -> None:
         atomic_write_bytes(report_path, (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
         _stop_if_bad(table, rules, report_path)
         part.replace(index_path)
-        kept.forget()
+        cache.forget()
     finally:
         part.unlink(missing_ok=True)
     dropped = table["action"].to_pylist().count("drop")
     console.say(f"validate: {report['used']:,} images to use, {dropped:,} dropped; Data Docs: {DOCS / 'index.html'}")
 
 
-def look_at_all(source: Source, config: SourceConfig, rules: ValidateConfig, kept: Kept | None = None) -> pa.Table:
+def build_index(source: Source, config: SourceConfig, rules: ValidateConfig, cache: ScanCache | None = None) -> pa.Table:
     """The index of a source."""
-    batches = _counted(index.scan(source, rules, kept), source.count())
+    batches = _counted(index.scan(source, rules, cache), source.count())
     return index.complete(batches, rules, config.val_fraction)
 
 
 def _counted(batches: Iterator[pa.RecordBatch], total: int) -> list[pa.RecordBatch]:
     """All batches, with progress shown by images."""
-    kept: list[pa.RecordBatch] = []
+    counted: list[pa.RecordBatch] = []
 
     def images() -> Iterator[None]:
         for batch in batches:
-            kept.append(batch)
+            counted.append(batch)
             yield from repeat(None, batch.num_rows)
 
     for _ in console.track(images(), total, "validate"):
         pass
-    return kept
+    return counted
 
 
 def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[Rule], digest: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.base import Item, Part, Source
-from pipelines.validation.scan_cache import Kept
+from pipelines.validation.scan_cache import ScanCache
 
 SEEN = pa.schema(  # what one image shows by itself
     [
@@ -45,25 +45,25 @@ SCHEMA = pa.schema(
 _ROWS = 2000  # that are Python objects at a time
 
 
-def scan(source: Source, config: ValidateConfig, kept: Kept | None = None) -> Iterator[pa.RecordBatch]:
+def scan(source: Source, config: ValidateConfig, cache: ScanCache | None = None) -> Iterator[pa.RecordBatch]:
     """Reads and decodes every image once. Rows in any order, without the faults that only show between images.
 
-    kept: the rows of pieces that an earlier run finished; these are not read again.
+    cache: the rows of pieces that an earlier run finished; these are not read again.
     """
     labels = {wnid: label for label, wnid in enumerate(sorted(source.names()))}
     earlier: list[pa.Table] = []
 
     def unread() -> Iterator[Part]:
         for part in source.parts():
-            rows = kept.read(part, SEEN) if kept else None
+            rows = cache.read(part, SEEN) if cache else None
             if rows is None:
                 yield part
             else:
                 earlier.append(rows)
 
     for part, rows in map_unordered(partial(_scan_part, source, labels, config), unread()):
-        if kept:
-            kept.write(part, rows)
+        if cache:
+            cache.write(part, rows)
         yield from rows.to_batches()
     for rows in earlier:
         yield from rows.to_batches()

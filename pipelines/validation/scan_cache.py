@@ -25,7 +25,7 @@ FOLDER = environment.LOCAL / "validate"
 
 
 @dataclass(frozen=True)
-class Kept:
+class ScanCache:
     """A folder of Parquet files, each named after its piece."""
 
     folder: Path
@@ -52,7 +52,7 @@ class Kept:
         return self.folder / f"{hashlib.sha256(repr(part).encode()).hexdigest()[:32]}.parquet"
 
 
-def open_kept(name: str, source: Source, config: ValidateConfig) -> Kept:
+def open_scan_cache(name: str, source: Source, config: ValidateConfig) -> ScanCache:
     """What was kept of this very source, seen by this very code; what was kept of any other is removed."""
     decides = {
         "name": name,
@@ -66,7 +66,7 @@ def open_kept(name: str, source: Source, config: ValidateConfig) -> Kept:
     for other in FOLDER.glob("*"):
         if other.name != own:
             shutil.rmtree(other, ignore_errors=True)
-    return Kept(FOLDER / own)
+    return ScanCache(FOLDER / own)
 
 
 def _code() -> list[Path]:

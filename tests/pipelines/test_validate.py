@@ -20,8 +20,7 @@ from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
-from pipelines.validation import index
-from pipelines.validation import scan_cache as kept
+from pipelines.validation import index, scan_cache
 from tests.support import ilsvrc, pictures
 from tests.support.workplace import INDEX, REPORT, Workplace, make_workplace
 
@@ -178,11 +177,11 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch).params(source={"name": "imagenet"})
     validate.main(INDEX, REPORT)
     unbroken = INDEX.read_bytes(), REPORT.read_bytes()
-    assert not kept.FOLDER.exists()
+    assert not scan_cache.FOLDER.exists()
     INDEX.unlink()
     victim = subprocess.Popen([sys.executable, "-c", KILLED])
     assert victim.wait(timeout=60) == -signal.SIGKILL
-    finished = {path: path.stat().st_mtime_ns for path in kept.FOLDER.rglob("*.parquet")}
+    finished = {path: path.stat().st_mtime_ns for path in scan_cache.FOLDER.rglob("*.parquet")}
     assert 2 <= len(finished) < 7
     assert not INDEX.exists()
     read: list[Part] = []
@@ -196,7 +195,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     validate.main(INDEX, REPORT)
     assert len(read) == 7 - len(finished)
     assert (INDEX.read_bytes(), REPORT.read_bytes()) == unbroken
-    assert not kept.FOLDER.exists()
+    assert not scan_cache.FOLDER.exists()
 
 
 # A run that is killed when it has read two pieces and a half.
@@ -225,7 +224,7 @@ def test_what_was_seen_outlives_another_policy_and_nothing_else(
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
     with pytest.raises(DataError, match="cut.jpg is truncated"):
         validate.main(INDEX, REPORT)
-    (seen,) = kept.FOLDER.rglob("*.parquet")
+    (seen,) = scan_cache.FOLDER.rglob("*.parquet")
     workplace.params(validate={"policy": {"truncated": "drop"}})
     with monkeypatch.context() as blind:
         blind.setattr(FolderSource, "walk", None)  # a second look would fail
@@ -236,17 +235,17 @@ def test_what_was_seen_outlives_another_policy_and_nothing_else(
     source = open_source(given.source)
 
     def place(**changes: Any) -> Path:
-        return kept.open_kept("folder", source, dataclasses.replace(given.validate, **changes)).folder
+        return scan_cache.open_scan_cache("folder", source, dataclasses.replace(given.validate, **changes)).folder
 
     assert place().name == seen.parent.name
     assert place(max_pixels=7) != place()
     assert place(min_side_px=7) != place()
     (images / "class0" / "1.jpg").write_bytes(pictures.jpeg(51))
-    assert kept.open_kept("folder", open_source(given.source), given.validate).folder != place()
+    assert scan_cache.open_scan_cache("folder", open_source(given.source), given.validate).folder != place()
 
 
-def test_kept_rows_that_are_damaged_are_read_again(tmp_path: Path) -> None:
-    folder, part = kept.Kept(tmp_path), Part(path="a")
+def test_a_damaged_file_of_the_scan_cache_is_scanned_again(tmp_path: Path) -> None:
+    folder, part = scan_cache.ScanCache(tmp_path), Part(path="a")
     assert folder.read(part, index.SEEN) is None
     rows = index.SEEN.empty_table()
     folder.write(part, rows)

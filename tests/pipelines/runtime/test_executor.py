@@ -21,8 +21,7 @@ from pipelines.runtime.environment import Store
 from pipelines.runtime.errors import Unreachable
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
-from pipelines.validation import index
-from pipelines.validation import scan_cache as kept
+from pipelines.validation import index, scan_cache
 from tests.support import ilsvrc
 from tests.support.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
 
@@ -186,7 +185,7 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
     monkeypatch.setattr("pipelines.sources.imagenet._PIECE", 1 << 20)
 
     def seen() -> int:
-        return len(list(kept.FOLDER.rglob("*.parquet")))
+        return len(list(scan_cache.FOLDER.rglob("*.parquet")))
 
     def made() -> int:
         return sum(key.endswith(".json") for key in bucket.sizes("shards/"))
@@ -195,8 +194,8 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
         given = params.load()
         source = open_source(given.source)
         with during(seen):
-            rows = kept.open_kept("imagenet", source, given.validate)
-            index.write(validate.look_at_all(source, given.source, given.validate, rows), INDEX)
+            rows = scan_cache.open_scan_cache("imagenet", source, given.validate)
+            index.write(validate.build_index(source, given.source, given.validate, rows), INDEX)
             parts.append(seen())
         rows.forget()
         with during(made):

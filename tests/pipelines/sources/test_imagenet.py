@@ -263,7 +263,7 @@ def test_archives_make_the_shards_that_a_folder_makes(
         workplace.params(source={"name": "imagenet"})
         fetch.main(Path("artifacts/source.json"))
         given = params.load()
-        index.write(validate.look_at_all(open_source(given.source), given.source, given.validate), INDEX)
+        index.write(validate.build_index(open_source(given.source), given.source, given.validate), INDEX)
         if name == "a":
             shard.main(INDEX, MANIFEST, PIXELS)
             keys = {key: bucket.get(key) for key in bucket.sizes("shards/")}
@@ -292,7 +292,7 @@ def test_a_network_that_cuts_stalls_and_garbles_changes_no_byte(
 
     def run(name: str) -> tuple[bytes, ...]:
         given = params.load()
-        index.write(validate.look_at_all(open_source(given.source), given.source, given.validate), INDEX)
+        index.write(validate.build_index(open_source(given.source), given.source, given.validate), INDEX)
         if name == "b":
             proxy.faults = garbled
         shard.main(INDEX, MANIFEST, PIXELS)
