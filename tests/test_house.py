@@ -1,10 +1,12 @@
 """Rules of the repository: dvc.yaml lists the code of every stage, params load, modules have tests, files name no machine."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,84 @@ def test_a_preset_overlays_cleanly(preset: str) -> None:
 @pytest.mark.parametrize("variant", tree.read(ROOT / "params.yaml").get("variants") or {})
 def test_a_variant_overlays_cleanly(variant: str) -> None:
     assert isinstance(params.load(variant=variant), params.Params)
+
+
+PACKAGES = ("alexnet", "pipelines", "flows", "infra", "tools")
+MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+# Both lists only shrink.
+WITHOUT_A_TEST: set[str] = {
+    "alexnet/config.py",
+    "alexnet/distributed/errors.py",
+    "alexnet/errors.py",
+    "alexnet/inference/features.py",
+    "alexnet/loading/config.py",
+    "alexnet/loading/prefetch.py",
+    "alexnet/model/describe.py",
+    "alexnet/model/response_norm.py",
+    "alexnet/randomness/keys.py",
+    "alexnet/shards/manifest.py",
+    "alexnet/shards/verify.py",
+    "pipelines/cli/predict.py",
+    "pipelines/cli/summary.py",
+    "pipelines/config/params.py",
+    "pipelines/evaluation/inference.py",
+    "pipelines/evaluation/outcome.py",
+    "pipelines/evaluation/plots.py",
+    "pipelines/publishing/card.py",
+    "pipelines/publishing/page.py",
+    "pipelines/registry/client.py",
+    "pipelines/registry/signing.py",
+    "pipelines/runtime/errors.py",
+    "pipelines/runtime/launch.py",
+    "pipelines/runtime/transfer.py",
+    "pipelines/sources/base.py",
+    "pipelines/sources/devkit.py",
+    "pipelines/sources/digits.py",
+    "pipelines/sources/folder.py",
+    "pipelines/sources/open.py",
+    "pipelines/sources/solar_cells.py",
+    "pipelines/sources/tar_stream.py",
+    "pipelines/validation/datadocs.py",
+    "pipelines/validation/expectations.py",
+    "pipelines/validation/scan_cache.py",
+}
+WITH_MANY_PARAMETERS: set[str] = {
+    "alexnet/loading/loader.py: __init__",
+    "alexnet/model/response_norm.py: _norm",
+    "alexnet/model/response_norm.py: _forward",
+    "alexnet/model/response_norm.py: _backward",
+    "alexnet/model/response_norm.py: forward",
+    "alexnet/ops/cpu.py: lrn",
+    "pipelines/validation/expectations.py: _check",
+}
+
+
+def test_no_folder_has_more_than_twelve_modules() -> None:
+    counts = Counter(module.parent for module in MODULES if module.name != "__init__.py")
+    assert counts
+    assert {str(folder): count for folder, count in counts.items() if count > 12} == {}
+
+
+def _has_a_test(module: Path) -> bool:
+    """Whether a test in the same folder of the tests has its name, `test_loader.py` or `test_loader_faults.py`."""
+    return any((ROOT / "tests" / module.parent).glob(f"test_{module.stem}*.py"))
+
+
+def test_every_module_has_a_test_of_its_name() -> None:
+    modules = [module for module in MODULES if module.parts[0] in ("alexnet", "pipelines") and module.name != "__init__.py"]
+    assert {str(module) for module in modules if not _has_a_test(module)} <= WITHOUT_A_TEST
+
+
+def test_no_function_has_more_than_six_parameters() -> None:
+    many = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse((ROOT / module).read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                takes = node.args
+                named = [one for one in (*takes.posonlyargs, *takes.args, *takes.kwonlyargs) if one.arg not in ("self", "cls")]
+                if len(named) + (takes.vararg is not None) + (takes.kwarg is not None) > 6:
+                    many.add(f"{module}: {node.name}")
+    assert many <= WITH_MANY_PARAMETERS
 
 
 def _tracked() -> list[Path]:
