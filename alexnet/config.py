@@ -1,12 +1,14 @@
 """Plain trees (from YAML or JSON) as frozen dataclasses, checked to the last leaf."""
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from alexnet.errors import ParamsError
+from alexnet.errors import DataError, ParamsError
 
 T = TypeVar("T")
 
@@ -18,6 +20,27 @@ def build(kind: type[T], tree: object, path: str) -> T:
         ParamsError: an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
     """
     return typing.cast("T", _value(kind, tree, path))
+
+
+def read_json(kind: type[T], path: Path, advice: str) -> T:
+    """The JSON file as an instance of `kind`, checked as by `build`.
+
+    Raises:
+        DataError: the file is missing, not JSON, or not of this form. The message ends with the advice.
+    """
+    try:
+        return build(kind, json.loads(path.read_bytes()), str(path))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; {advice}") from None
+    except ParamsError as error:
+        raise DataError(f"{error}; {advice}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: damaged: {error}; {advice}") from None
+
+
+def to_json(value: Any) -> bytes:
+    """A dataclass as indented JSON with sorted keys: equal values are equal bytes."""
+    return (json.dumps(dataclasses.asdict(value), indent=1, sort_keys=True) + "\n").encode()
 
 
 def _value(kind: Any, value: object, path: str) -> object:

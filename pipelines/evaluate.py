@@ -2,31 +2,22 @@
 
 import argparse
 import csv
-import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
 
-from alexnet.files.atomic import atomic_write_bytes
-from alexnet.inference import metrics as scores
-from alexnet.inference.pretrained import Model
+from alexnet.config import to_json
+from alexnet.files.atomic import atomic_folder, atomic_write_bytes
+from alexnet.inference.metrics import Baseline, Baselines, EvaluateConfig, Metrics, Views, error_rates_by_class
 from alexnet.loading.dataset import Samples
-from alexnet.shards.manifest import Manifest, Split
+from alexnet.shards.manifest import Manifest, Split, Synset
 from pipelines.config import params
 from pipelines.evaluation import baselines, inference, plots
-from pipelines.evaluation.outcome import Outcome
+from pipelines.evaluation.predictions import Predictions, predict
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_samples
-
-_CENTER_VIEW = 8  # of ten_crops: the center, not flipped
 
 
 def main() -> None:
@@ -36,114 +27,73 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="the shards to evaluate on")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training, for its curves")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write: the error rates")
-    parser.add_argument("--evaluation", type=Path, required=True, help="folder to make: predictions, tables, pictures")
+    parser.add_argument("--evaluation", type=Path, required=True, help="folder to write: predictions, tables, pictures")
     args = parser.parse_args()
     evaluate(args.model, args.manifest, args.history, args.metrics, args.evaluation)
 
 
-def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_path: Path, folder: Path) -> None:
-    """Evaluates a network on the validation split. Both outputs appear whole."""
+def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_path: Path, evaluation_path: Path) -> None:
+    """Evaluates a network on the validation split. Each output is written whole or not at all."""
     config = params.load().evaluate
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
     samples = open_samples(manifest, "val")
-    outcome = judge(model, samples, config.batch_size)
-    metrics = {
-        **outcome.errors(),
-        "baselines": _baselines(manifest, samples, config),
-        "images": len(outcome.labels),
-        "classes": len(manifest.synsets),
-    }
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    write_predictions(outcome, beside / "predictions.parquet")
-    write_tables(outcome, manifest, beside)
-    plots.draw_all(beside, model, samples, outcome, metrics, history_path)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.replace(folder)
-    atomic_write_bytes(metrics_path, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
-    console.say(summary(metrics))
-
-
-def center_and_ten(
-    model: Model, images: UInt8[Tensor, "n side side 3"]
-) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n classes"]]:
-    """Probabilities by the center crop and by ten crops, of which the center crop is one."""
-    by_view = model.by_view(images, "ten")
-    by_center, by_ten = torch.stack([by_view[_CENTER_VIEW], by_view.mean(0)]).cpu()  # one copy, for which the host waits
-    return by_center, by_ten
-
-
-def judge(model: Model, samples: Samples, batch_size: int) -> Outcome:
-    """The network's best classes for every image; each image is decoded once."""
-    keys: list[str] = []
-    labels, at_center, of_ten = [], [], []
-    for batch in inference.batches(samples, batch_size, "evaluate", model.device):
-        by_center, by_ten = center_and_ten(model, batch.images)
-        keys += inference.keys_of(samples, batch)
-        labels.append(batch.labels.cpu().numpy().copy())
-        at_center.append(scores.best(by_center.numpy()))
-        of_ten.append(scores.best(by_ten.numpy()))
-    return Outcome(keys, np.concatenate(labels), scores.joined(at_center), scores.joined(of_ten))
-
-
-def write_predictions(outcome: Outcome, path: Path) -> None:
-    """A row an image: key, label, and by both protocols the best labels and their probabilities."""
-    columns: dict[str, pa.Array] = {"key": pa.array(outcome.keys), "label": pa.array(outcome.labels, pa.int32())}
-    for name, best in (("center", outcome.center_crop), ("ten", outcome.ten_crop)):
-        count = best.labels.shape[1]
-        flat_labels, flat = pa.array(best.labels.ravel(), pa.int32()), pa.array(best.probabilities.ravel(), pa.float32())
-        columns[f"{name}_labels"] = pa.FixedSizeListArray.from_arrays(flat_labels, count)
-        columns[f"{name}_probabilities"] = pa.FixedSizeListArray.from_arrays(flat, count)
-    pq.write_table(pa.table(columns), path, compression="zstd")
-
-
-def write_tables(outcome: Outcome, manifest: Manifest, folder: Path) -> None:
-    """per_class.csv: a row a class. confusion.csv: a row an image, by the better protocol, as DVC's confusion plot reads it."""
-    classes = len(manifest.synsets)
-    by_center = scores.errors_by_class(outcome.center_crop, outcome.labels, classes)
-    by_ten = scores.errors_by_class(outcome.ten_crop, outcome.labels, classes)
-    images = np.bincount(outcome.labels, minlength=classes)
-    with (folder / "per_class.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        names = [f"{protocol}_{name}" for protocol in ("center", "ten") for name in ("top1_error", "top5_error")]
-        writer.writerow(["label", "wnid", "name", "images", *names])
-        for synset, count, one, other in zip(manifest.synsets, images, by_center, by_ten, strict=True):
-            writer.writerow([*asdict(synset).values(), count, *one.values(), *other.values()])
-    names = [synset.name for synset in manifest.synsets]
-    with (folder / "confusion.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["actual", "predicted"])
-        writer.writerows((names[a], names[p]) for a, p in zip(outcome.labels, outcome.better.labels[:, 0], strict=True))
-
-
-def summary(metrics: dict[str, object]) -> str:
-    """The error rates in one line, in percent."""
-    ten, one, base = (metrics[name] for name in ("ten_crop", "center_crop", "baselines"))
-    assert isinstance(ten, dict)
-    assert isinstance(one, dict)
-    assert isinstance(base, dict)
-    return (
-        f"evaluate: top-1 error {ten['top1_error']:.2%} by ten crops, {one['top1_error']:.2%} by the center crop "
-        f"(ridge on thumbnails {base['ridge']['top1_error']:.2%}, majority {base['majority']['top1_error']:.2%}); "
-        f"top-5 error {ten['top5_error']:.2%}"
+    predictions = predict(model, samples, config.batch_size)
+    metrics = Metrics(
+        center_crop=predictions.error_rates("center"),
+        ten_crop=predictions.error_rates("ten"),
+        baselines=_baselines(manifest, samples, config),
+        images=len(predictions.labels),
+        classes=len(manifest.synsets),
+    )
+    with atomic_folder(evaluation_path) as folder:
+        predictions.write(folder / "predictions.parquet")
+        _write_per_class(predictions, manifest.synsets, folder / "per_class.csv")
+        _write_confusion(predictions, manifest.synsets, metrics.best_views, folder / "confusion.csv")
+        plots.draw_all(folder, model, samples, predictions, metrics, history_path)
+    atomic_write_bytes(metrics_path, to_json(metrics))
+    ten, center, base = metrics.ten_crop, metrics.center_crop, metrics.baselines
+    console.say(
+        f"evaluate: top-1 error {ten.top1_error:.2%} by ten crops, {center.top1_error:.2%} by the center crop "
+        f"(ridge on thumbnails {base.ridge.top1_error:.2%}, majority {base.majority.top1_error:.2%}); "
+        f"top-5 error {ten.top5_error:.2%}"
     )
 
 
-def _baselines(manifest: Manifest, val: Samples, config: scores.EvaluateConfig) -> dict[str, dict[str, float]]:
-    def pairs(split: Split, samples: Samples) -> Iterator[tuple[baselines.Images, baselines.Labels]]:
+def _write_per_class(predictions: Predictions, synsets: tuple[Synset, ...], path: Path) -> None:
+    """CSV, a row a class: its number of images and its error rates by both protocols."""
+    center, ten = (error_rates_by_class(top, predictions.labels, len(synsets)) for top in predictions.topk.values())
+    images = np.bincount(predictions.labels, minlength=len(synsets))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        names = [f"{views}_{name}" for views in ("center", "ten") for name in ("top1_error", "top5_error")]
+        writer.writerow(["label", "wnid", "name", "images", *names])
+        for synset, count, one, other in zip(synsets, images, center, ten, strict=True):
+            writer.writerow([*astuple(synset), count, *astuple(one), *astuple(other)])
+
+
+def _write_confusion(predictions: Predictions, synsets: tuple[Synset, ...], views: Views, path: Path) -> None:
+    """CSV, a row an image: the names of its class and of the predicted class, as DVC's confusion plot reads them."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["actual", "predicted"])
+        for label, predicted in zip(predictions.labels, predictions.topk[views].labels[:, 0], strict=True):
+            writer.writerow([synsets[label].name, synsets[predicted].name])
+
+
+def _baselines(manifest: Manifest, val: Samples, config: EvaluateConfig) -> Baselines:
+    def batches(split: Split, samples: Samples) -> Iterator[tuple[baselines.Images, baselines.Labels]]:
         for batch in inference.batches(samples, config.batch_size, f"evaluate: baselines, {split}"):
             yield batch.images.numpy(), batch.labels.numpy()
 
     error = baselines.ridge_error(
-        pairs("train", open_samples(manifest, "train")),
-        pairs("val", val),
+        batches("train", open_samples(manifest, "train")),
+        batches("val", val),
         len(manifest.synsets),
         config.thumbnail_px,
         config.ridge_alpha,
     )
-    return {"majority": {"top1_error": baselines.majority_error(manifest)}, "ridge": {"top1_error": error}}
+    return Baselines(Baseline(baselines.majority_error(manifest)), Baseline(error))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
+from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.publishing import page
@@ -72,7 +73,7 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     state = "published" if is_new else "was published already:"
     console.say(f"publish: {state} {what}, {'signed' if signature else 'not signed'}, at {where}")
     console.say(f"publish: its page: {folder / 'index.html'}")
-    held_back = gate(config, _read_json(inputs.metrics), _read_json(inputs.validation))
+    held_back = gate(config, Metrics.read(inputs.metrics), _read_json(inputs.validation))
     if held_back:
         console.say(f"publish: {config.name}@{config.alias} stays where it is: {held_back}")
     else:
@@ -89,11 +90,11 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     atomic_write_bytes(receipt_path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
 
 
-def gate(config: PublishConfig, metrics: dict[str, Any], validation: dict[str, Any]) -> str | None:
+def gate(config: PublishConfig, metrics: Metrics, validation: dict[str, Any]) -> str | None:
     """Why the alias must not move; None if it may."""
     if broken := [rule["rule"] for rule in validation["rules"] if rule["severity"] == "critical" and not rule["success"]]:
         return f"the data broke a critical rule: {'; '.join(broken)}"
-    error = metrics["center_crop"]["top1_error"]
+    error = metrics.center_crop.top1_error
     if config.max_top1_error is not None and error > config.max_top1_error:
         return f"top-1 error is {error:.4f}, publish.max_top1_error allows {config.max_top1_error}"
     return None
@@ -154,7 +155,7 @@ def _facts(inputs: Inputs, folder: Path, name: str) -> Facts:
         name=name,
         params=params.load(),
         manifest=Manifest.read(inputs.manifest),
-        metrics=_read_json(inputs.metrics),
+        metrics=Metrics.read(inputs.metrics),
         validation=_read_json(inputs.validation),
         digests=digests,
         commit=git_commit(),

@@ -1,15 +1,18 @@
-"""Error rates as in section 4.1, from the best few classes of every image."""
+"""Error rates as in section 4.1, from the most probable classes of every image, and the file that holds them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from alexnet.config import read_json
+
 TOP = 5  # of top-5 error
 
 Views = Literal["center", "ten"]
+VIEWS_NAMES: dict[Views, str] = {"center": "center crop", "ten": "ten crops"}
 
 Labels = Int64[np.ndarray, " n"]
 
@@ -32,52 +35,85 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class Best:
-    """The most probable classes of every image, the best first, and their probabilities."""
+class TopK:
+    """The k most probable classes of every image, most probable first, and their probabilities."""
 
     labels: Int64[np.ndarray, "n k"]
     probabilities: Float32[np.ndarray, "n k"]
 
 
-def best(probabilities: Float32[np.ndarray, "n classes"], count: int = TOP) -> Best:
-    """The `count` most probable classes, or all if there are fewer; of equal ones the lower label first.
+@dataclass(frozen=True)
+class ErrorRates:
+    """Fractions of images whose label is not the most probable class, or not among the five most probable."""
 
-    The code of 2012 instead shares an image's credit among equal classes, which trained networks hardly ever give.
+    top1_error: float
+    top5_error: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The top-1 error, a fraction, of a method that the network must beat."""
+
+    top1_error: float
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """majority: always the most frequent class of training. ridge: ridge regression on thumbnails."""
+
+    majority: Baseline
+    ridge: Baseline
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """metrics.json: error rates on the validation split by both protocols, and the numbers of its images and classes."""
+
+    center_crop: ErrorRates
+    ten_crop: ErrorRates
+    baselines: Baselines
+    images: int
+    classes: int
+
+    @classmethod
+    def read(cls, path: Path) -> "Metrics":
+        """The metrics in a file. Raises DataError when it is missing or not metrics."""
+        return read_json(cls, path, "run the evaluate stage again")
+
+    @property
+    def best_views(self) -> Views:
+        """The protocol with the lower top-1 error; ten crops, the paper's, where both are equal."""
+        return "center" if self.center_crop.top1_error < self.ten_crop.top1_error else "ten"
+
+
+def topk(probabilities: Float32[np.ndarray, "n classes"], k: int = TOP) -> TopK:
+    """The k most probable classes, or all if there are fewer; of equally probable ones the lower label first.
+
+    The source of 2012 instead divides an image's credit among equal classes, which trained networks hardly ever give.
     """
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count].astype(np.int64)
-    return Best(order, np.take_along_axis(probabilities, order, axis=1))
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k].astype(np.int64)
+    return TopK(order, np.take_along_axis(probabilities, order, axis=1))
 
 
-def joined(parts: list[Best]) -> Best:
+def concatenate(parts: list[TopK]) -> TopK:
     """The images of all parts, in order."""
-    return Best(np.concatenate([part.labels for part in parts]), np.concatenate([part.probabilities for part in parts]))
+    return TopK(np.concatenate([part.labels for part in parts]), np.concatenate([part.probabilities for part in parts]))
 
 
-def errors(guesses: Best, labels: Labels) -> dict[str, float]:
-    """Top-1 and top-5 error, fractions. With fewer than five classes top-5 error is 0: every class is among the best five."""
-    wrong = guesses.labels != labels[:, None]
-    return {"top1_error": float(wrong[:, 0].mean()), "top5_error": float(wrong[:, :TOP].all(1).mean())}
+def error_rates(predicted: TopK, labels: Labels) -> ErrorRates:
+    """Top-1 and top-5 error; nan of no images. With fewer than five classes top-5 error is 0: all are among the top five."""
+    if not len(labels):
+        return ErrorRates(float("nan"), float("nan"))
+    wrong = predicted.labels != labels[:, None]
+    return ErrorRates(float(wrong[:, 0].mean()), float(wrong[:, :TOP].all(1).mean()))
 
 
-def better_views(metrics: Mapping[str, Any]) -> Views:
-    """The protocol of the lower top-1 error, which pictures and `predict` go by; the paper's ten crops where they are equal."""
-    return "center" if metrics["center_crop"]["top1_error"] < metrics["ten_crop"]["top1_error"] else "ten"
+def error_rates_by_class(predicted: TopK, labels: Labels, classes: int) -> list[ErrorRates]:
+    """The error rates of the images of every class; nan for a class without images."""
+    masks = [labels == label for label in range(classes)]
+    return [error_rates(TopK(predicted.labels[mask], predicted.probabilities[mask]), labels[mask]) for mask in masks]
 
 
-def words_for(views: Views) -> str:
-    """A protocol's name for people."""
-    return "center crop" if views == "center" else "ten crops"
-
-
-def errors_by_class(guesses: Best, labels: Labels, classes: int) -> list[dict[str, float]]:
-    """The same for the images of every class; nan where there are none."""
-    nothing = {"top1_error": float("nan"), "top5_error": float("nan")}
-    return [
-        errors(Best(guesses.labels[of_class], guesses.probabilities[of_class]), labels[of_class]) if of_class.any() else nothing
-        for of_class in (labels == label for label in range(classes))
-    ]
-
-
-def confusion(guesses: Labels, labels: Labels, classes: int) -> Int64[np.ndarray, "classes classes"]:
-    """How many images of each class (row) were taken for each class (column)."""
-    return np.bincount(labels * classes + guesses, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> Int64[np.ndarray, "classes classes"]:
+    """Number of images of each class (row) that were predicted as each class (column)."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes).astype(np.int64)

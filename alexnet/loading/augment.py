@@ -14,6 +14,8 @@ from alexnet.model.architecture import CROP_PX
 from alexnet.ops.compile import fused
 from alexnet.randomness import tensors as keyed
 
+CENTER_VIEW = 8  # of ten_crops
+
 Images = UInt8[Tensor, "n side side 3"]
 Crops = Float[Tensor, "n 3 224 224"]
 
@@ -129,7 +131,7 @@ def center_crop(images: Images, mean: Float[Tensor, "224 224 3"]) -> Crops:
 
 
 def ten_crops(images: Images, mean: Float[Tensor, "224 224 3"]) -> Iterator[Crops]:
-    """The ten views of 4.1: four corners and the center, each as it is and flipped."""
+    """The ten views of 4.1: four corners and the center, each as it is and flipped; the center crop is view CENTER_VIEW."""
     margin = images.shape[1] - CROP_PX
     for top, left in ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)):
         crop = images[:, top : top + CROP_PX, left : left + CROP_PX]

@@ -1,7 +1,6 @@
 """The best classes of image files, by a model folder: prepared as the images it was trained on were."""
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from alexnet.errors import DataError
 from alexnet.images.inspect import FORMATS
 from alexnet.images.resize import prepare
-from alexnet.inference import metrics as scores
-from alexnet.inference.metrics import Views
+from alexnet.inference.metrics import TOP, Metrics, Views, topk
 from alexnet.inference.pretrained import Model, load_model
 from pipelines.config import tree
 
@@ -40,14 +38,14 @@ class Predictor:
 
     def __init__(self, folder: Path, views: Views | None = None) -> None:
         self._model: Model = load_model(folder)
-        self.views: Views = views or better_views(folder)
+        self.views: Views = views or best_views(folder)
         self._filter: Literal["triangle", "area"] = "area" if _filter_of(folder) == "area" else "triangle"
 
-    def guesses(self, path: Path, count: int = scores.TOP) -> list[Guess]:
+    def guesses(self, path: Path, count: int = TOP) -> list[Guess]:
         """The best classes of the picture in a file, the best first. Raises DataError if there is no picture in it."""
         data = read_picture(path)
         pixels = torch.from_numpy(prepare(data, self._model.side_px, self._filter).copy())[None]
-        best = scores.best(self._model.probabilities(pixels, self.views).cpu().numpy(), count)
+        best = topk(self._model.probabilities(pixels, self.views).cpu().numpy(), count)
         return [
             Guess(int(label), self._model.synsets[label].wnid, self._model.synsets[label].name, float(probability))
             for label, probability in zip(best.labels[0], best.probabilities[0], strict=True)
@@ -76,12 +74,10 @@ def read_picture(path: Path) -> bytes:
     return data
 
 
-def better_views(folder: Path) -> Views:
-    """The better protocol by the folder's metrics.json; ten crops, the paper's, if there is none."""
-    try:
-        return scores.better_views(json.loads((folder / "metrics.json").read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return "ten"
+def best_views(folder: Path) -> Views:
+    """The protocol with the lower error by the folder's metrics.json; ten crops, the paper's, if it has no such file."""
+    path = folder / "metrics.json"
+    return Metrics.read(path).best_views if path.is_file() else "ten"
 
 
 def _filter_of(folder: Path) -> str | None:

@@ -15,15 +15,14 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet.inference import metrics as scores
+from alexnet.inference.metrics import VIEWS_NAMES, Metrics, Views, confusion_matrix
 from alexnet.inference.pretrained import Model
 from alexnet.loading.dataset import Samples
+from pipelines.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from pipelines.evaluation.outcome import Outcome
 
 _INK, _FAINT, _GRID = "#20242c", "#6b7280", "#e5e7eb"
 _BLUE, _ORANGE, _RED, _GREY = "#2f6db5", "#e08a2e", "#d1435b", "#b9c0cc"
@@ -59,19 +58,20 @@ _GREY_LEVELS = 0.5  # channels of a mean image that differ by less, of 255, are 
 _MARGIN = 0.12  # inches
 
 
-def draw_all(folder: Path, model: Model, samples: Samples, outcome: "Outcome", metrics: dict[str, Any], history: Path) -> None:
-    """Every picture, as PNG."""
+def draw_all(folder: Path, model: Model, samples: Samples, predictions: Predictions, metrics: Metrics, history: Path) -> None:
+    """Every picture, as PNG; predictions and confusions by the protocol with the lower error."""
     names = [synset.name for synset in model.synsets]
-    draw_curves(folder / "curves.png", history, metrics)
+    draw_curves(folder / "curves.png", history, metrics.baselines.ridge.top1_error)
     weight = next(tensor for name, _, tensor in model.network.pieces() if name == "conv1.weight")
     draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.towers, model.mean_image)
-    draw_predictions(folder / "predictions.png", samples, outcome, names)
-    matrix = scores.confusion(outcome.better.labels[:, 0], outcome.labels, len(names))
-    draw_confusion(folder / "confusion.png", matrix, names, scores.words_for(outcome.views))
+    views = metrics.best_views
+    draw_predictions(folder / "predictions.png", samples, predictions, views, names)
+    matrix = confusion_matrix(predictions.topk[views].labels[:, 0], predictions.labels, len(names))
+    draw_confusion(folder / "confusion.png", matrix, names, VIEWS_NAMES[views])
 
 
-def draw_curves(path: Path, history: Path, metrics: dict[str, Any]) -> None:
-    """Loss and error rates by epoch, with the baselines, and where the learning rate dropped."""
+def draw_curves(path: Path, history: Path, ridge_error: float) -> None:
+    """Loss and error rates by epoch, the top-1 error of the ridge baseline, and the drops of the learning rate."""
     with history.open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     epochs = [row["epoch"] + 1 for row in rows]
@@ -85,14 +85,13 @@ def draw_curves(path: Path, history: Path, metrics: dict[str, Any]) -> None:
         _line(error, epochs, rows, "train_top1_error", "training, top-1", _GREY)
         _line(error, epochs, rows, "val_top1_error", "validation, top-1", _BLUE)
         _line(error, epochs, rows, "val_top5_error", "validation, top-5", _ORANGE)
-        ridge = metrics["baselines"]["ridge"]["top1_error"]
-        error.axhline(ridge, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        error.axhline(ridge_error, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
         right = max(epochs)
         error.annotate(
-            "ridge on thumbnails", (right, ridge), (0, 3), textcoords="offset points", ha="right", color=_FAINT, size=8
+            "ridge on thumbnails", (right, ridge_error), (0, 3), textcoords="offset points", ha="right", color=_FAINT, size=8
         )
         error.set_title("Error")
-        error.set_ylim(0, min(1.0, 1.15 * max(ridge, *(row["val_top1_error"] for row in rows))))
+        error.set_ylim(0, min(1.0, 1.15 * max(ridge_error, *(row["val_top1_error"] for row in rows))))
         error.yaxis.set_major_formatter("{x:.0%}" if error.get_ylim()[1] > 0.1 else "{x:.1%}")
         for axes in (loss, error):
             _mark_drops(axes, epochs, [row["lr"] for row in rows])
@@ -137,33 +136,33 @@ def draw_kernels(
     _save(path, (width, total), draw, placed=True)
 
 
-def draw_predictions(path: Path, samples: Samples, outcome: "Outcome", names: Sequence[str]) -> None:
-    """Some images with their best classes as bars, the right one red."""
-    chosen, columns = choose(outcome), 4
-    side, gap, title, bars = 2.1, 0.28, 0.3, 0.23 * outcome.better.labels.shape[1]
+def draw_predictions(path: Path, samples: Samples, predictions: Predictions, views: Views, names: Sequence[str]) -> None:
+    """Some images with the probabilities of their most probable classes as bars, the correct class red."""
+    top = predictions.topk[views]
+    chosen, columns = choose(predictions, views), 4
+    side, gap, title, bars = 2.1, 0.28, 0.3, 0.23 * top.labels.shape[1]
     block = title + side + 0.1 + bars + 0.3
     width, height = columns * (side + gap) + gap, -(-len(chosen) // columns) * block
 
     def draw(figure: "Figure") -> None:
         for place, at in enumerate(chosen):
             line, column = divmod(place, columns)
-            left, top = gap + column * (side + gap), height - line * block - title
-            label, best = int(outcome.labels[at]), outcome.better
-            _image(_axes(figure, left, top - side, side, side), _pixels(samples, at), _short(names[label]))
-            axes = _axes(figure, left, top - side - 0.1 - bars, side, bars)
-            _bars(axes, [_short(names[each]) for each in best.labels[at]], best.probabilities[at], best.labels[at] == label)
+            left, bottom = gap + column * (side + gap), height - line * block - title - side
+            label = int(predictions.labels[at])
+            _image(_axes(figure, left, bottom, side, side), _pixels(samples, at), _short(names[label]))
+            axes = _axes(figure, left, bottom - 0.1 - bars, side, bars)
+            _bars(axes, [_short(names[each]) for each in top.labels[at]], top.probabilities[at], top.labels[at] == label)
 
     _save(path, (width, height), draw, placed=True)
 
 
-def choose(outcome: "Outcome") -> list[int]:
-    """Images to show: some that were named rightly, then a few that were not, each drawn by the digest of its key."""
-    drawn = sorted(range(len(outcome.keys)), key=lambda at: hashlib.sha256(outcome.keys[at].encode()).digest())
-    right = outcome.better.labels[:, 0] == outcome.labels
-    mistakes = [at for at in drawn if not right[at]][:_MISTAKES]
-    return ([at for at in drawn if right[at]] + [at for at in drawn if not right[at]][len(mistakes) :])[
-        : _EXAMPLES - len(mistakes)
-    ] + mistakes
+def choose(predictions: Predictions, views: Views) -> list[int]:
+    """Images to show, in the order of their keys' digests: first correct predictions, then up to three mistakes."""
+    order = sorted(range(len(predictions.keys)), key=lambda at: hashlib.sha256(predictions.keys[at].encode()).digest())
+    is_correct = predictions.topk[views].labels[:, 0] == predictions.labels
+    correct, mistakes = [at for at in order if is_correct[at]], [at for at in order if not is_correct[at]]
+    last = mistakes[:_MISTAKES]
+    return [*(correct + mistakes[len(last) :])[: _EXAMPLES - len(last)], *last]
 
 
 def draw_confusion(path: Path, matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str], views: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet.inference import metrics as scores
+from alexnet.inference.metrics import VIEWS_NAMES, Baseline, ErrorRates, Metrics, Views
 from alexnet.model.describe import counts, total
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
@@ -58,7 +58,7 @@ class Facts:
     name: str
     params: Params
     manifest: Manifest
-    metrics: dict[str, Any]
+    metrics: Metrics
     validation: dict[str, Any]
     digests: dict[str, str]
     commit: str | None
@@ -69,11 +69,6 @@ class Facts:
         return _DATA.get(self.manifest.source, _OTHER)
 
     @property
-    def views(self) -> scores.Views:
-        """The protocol that erred less, which the pictures go by."""
-        return scores.better_views(self.metrics)
-
-    @property
     def has_top5(self) -> bool:
         """Whether top-5 error says anything: with five classes or fewer it is 0 whatever the network does."""
         return len(self.manifest.synsets) > 5
@@ -82,9 +77,9 @@ class Facts:
 def front_matter(facts: Facts) -> dict[str, Any]:
     """What Hugging Face's model index reads."""
     metrics = [
-        {"type": "error_rate", "name": f"{words} error, {protocol.replace('_', ' ')}", "value": facts.metrics[protocol][name]}
-        for protocol in ("center_crop", "ten_crop")
-        for name, words in (("top1_error", "top-1"), *([("top5_error", "top-5")] if facts.has_top5 else []))
+        {"type": "error_rate", "name": f"{name} error, {protocol}", "value": value}
+        for protocol, errors in (("center crop", facts.metrics.center_crop), ("ten crop", facts.metrics.ten_crop))
+        for name, value in (("top-1", errors.top1_error), *([("top-5", errors.top5_error)] if facts.has_top5 else []))
     ]
     source = facts.manifest.source
     return {
@@ -110,13 +105,13 @@ def front_matter(facts: Facts) -> dict[str, Any]:
 
 def card(facts: Facts, folder: Path) -> Page:
     """The card of the release whose files, but the card itself, lie in the folder."""
-    center, ten = facts.metrics["center_crop"]["top1_error"], facts.metrics["ten_crop"]["top1_error"]
-    ridge = facts.metrics["baselines"]["ridge"]["top1_error"]
+    center, ten = facts.metrics.center_crop.top1_error, facts.metrics.ten_crop.top1_error
+    ridge = facts.metrics.baselines.ridge.top1_error
     parameters = total(counts(facts.params.model)).parameters
     return Page(
         f"{facts.name} on {facts.data.title}",
         f"A two-tower AlexNet that names {len(facts.manifest.synsets):,} classes of {facts.data.title}: "
-        f"{min(center, ten):.2%} top-1 error on {facts.metrics['images']:,} images it was not trained on.",
+        f"{min(center, ten):.2%} top-1 error on {facts.metrics.images:,} images it was not trained on.",
         [
             (f"{center:.2%}", "top-1 error, center crop"),
             (f"{ten:.2%}", "top-1 error, ten crops"),
@@ -128,39 +123,39 @@ def card(facts: Facts, folder: Path) -> Page:
 
 
 def _results(facts: Facts, folder: Path) -> list[Block]:
-    base = facts.metrics["baselines"]
-    rows = [
-        ("this network, ten crops", facts.metrics["ten_crop"]),
-        ("this network, center crop", facts.metrics["center_crop"]),
+    base = facts.metrics.baselines
+    rows: list[tuple[str, ErrorRates | Baseline]] = [
+        ("this network, ten crops", facts.metrics.ten_crop),
+        ("this network, center crop", facts.metrics.center_crop),
         (
             f"ridge regression on {facts.params.evaluate.thumbnail_px}x{facts.params.evaluate.thumbnail_px} thumbnails",
-            base["ridge"],
+            base.ridge,
         ),
-        ("always the most frequent class", base["majority"]),
+        ("always the most frequent class", base.majority),
     ]
     header = ["on the same images", "top-1 error", *(["top-5 error"] if facts.has_top5 else [])]
     cells = [
         [
             name,
-            f"{each['top1_error']:.2%}",
-            *([f"{each['top5_error']:.2%}" if "top5_error" in each else ""] if facts.has_top5 else []),
+            f"{each.top1_error:.2%}",
+            *([f"{each.top5_error:.2%}" if isinstance(each, ErrorRates) else ""] if facts.has_top5 else []),
         ]
         for name, each in rows
     ]
     few = "" if facts.has_top5 else " Top-5 error would say nothing of so few classes."
     return [
         Heading("Results"),
-        Paragraph(f"Errors on the {facts.metrics['images']:,} images of the validation split, which no weight has seen.{few}"),
+        Paragraph(f"Errors on the {facts.metrics.images:,} images of the validation split, which no weight has seen.{few}"),
         Table(header, cells),
         Figure("pictures/predictions.png", "Validation images drawn by a digest of their keys, the last of them mistakes: "
-               f"the best classes by {scores.words_for(facts.views)}, the right one red."),
+               f"the best classes by {VIEWS_NAMES[facts.metrics.best_views]}, the right one red."),
         Figure("pictures/confusion.png", "What was taken for what."),
-        *_per_class(folder, facts.views),
+        *_per_class(folder, facts.metrics.best_views),
         Figure("pictures/curves.png", "Training. Its own loss and error are those of random crops under dropout."),
     ]  # fmt: skip
 
 
-def _per_class(folder: Path, better: scores.Views) -> list[Block]:
+def _per_class(folder: Path, better: Views) -> list[Block]:
     with (folder / "evaluation/per_class.csv").open(newline="") as file:
         classes = list(csv.DictReader(file))
     classes.sort(key=lambda row: -float(row[f"{better}_top1_error"]) if row["images"] != "0" else 1)
@@ -242,7 +237,7 @@ def _data(facts: Facts) -> list[Block]:
 
 
 def _limits(facts: Facts) -> list[Block]:
-    center, ten = facts.metrics["center_crop"]["top1_error"], facts.metrics["ten_crop"]["top1_error"]
+    center, ten = facts.metrics.center_crop.top1_error, facts.metrics.ten_crop.top1_error
     items = [
         "It names one of its classes whatever it is shown, also for a picture of something else.",
         "Its errors are those on images of the same source; other cameras, scanners or crops will do worse.",

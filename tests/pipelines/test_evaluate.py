@@ -12,17 +12,19 @@ import pytest
 import torch
 from PIL import Image
 
+from alexnet.config import to_json
 from alexnet.errors import DataError
-from alexnet.inference.metrics import Best
-from pipelines.cli.predict import Predictor, better_views, read_picture
-from pipelines.evaluate import center_and_ten, evaluate, judge
+from alexnet.inference.metrics import TopK, topk
+from alexnet.loading.loader import Loader
+from pipelines.cli.predict import Predictor, best_views, read_picture
+from pipelines.evaluate import evaluate
 from pipelines.evaluation import plots
 from pipelines.evaluation.inference import open_model
-from pipelines.evaluation.outcome import Outcome
+from pipelines.evaluation.predictions import Predictions, predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_samples
 from tests.support import pictures
-from tests.support.modelmaker import Place, make_place
+from tests.support.modelmaker import METRICS, Place, make_place
 
 
 @pytest.fixture
@@ -35,20 +37,23 @@ def run_evaluate(place: Place, metrics: str = "metrics.json", evaluation: str = 
 
 
 def test_both_protocols_in_one_pass_are_those_of_the_released_model(place: Place) -> None:
-    images = torch.randint(0, 256, (3, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    center, ten = center_and_ten(place.model, images)
-    assert torch.equal(center, place.model.probabilities(images, "center"))
-    assert torch.equal(ten, place.model.probabilities(images, "ten"))
+    samples = open_samples(place.manifest, "val")
+    predictions = predict(place.model, samples, 5)
+    (batch,) = Loader(samples, 5, seed=0, shuffle=False, workers=1).epoch(0)
+    for views, predicted in predictions.topk.items():
+        expected = topk(place.model.probabilities(batch.images, views).numpy())
+        assert (predicted.labels == expected.labels).all()
+        assert (predicted.probabilities == expected.probabilities).all()
 
 
 @pytest.mark.gpu
-def test_a_gpu_judges_as_the_cpu_does(place: Place) -> None:
+def test_a_gpu_predicts_as_the_cpu_does(place: Place) -> None:
     samples = open_samples(place.manifest, "val")
-    on_cpu, on_gpu = (judge(place.model.to(torch.device(device)), samples, 2) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (predict(place.model.to(torch.device(device)), samples, 2) for device in ("cpu", "cuda"))
     assert on_gpu.keys == on_cpu.keys
     assert (on_gpu.labels == on_cpu.labels).all()
-    for here, there in ((on_cpu.center_crop, on_gpu.center_crop), (on_cpu.ten_crop, on_gpu.ten_crop)):
-        assert np.allclose(here.probabilities, there.probabilities, atol=1e-3)  # convolutions there may be in TF32
+    for views, top in on_cpu.topk.items():
+        assert np.allclose(top.probabilities, on_gpu.topk[views].probabilities, atol=1e-3)  # convolutions there may be in TF32
 
 
 def test_an_evaluation_says_the_same_in_all_its_files(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,23 +102,14 @@ def test_a_damaged_model_is_named(place: Place) -> None:
 
 def test_pictures_show_mistakes_after_what_is_right() -> None:
     keys = [f"k{i}" for i in range(40)]
-    best = Best(np.where(np.arange(40)[:, None] % 4 == 0, 1, 0), np.ones((40, 1), np.float32))
-    outcome = Outcome(keys, np.zeros(40, np.int64), best, best)
-    chosen = plots.choose(outcome)
-    assert [at % 4 == 0 for at in chosen] == [False] * 5 + [True] * 3
-    none_wrong = Outcome(keys, np.zeros(40, np.int64), best, Best(np.zeros((40, 1), np.int64), best.probabilities))
-    assert len(plots.choose(none_wrong)) == 8
-    all_wrong = Outcome(keys, np.full(40, 7), best, best)
-    assert len(plots.choose(all_wrong)) == 8
-
-
-def test_pictures_go_by_the_protocol_that_errs_less() -> None:
-    right, wrong = (Best(np.full((4, 1), label), np.ones((4, 1), np.float32)) for label in (0, 1))
-    labels = np.zeros(4, np.int64)
-    by_center = Outcome(list("abcd"), labels, right, wrong)
-    assert (by_center.views, by_center.better) == ("center", right)
-    alike = Outcome(list("abcd"), labels, wrong, wrong)
-    assert alike.views == "ten"
+    probabilities = np.ones((40, 1), np.float32)
+    some_wrong = TopK(np.where(np.arange(40)[:, None] % 4 == 0, 1, 0), probabilities)
+    none_wrong = TopK(np.zeros((40, 1), np.int64), probabilities)
+    predictions = Predictions(keys, np.zeros(40, np.int64), {"center": some_wrong, "ten": none_wrong})
+    assert [at % 4 == 0 for at in plots.choose(predictions, "center")] == [False] * 5 + [True] * 3
+    assert len(plots.choose(predictions, "ten")) == 8
+    all_wrong = Predictions(keys, np.full(40, 7), {"center": some_wrong})
+    assert len(plots.choose(all_wrong, "center")) == 8
 
 
 @pytest.mark.parametrize("classes", [2, 31])
@@ -141,17 +137,16 @@ def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None
     samples.decode(0, 0, pixels)
     Image.fromarray(pixels).save("picture.png")
     guesses = Predictor(place.path("model"), "ten").guesses(Path("picture.png"))
-    outcome = judge(place.model, samples, 2)
-    assert [guess.label for guess in guesses] == outcome.ten_crop.labels[0].tolist()
-    assert [guess.probability for guess in guesses] == pytest.approx(outcome.ten_crop.probabilities[0].tolist(), abs=1e-4)
+    expected = predict(place.model, samples, 2).topk["ten"]
+    assert [guess.label for guess in guesses] == expected.labels[0].tolist()
+    assert [guess.probability for guess in guesses] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-4)
     assert guesses[0].name == f"class {guesses[0].label}"
 
 
 def test_the_better_protocol_is_taken_where_the_folder_says(tmp_path: Path) -> None:
-    assert better_views(tmp_path) == "ten"
-    errors = {"center_crop": {"top1_error": 0.1}, "ten_crop": {"top1_error": 0.2}}
-    (tmp_path / "metrics.json").write_text(json.dumps(errors))
-    assert better_views(tmp_path) == "center"
+    assert best_views(tmp_path) == "ten"
+    (tmp_path / "metrics.json").write_bytes(to_json(METRICS))
+    assert best_views(tmp_path) == "center"
 
 
 @pytest.mark.parametrize(

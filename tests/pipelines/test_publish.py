@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
+from alexnet.inference.metrics import Metrics
 from pipelines import publish
 from pipelines.config import params
 from pipelines.evaluate import evaluate
@@ -28,7 +29,7 @@ from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import registry_bucket
-from tests.support.modelmaker import VALIDATION, Place, make_place
+from tests.support.modelmaker import METRICS, VALIDATION, Place, make_place
 
 LOCK = """schema: '2.0'
 stages:
@@ -125,7 +126,7 @@ def test_the_alias_stays_behind_the_gate_while_the_version_is_published(
 
 
 def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
-    config, metrics = PublishConfig("alexnet", "latest", 0.1), {"center_crop": {"top1_error": 0.1}}
+    config, metrics = PublishConfig("alexnet", "latest", 0.1), METRICS
     assert gate(config, metrics, VALIDATION) is None
     assert (
         gate(replace(config, max_top1_error=0.05), metrics, VALIDATION)
@@ -150,7 +151,7 @@ def test_no_secret_is_in_anything_that_is_published_or_printed(
 
 def test_a_stage_that_was_not_run_is_named(place: Place) -> None:
     place.path("metrics.json").write_text("{")
-    with pytest.raises(DataError, match=r"metrics.json: .*; run the stage that makes it again"):
+    with pytest.raises(DataError, match=r"metrics.json: .*; run the evaluate stage again"):
         publish.publish(inputs(place), place.path("receipt.json"))
     assert not place.path("receipt.json").exists()
     assert list(Path(".local").iterdir()) == []  # nothing half-made is left
@@ -183,7 +184,7 @@ def facts(place: Place, **changes: Any) -> Facts:
         name="alexnet",
         params=params.load(),
         manifest=place.manifest,
-        metrics=json.loads(place.path("metrics.json").read_text()),
+        metrics=Metrics.read(place.path("metrics.json")),
         validation=VALIDATION,
         digests={"model.safetensors": "ab" * 32},
         commit=None,
@@ -196,7 +197,7 @@ def test_a_card_says_what_the_metrics_say_and_where_it_came_from(place: Place) -
     Path("release/evaluation/per_class.csv").write_bytes(place.path("evaluation/per_class.csv").read_bytes())
     given = facts(place)
     text = page.to_markdown(card(given, Path("release")), front_matter(given))
-    center = given.metrics["center_crop"]["top1_error"]
+    center = given.metrics.center_crop.top1_error
     assert f"| this network, center crop | {center:.2%} |" in text
     assert "top-5" not in text.split("## Use it", 1)[0].replace("Top-5 error would say nothing of so few classes", "")
     assert "ab" * 32 in text
@@ -214,7 +215,7 @@ def test_the_front_matter_is_what_hugging_face_reads(place: Place) -> None:
     assert start == ""
     assert tree["pipeline_tag"] == "image-classification"
     assert tree["license"] == "other"
-    assert tree["model-index"][0]["results"][0]["metrics"][0]["value"] == given.metrics["center_crop"]["top1_error"]
+    assert tree["model-index"][0]["results"][0]["metrics"][0]["value"] == given.metrics.center_crop.top1_error
     solar = replace(given, manifest=replace(place.manifest, source="solar-cells"))
     assert front_matter(solar)["license"] == "cc-by-nc-sa-4.0"
 

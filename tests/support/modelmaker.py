@@ -10,6 +10,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from alexnet.inference.metrics import Baseline, Baselines, ErrorRates, Metrics
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.model.network import AlexNet, initial
 from alexnet.shards.manifest import Manifest
@@ -24,6 +25,7 @@ HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,v
 0,2,0.01,1.2,0.7,1.1,0.6,0.1,10.0
 1,4,0.001,0.9,0.5,0.8,0.4,0.0,10.0
 """
+METRICS = Metrics(ErrorRates(0.1, 0.0), ErrorRates(0.2, 0.0), Baselines(Baseline(0.7), Baseline(0.3)), 5, 3)
 VALIDATION: dict[str, Any] = {
     "source": "test",
     "success": True,
