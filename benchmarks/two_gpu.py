@@ -122,18 +122,18 @@ def serve(order: str) -> None:
     """One process of a form: does what its standard input says, and answers on standard output."""
     said = json.loads(order)
     form = Form(**said["form"])
-    with launch.joined(towers=2) as here:
+    with launch.join(towers=2) as placement:
         torch.set_num_threads(form.threads)
         keep_freed()
         # By itself a process would take two GPUs where there are two.
-        team = here.team if form.processes > 1 else Team(_APART if form.parts == 2 else None)
-        device = here.devices[0]
+        team = placement.team if form.processes > 1 else Team(_APART if form.parts == 2 else None)
+        device = placement.devices[0]
         trainer = _trainer(form, team, device, said["batch"], said["precision"])
         whole = np.arange(said["batch"], dtype=np.int64)
         share = torch.from_numpy(sampler.share(whole, team.replica, team.replicas).copy())
         images = keyed.below(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
         batch = Batch(images.to(device), (share % 1000).to(device), share)
-        print(json.dumps({"form": here.why}), flush=True)
+        print(json.dumps({"form": placement.why}), flush=True)
         for number, word in enumerate(sys.stdin):
             answer = _step(trainer, batch, number, device) if word.strip() == "step" else _save(trainer)
             print(json.dumps(answer), flush=True)
@@ -142,7 +142,7 @@ def serve(order: str) -> None:
 def _trainer(form: Form, team: Team, device: torch.device, batch: int, precision: str) -> Trainer:
     settings = params.load(preset="imagenet")
     recipe = replace(settings.train, batch_size=batch, precision=precision)  # type: ignore[arg-type]  # given below
-    network = AlexNet(settings.model, held=team.held, link=team.link, plan=form.plan)
+    network = AlexNet(settings.model, tower_ranges=team.tower_ranges, link=team.link, plan=form.plan)
     if form.parts == 2:
         gpus = [torch.device(name) for name in environment.devices()]
         network.to_devices([gpus[0], gpus[-1]])
@@ -168,14 +168,14 @@ def _step(trainer: Trainer, batch: Batch, number: int, device: torch.device) -> 
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds, cpu = time.perf_counter() - began, time.process_time() - worked
-    return {"seconds": seconds, "cpu_seconds": cpu, "bytes_a_sample": trainer.bytes_a_sample}
+    return {"seconds": seconds, "cpu_seconds": cpu, "bytes_per_sample": trainer.bytes_per_sample}
 
 
 def _save(trainer: Trainer) -> dict[str, Any]:
     began = time.perf_counter()
     tensors = trainer.tensors()
     pause = time.perf_counter() - began
-    if not trainer.team.leads:
+    if not trainer.team.is_rank0:
         return {}
     with tempfile.TemporaryDirectory(dir=".") as folder:
         Checkpoints(Path(folder)).save(1, Checkpoint(tensors, {}))
@@ -208,8 +208,8 @@ def measure(batch: int, rounds: int, precision: str) -> dict[str, Any]:
             "cpu_seconds_a_step_and_process": round(statistics.median(a["cpu_seconds"] for a in answers[form.name][1:]), 4),
             "images_per_second": round(batch / statistics.median(seconds[form.name]), 2),
             "times_one_device": round(timing.ratio(one, seconds[form.name]), 3),
-            "bytes_a_sample_and_tower": answers[form.name][-1]["bytes_a_sample"],
-            "megabytes_a_step_and_tower": round(answers[form.name][-1]["bytes_a_sample"] * batch / 1e6, 2),
+            "bytes_per_sample_and_tower": answers[form.name][-1]["bytes_per_sample"],
+            "megabytes_a_step_and_tower": round(answers[form.name][-1]["bytes_per_sample"] * batch / 1e6, 2),
         }
         for form in FORMS
     }

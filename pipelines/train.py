@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--history", type=Path, required=True, help="CSV file to make, a row an epoch")
     parser.add_argument("--variant", help="a name under `variants` in params.yaml")
     args = parser.parse_args()
-    if launch.wants_launch():
+    if launch.starts_ranks():
         job, _, _ = check(args.manifest, args.pixels, args.variant)
         launch.launch("pipelines.train", sys.argv[1:], len(environment.devices()), _checkpoints(job).last)
         return
@@ -68,65 +68,65 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
     """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank."""
     job, manifest, pixels = check(manifest_path, pixels_path, variant)
     checkpoints = _checkpoints(job)
-    with _stop_on_sigterm() as stopped, launch.joined(job.model.towers) as here, ExitStack() as held:
-        here.team.from_first(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
-        torch.set_num_threads(here.threads)
+    with _stop_on_sigterm() as stopped, launch.join(job.model.towers) as placement, ExitStack() as held:
+        placement.team.broadcast_from_rank0(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
+        torch.set_num_threads(placement.threads)
         keep_freed()
-        trainer = _trainer(job, pixels, here)
-        loaders = [_loader(job, manifest, split, here) for split in ("train", "val")]
+        trainer = _trainer(job, pixels, placement)
+        loaders = [_loader(job, manifest, split, placement) for split in ("train", "val")]
         show = held.enter_context(_Show(trainer, loaders))
         train_batches, val_batches = map(Encoded, loaders) if job.train.decode == "device" else loaders
         try:
-            history = fit(trainer, train_batches, val_batches, checkpoints, _watch(here, show, stopped))
+            history = fit(trainer, train_batches, val_batches, checkpoints, _watch(placement, show, stopped))
             tensors = trainer.tensors()
         except Stopped as stop:
             show.say(f"train: {stop}")
             history = None
-        if history is not None and here.team.leads:
+        if history is not None and placement.team.is_rank0:
             weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("velocity/")}
             model = Model(trainer.network, job.model, manifest.synsets, manifest.side_px, torch.from_numpy(pixels.mean_image))
             _write(model, weights, history, model_path, history_path)
             checkpoints.remove()
     if history is None:
-        raise SystemExit(launch.STOPPED)
+        raise SystemExit(launch.STOPPED_STATUS)
 
 
-def _trainer(job: Job, pixels: PixelStatistics, here: launch.Here) -> Trainer:
-    network = AlexNet(job.model, held=here.team.held, link=here.team.link, plan=environment.plan())
-    if len(here.devices) > 1:
-        network.to_devices(here.devices)
+def _trainer(job: Job, pixels: PixelStatistics, placement: launch.Placement) -> Trainer:
+    network = AlexNet(job.model, tower_ranges=placement.team.tower_ranges, link=placement.team.link, plan=environment.plan())
+    if len(placement.devices) > 1:
+        network.to_devices(placement.devices)
     else:
-        network.to(here.devices[0]).to(memory_format=torch.channels_last)
-    return Trainer(job, network, pixels, here.devices[0], here.team)
+        network.to(placement.devices[0]).to(memory_format=torch.channels_last)
+    return Trainer(job, network, pixels, placement.devices[0], placement.team)
 
 
-def _loader(job: Job, manifest: Manifest, split: Split, here: launch.Here) -> Loader:
+def _loader(job: Job, manifest: Manifest, split: Split, placement: launch.Placement) -> Loader:
     return Loader(
         open_samples(manifest, split),
         job.train.batch_size,
         seed=job.seed,
         shuffle=split == "train" and job.train.order == "shuffled",
-        workers=here.threads,
+        workers=placement.threads,
         window_shards=job.train.window_shards,
         on_corrupt=job.train.on_corrupt,
-        pin_memory=here.devices[0].type == "cuda",
-        replica=here.team.replica,
-        replicas=here.team.replicas,
+        pin_memory=placement.devices[0].type == "cuda",
+        replica=placement.team.replica,
+        replicas=placement.team.replicas,
     )
 
 
-def _watch(here: launch.Here, show: "_Show", stopped: list[int]) -> Watch:
+def _watch(placement: launch.Placement, show: "_Show", stopped: list[int]) -> Watch:
     """Rank 0 speaks for all; each says whether it was told to stop."""
-    look_every = _LOOK_EVERY if here.devices[0].type == "cuda" else 1
+    look_every = _LOOK_EVERY if placement.devices[0].type == "cuda" else 1
     common = Watch(
         should_stop=lambda: bool(stopped),
         on_epoch=show.epoch,
         checkpoint_seconds=environment.checkpoint_seconds(),
         look_every=look_every,
     )
-    if not here.team.leads:
+    if not placement.team.is_rank0:
         return common
-    show.say(f"train: {here.why}")
+    show.say(f"train: {placement.why}")
     return dataclasses.replace(common, on_step=show.step, on_note=show.say)
 
 
@@ -164,7 +164,7 @@ def _stop_on_sigterm() -> Iterator[list[int]]:
     Who then waits for a store or another rank cannot stop in time: the process ends, and the last checkpoint is what stays.
     """
     received: list[int] = []
-    end = threading.Timer(launch.STOP_SECONDS, lambda: os._exit(launch.STOPPED))
+    end = threading.Timer(launch.STOP_SECONDS, lambda: os._exit(launch.STOPPED_STATUS))
     end.daemon = True
 
     def receive(number: int, _: object) -> None:
@@ -230,7 +230,7 @@ class _Show:
     def epoch(self, row: Row) -> None:
         """After the validation of an epoch; on every rank."""
         self._close()
-        moved = self.trainer.bytes_a_sample
+        moved = self.trainer.bytes_per_sample
         between = f", {moved:,.0f} bytes a sample between towers" if moved else ""
         self.say(
             f"train: epoch {row.epoch + 1}/{self.epochs}: loss {row.train_loss:.4f}, top-1 error {row.train_top1_error:.4f}; "
@@ -245,13 +245,13 @@ class _Show:
         reasons = [reason for loader in self.loaders for reason in loader.skipped.values()]
         for loader in self.loaders:
             loader.skipped.clear()
-        count = int(self.trainer.team.total(torch.tensor([float(len(reasons))])))
+        count = int(self.trainer.team.all_reduce_sum(torch.tensor([float(len(reasons))])))
         such = "" if not reasons else f" ({'such as ' if count > 1 else ''}{reasons[0].rpartition('; ')[0]})"
         return f", {count:,} corrupt sample{'s' if count > 1 else ''} skipped{such}" if count else ""
 
     def say(self, line: str) -> None:
         """Prints a line, when this rank speaks for all."""
-        if self.trainer.team.leads:
+        if self.trainer.team.is_rank0:
             console.say(line)
 
     def _close(self) -> None:

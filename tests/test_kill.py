@@ -21,7 +21,7 @@ from alexnet.errors import DataError
 from alexnet.randomness import tensors as keyed
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Diverged
-from pipelines.runtime.launch import STOPPED
+from pipelines.runtime.launch import STOPPED_STATUS
 from tests.support.team import ENVIRONMENT, Run, execute, finish, options, start
 
 # A checkpoint after every step; steps long enough to be hit in the middle.
@@ -111,7 +111,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_all_ranks(tmp_path: Path, size: in
     after(tmp_path / "run", 2, 5)
     began = time.monotonic()
     ranks[-1].kill(signal.SIGTERM)  # one rank is told; all stop at the same step
-    finish(ranks, STOPPED)
+    finish(ranks, STOPPED_STATUS)
     assert time.monotonic() - began < 20
     assert "its checkpoint is written" in ranks[0].said
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 1
@@ -330,7 +330,7 @@ def test_sigterm_to_the_launcher_stops_every_rank_with_a_checkpoint(
     after(launch.folder, 3, 15)
     began = time.monotonic()
     launch.process.send_signal(signal.SIGTERM)
-    assert launch.process.wait(60) == STOPPED
+    assert launch.process.wait(60) == STOPPED_STATUS
     assert time.monotonic() - began < 20
     assert len(list((launch.folder / "checkpoints").glob("step-*"))) == 1
 

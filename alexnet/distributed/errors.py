@@ -11,7 +11,7 @@ class Lost(RuntimeError):
 
 
 @contextmanager
-def answered(what: str) -> Iterator[None]:
+def raises_lost(what: str) -> Iterator[None]:
     """Turns the many errors of an exchange with other processes into one; memory that this process lacks is none of them."""
     try:
         yield

@@ -82,7 +82,7 @@ def _read(text: bytes) -> _Sign:
     return _Sign(**found | {"words": _Words(**found["words"])})
 
 
-class Pulse:
+class Heartbeat:
     """This process's own signs, and a watch over those of the others.
 
     Args:
@@ -106,7 +106,7 @@ class Pulse:
         self._seen = dict.fromkeys(self._others, 0.0)
         self._signs: Mapping[int, _Sign] = {}
         self._wake, self._end = threading.Event(), threading.Event()
-        self._threads = [threading.Thread(target=run, name="pulse", daemon=True) for run in (self._beat, self._watch)]
+        self._threads = [threading.Thread(target=run, name="heartbeat", daemon=True) for run in (self._beat, self._watch)]
 
     def start(self) -> None:
         """Begins to give signs and to watch."""

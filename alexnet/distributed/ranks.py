@@ -20,10 +20,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, but their stub does not export them
 
-from alexnet.distributed.errors import Lost, answered
-from alexnet.distributed.heartbeat import Pulse
+from alexnet.distributed.errors import Lost, raises_lost
+from alexnet.distributed.heartbeat import Heartbeat
 from alexnet.distributed.team import Piece, Place, Team
-from alexnet.distributed.tower_link import GroupLink
+from alexnet.distributed.tower_link import TowerLink
 from alexnet.errors import DataError
 
 _MARGIN_SECONDS = 5.0  # beyond the timeout that an exchange keeps by itself
@@ -32,24 +32,24 @@ _DTYPES = {"F32": torch.float32, "F64": torch.float64}  # of weights, in safeten
 
 
 @dataclass(frozen=True)
-class Seat:
+class Rendezvous:
     """One process of a launch. host, port: of the store that all reach; rank 0 keeps it, unless a launcher does."""
 
     rank: int
-    size: int
+    world_size: int
     host: str
     port: int
-    launcher_keeps: bool
+    launcher_hosts_store: bool
 
     @property
     def keeper(self) -> str:
         """Who keeps the store."""
-        return f"the launcher at {self.host}:{self.port}" if self.launcher_keeps else "rank 0"
+        return f"the launcher at {self.host}:{self.port}" if self.launcher_hosts_store else "rank 0"
 
 
 @contextmanager
 def join(
-    seat: Seat,
+    rendezvous: Rendezvous,
     device: torch.device,
     *,
     towers: int,
@@ -70,70 +70,72 @@ def join(
         Lost: from inside, when another process ended or hangs; says which and why.
         ValueError: the ranks cannot share the towers evenly.
     """
-    if seat.size % towers:
-        raise ValueError(f"{seat.size} ranks cannot share {towers} towers; start a multiple of {towers}")
+    if rendezvous.world_size % towers:
+        raise ValueError(f"{rendezvous.world_size} ranks cannot share {towers} towers; start a multiple of {towers}")
     fast = device.type == "cuda" and not shares_device
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(seconds=timeout_seconds)
-    store, signs = _stores(seat, timeout, on_death)
+    store, signs = _stores(rendezvous, timeout, on_death)
     # Half the timeout: a stopped process is found, and ended, before anyone's exchange gives up.
-    pulse = Pulse(signs, seat.keeper, seat.rank, seat.size, timeout_seconds / 2, on_death)
-    pulse.start()
+    heartbeat = Heartbeat(signs, rendezvous.keeper, rendezvous.rank, rendezvous.world_size, timeout_seconds / 2, on_death)
+    heartbeat.start()
     try:
-        with answered("start"):
-            dist.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.size, timeout=timeout)
-            team = Ranks(seat, towers, pulse, fast=fast, timeout=timeout)
+        with raises_lost("start"):
+            dist.init_process_group(
+                "gloo", store=store, rank=rendezvous.rank, world_size=rendezvous.world_size, timeout=timeout
+            )
+            team = Ranks(rendezvous, towers, heartbeat, fast=fast, timeout=timeout)
         yield team
     except Lost as lost:
-        why = pulse.explain()
-        pulse.report(why, lost=True)
-        raise Lost(f"rank {seat.rank}: {why} ({lost})") from lost
+        why = heartbeat.explain()
+        heartbeat.report(why, lost=True)
+        raise Lost(f"rank {rendezvous.rank}: {why} ({lost})") from lost
     except Exception as error:
-        pulse.report(f"{type(error).__name__}: {error}", lost=False)
+        heartbeat.report(f"{type(error).__name__}: {error}", lost=False)
         raise
-    pulse.stop()
+    heartbeat.stop()
     dist.destroy_process_group()
 
 
-def _stores(seat: Seat, timeout: timedelta, on_death: Callable[[str], None]) -> tuple[Store, Store]:
+def _stores(rendezvous: Rendezvous, timeout: timedelta, on_death: Callable[[str], None]) -> tuple[Store, Store]:
     """Two connections to what only this attempt's ranks read and write: others may wait on the first."""
     seconds = timeout.total_seconds()
 
     def give_up() -> None:
-        on_death(f"rank {seat.rank}: {seat.keeper} gave no sign of life for {seconds:.0f} s")
+        on_death(f"rank {rendezvous.rank}: {rendezvous.keeper} gave no sign of life for {seconds:.0f} s")
         os._exit(1)
 
     guard = threading.Timer(seconds + _MARGIN_SECONDS, give_up)  # a store that was stopped never answers
     guard.daemon = True
     guard.start()
     try:
-        with answered(f"rank {seat.rank}: the store at {seat.host}:{seat.port}"):
-            keeps = seat.rank == 0 and not seat.launcher_keeps
+        with raises_lost(f"rank {rendezvous.rank}: the store at {rendezvous.host}:{rendezvous.port}"):
+            keeps = rendezvous.rank == 0 and not rendezvous.launcher_hosts_store
             stores = [
-                TCPStore(seat.host, seat.port, is_master=is_master, wait_for_workers=False, timeout=timeout)
+                TCPStore(rendezvous.host, rendezvous.port, is_master=is_master, wait_for_workers=False, timeout=timeout)
                 for is_master in (keeps, False)
             ]
-            attempt = _meet(stores[0], seat, time.monotonic() + seconds)
-            return PrefixStore(attempt, stores[0]), PrefixStore(f"{attempt}/pulse", stores[1])
+            attempt = _meet(stores[0], rendezvous, time.monotonic() + seconds)
+            return PrefixStore(attempt, stores[0]), PrefixStore(f"{attempt}/heartbeat", stores[1])
     finally:
         guard.cancel()
 
 
-def _meet(store: Store, seat: Seat, deadline: float) -> str:
+def _meet(store: Store, rendezvous: Rendezvous, deadline: float) -> str:
     """A name for this attempt that all its ranks know and no other attempt has.
 
     A launcher keeps its store, with all that is in it, over restarts, and two launchers count them differently. So every
     rank asks under a name that nobody had before; rank 0 answers whatever it finds, and is done when all have come.
     """
     own = uuid.uuid4().hex
-    if seat.rank:
-        store.set(f"alexnet/ask/{seat.rank}", own)
+    if rendezvous.rank:
+        store.set(f"alexnet/ask/{rendezvous.rank}", own)
         store.wait([f"alexnet/answer/{own}"])
         attempt: str = store.get(f"alexnet/answer/{own}").decode()
-        store.set(f"{attempt}/come/{seat.rank}", "")
+        store.set(f"{attempt}/come/{rendezvous.rank}", "")
         return attempt
-    while away := [rank for rank in range(1, seat.size) if not store.check([f"{own}/come/{rank}"])]:
+    while away := [rank for rank in range(1, rendezvous.world_size) if not store.check([f"{own}/come/{rank}"])]:
         if time.monotonic() > deadline:
             raise Lost(f"rank {', '.join(map(str, away))} did not come; start every rank, each with the same address")
         for rank in away:
@@ -147,35 +149,35 @@ class Ranks(Team):
     """This process among the others, see Team.
 
     Args:
-        seat: its place.
+        rendezvous: its place.
         towers: of the network.
-        pulse: takes note of every exchange that this process comes to.
+        heartbeat: takes note of every exchange that this process comes to.
         fast: whether this process can use NCCL; where any cannot, all exchange through host memory.
         timeout: no exchange waits longer.
     """
 
-    def __init__(self, seat: Seat, towers: int, pulse: Pulse, *, fast: bool, timeout: timedelta) -> None:
-        tower = seat.rank % towers
+    def __init__(self, rendezvous: Rendezvous, towers: int, heartbeat: Heartbeat, *, fast: bool, timeout: timedelta) -> None:
+        tower = rendezvous.rank % towers
         super().__init__([(tower, tower + 1)])
-        self.rank, self.size = seat.rank, seat.size
-        self.replica, self.replicas = seat.rank // towers, seat.size // towers
+        self.rank, self.world_size = rendezvous.rank, rendezvous.world_size
+        self.replica, self.replicas = rendezvous.rank // towers, rendezvous.world_size // towers
         self._towers, self._tower = towers, tower
-        self._all, self._pulse = _mine(dist.group.WORLD), pulse
-        self.staged = not all(self.hear(fast))
-        pairs = [list(range(first, first + towers)) for first in range(0, seat.size, towers)]
-        columns = [list(range(tower, seat.size, towers)) for tower in range(towers)]
+        self._all, self._heartbeat = _mine(dist.group.WORLD), heartbeat
+        self.staged = not all(self.all_gather_json(fast))
+        pairs = [list(range(first, first + towers)) for first in range(0, rendezvous.world_size, towers)]
+        columns = [list(range(tower, rendezvous.world_size, towers)) for tower in range(towers)]
         backend = "gloo" if self.staged else "nccl"
         # Every rank makes every group, in the same order.
         pair_groups = [dist.new_group(pair, timeout, backend) for pair in pairs]
         column_groups = [dist.new_group(column, timeout, backend) for column in columns]
         meeting_groups = [dist.new_group(column, timeout, "gloo") for column in columns]
         if towers > 1:
-            self.link = GroupLink(_mine(pair_groups[self.replica]), tower, staged=self.staged, on_swap=pulse.exchange)
+            self.link = TowerLink(_mine(pair_groups[self.replica]), tower, staged=self.staged, on_swap=heartbeat.exchange)
         self._column, self._meeting = _mine(column_groups[tower]), _mine(meeting_groups[tower])
         self._gradients: _GradientSum | None = None
         self._vote: tuple[Tensor, Any] | None = None
 
-    def adopt(self, parameters: Sequence[nn.Parameter]) -> None:
+    def register_parameters(self, parameters: Sequence[nn.Parameter]) -> None:
         """See Team."""
         if self.replicas > 1:
             self._gradients = _GradientSum(parameters, self._column, self._exchange, staged=self.staged)
@@ -190,20 +192,20 @@ class Ranks(Team):
             losses.sum().backward()
         self._gradients.finish()
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """See Team."""
-        sums = super().total(values).contiguous()
+        sums = super().all_reduce_sum(values).contiguous()
         if self.replicas > 1:
             with self._exchange("sum over replicas"):
                 dist.all_reduce(sums, group=self._meeting)
         return sums
 
-    def decide(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:
+    def agree(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:
         """See Team. Votes travel while the next step is computed, and count then."""
         asked = bool(self._vote and self._vote[0][1])  # the last wish to save is still on its way
-        flags = torch.tensor([stop, save and self.leads and not asked], dtype=torch.int32)
-        self._pulse.vote()
-        with answered("vote"):
+        flags = torch.tensor([stop, save and self.is_rank0 and not asked], dtype=torch.int32)
+        self._heartbeat.vote()
+        with raises_lost("vote"):
             votes = [self._vote] if self._vote else []
             self._vote = (flags, dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._all, async_op=True))
             if now:
@@ -213,34 +215,34 @@ class Ranks(Team):
                 work.wait()
         return any(bool(flags[0]) for flags, _ in votes), any(bool(flags[1]) for flags, _ in votes)
 
-    def hear(self, value: Any) -> list[Any]:
+    def all_gather_json(self, value: Any) -> list[Any]:
         """See Team."""
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         with self._exchange("agreement"):
-            sizes = torch.zeros(self.size, dtype=torch.int64)
+            sizes = torch.zeros(self.world_size, dtype=torch.int64)
             dist.all_gather_into_tensor(sizes, torch.tensor([len(text)]), group=self._all)
             room = int(sizes.max())
-            texts = torch.zeros(self.size * room, dtype=torch.uint8)
+            texts = torch.zeros(self.world_size * room, dtype=torch.uint8)
             dist.all_gather_into_tensor(texts, torch.nn.functional.pad(text, (0, room - len(text))), group=self._all)
-        rows = texts.view(self.size, room)
+        rows = texts.view(self.world_size, room)
         return [json.loads(bytes(row[:size].tolist())) for row, size in zip(rows, sizes.tolist(), strict=True)]
 
-    def from_first(self, make: Callable[[], Any]) -> Any:
+    def broadcast_from_rank0(self, make: Callable[[], Any]) -> Any:
         """See Team."""
         answer: dict[str, Any] = {}
-        if self.leads:
+        if self.is_rank0:
             try:
                 answer = {"value": make()}
             except DataError as error:
                 answer = {"error": str(error)}
-        answer = self.hear(answer)[0]
+        answer = self.all_gather_json(answer)[0]
         if "error" in answer:
             raise DataError(answer["error"])
         return answer["value"]
 
-    def require_alike(self, what: Mapping[str, Any]) -> None:
+    def check_equal_on_ranks(self, what: Mapping[str, Any]) -> None:
         """See Team."""
-        said = self.hear(dict(what))
+        said = self.all_gather_json(dict(what))
         for rank, theirs in enumerate(said):
             if found := _difference(theirs, said[0]):
                 name, other, first = found
@@ -249,10 +251,10 @@ class Ranks(Team):
                     "start every rank with the same code, parameters and data"
                 )
 
-    def check_samples(self, samples: Tensor) -> None:
+    def check_batch_split(self, samples: Tensor) -> None:
         """See Team."""
-        said = self.hear(samples.tolist())
-        pairs = [said[first : first + self._towers] for first in range(0, self.size, self._towers)]
+        said = self.all_gather_json(samples.tolist())
+        pairs = [said[first : first + self._towers] for first in range(0, self.world_size, self._towers)]
         for replica, pair in enumerate(pairs):
             if any(other != pair[0] for other in pair):
                 raise DataError(
@@ -262,10 +264,10 @@ class Ranks(Team):
         if len(set(whole)) != len(whole):
             raise DataError("batch: two replicas have the same sample; give every replica its own part of the batch")
 
-    def collect(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[Place]) -> None:
+    def gather_state(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[Place]) -> None:
         """See Team. The pieces of replica 0's other towers come through host memory, in the order of `elsewhere`."""
-        if self.leads:
-            super().collect(full, own, elsewhere)
+        if self.is_rank0:
+            super().gather_state(full, own, elsewhere)
             for name, where in elsewhere:
                 piece = torch.empty_like(full[name][where], memory_format=torch.contiguous_format)
                 with self._exchange("weights"):
@@ -276,13 +278,15 @@ class Ranks(Team):
                 with self._exchange("weights"):
                     dist.send(piece.cpu().contiguous(), dst=0, group=self._all)
 
-    def spread(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:
+    def broadcast_state(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:
         """See Team."""
-        if all(self.hear(tensors is not None)):
+        if all(self.all_gather_json(tensors is not None)):
             assert tensors is not None
             return tensors
         whole = {}
-        for name, shape, dtype in self.hear(_sizes(tensors) if self.rank == owner and tensors is not None else [])[owner]:
+        for name, shape, dtype in self.all_gather_json(_sizes(tensors) if self.rank == owner and tensors is not None else [])[
+            owner
+        ]:
             if self.rank == owner and tensors is not None:
                 tensor = tensors[name][:].contiguous()
             else:
@@ -294,8 +298,8 @@ class Ranks(Team):
 
     @contextmanager
     def _exchange(self, what: str) -> Iterator[None]:
-        self._pulse.exchange()
-        with answered(what):
+        self._heartbeat.exchange()
+        with raises_lost(what):
             yield
 
 
@@ -336,7 +340,7 @@ class _GradientSum:
         self._made.update(self._order)
         self._send_made()
         for target, summed, work in self._sent:
-            with answered("sum of gradients"):
+            with raises_lost("sum of gradients"):
                 work.wait()
             if summed is not target:
                 target.copy_(summed)

@@ -21,24 +21,24 @@ class Team:
 
     Attributes:
         rank: of this process; rank 0 writes files and speaks.
-        size: number of processes.
+        world_size: number of processes.
         replica: which part of every batch this process trains on, of `replicas`.
-        held: ranges of towers that this process holds, see AlexNet; None is the whole network.
+        tower_ranges: ranges of towers that this process holds, see AlexNet; None is the whole network.
         link: between the towers.
     """
 
-    def __init__(self, held: Sequence[tuple[int, int]] | None = None, link: Link | None = None) -> None:
-        self.rank, self.size = 0, 1
+    def __init__(self, tower_ranges: Sequence[tuple[int, int]] | None = None, link: Link | None = None) -> None:
+        self.rank, self.world_size = 0, 1
         self.replica, self.replicas = 0, 1
-        self.held = held
+        self.tower_ranges = tower_ranges
         self.link: Link = link or LocalLink()
 
     @property
-    def leads(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process writes files and speaks for all."""
         return self.rank == 0
 
-    def adopt(self, parameters: Sequence[nn.Parameter]) -> None:
+    def register_parameters(self, parameters: Sequence[nn.Parameter]) -> None:
         """Takes note of the parameters whose gradients `backward` makes."""
 
     def backward(self, losses: Float[Tensor, " n"] | None) -> None:
@@ -46,34 +46,34 @@ class Team:
         assert losses is not None, "a process by itself has every sample"
         losses.mean().backward()
 
-    def total(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def all_reduce_sum(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Sums over replicas, on the CPU in float64; the same numbers on every rank."""
         return values.double().cpu()
 
-    def decide(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:  # noqa: ARG002 - who is alone is never late
+    def agree(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:  # noqa: ARG002 - who is alone is never late
         """What all do at the same step: stop if any wants to, save if rank 0 does. May answer a call later unless `now`."""
         return stop, save
 
-    def from_first(self, make: Callable[[], Any]) -> Any:
+    def broadcast_from_rank0(self, make: Callable[[], Any]) -> Any:
         """What rank 0 makes, plain JSON values, on every rank. Its DataError is raised on every rank."""
         return make()
 
-    def hear(self, value: Any) -> list[Any]:
+    def all_gather_json(self, value: Any) -> list[Any]:
         """What every rank says, plain JSON values, in the order of ranks."""
         return [value]
 
-    def require_alike(self, what: Mapping[str, Any]) -> None:
+    def check_equal_on_ranks(self, what: Mapping[str, Any]) -> None:
         """Raises DataError on every rank when they do not all say the same, naming the field and the ranks."""
 
-    def check_samples(self, samples: Int64[Tensor, " n"]) -> None:
+    def check_batch_split(self, samples: Int64[Tensor, " n"]) -> None:
         """Raises DataError unless tower pairs have the same samples, and replicas different ones."""
 
-    def collect(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[Place]) -> None:  # noqa: ARG002 - as above
+    def gather_state(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[Place]) -> None:  # noqa: ARG002 - as above
         """Fills the full tensors of rank 0 with every tower's pieces; `elsewhere` are those that it does not hold."""
         for name, where, piece in own:
             full[name][where] = piece.cpu()
 
-    def spread(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:
+    def broadcast_state(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:
         """Full tensors for every rank: its own view of a file, or where a rank has no such file, those of `owner` sent over."""
         assert tensors is not None
         assert owner == self.rank, "a process by itself has what there is"

@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.distributed.errors import answered
+from alexnet.distributed.errors import raises_lost
 
 
-class GroupLink:
+class TowerLink:
     """One tower a process, see Link.
 
     Args:
@@ -71,7 +71,7 @@ class GroupLink:
             sent = sent.cpu()
         both = sent.new_empty((2, sent.numel()))
         self.on_swap()
-        with answered("swap between towers"):
+        with raises_lost("swap between towers"):
             dist.all_gather_into_tensor(both.view(-1), sent, group=self.group)
         self.bytes_sent += sent.numel()
         other = both[1 - self.tower].to(x.device).view(x.dtype).view(flat.shape)
@@ -87,7 +87,7 @@ class _Gather(torch.autograd.Function):
     """Joined; every tower's gradient is the sum of what both consumers say of it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, link: GroupLink) -> Tensor:
+    def forward(ctx: Any, x: Tensor, link: TowerLink) -> Tensor:
         ctx.link = link
         return link.joined(x)
 
@@ -100,7 +100,7 @@ class _GatherAlike(torch.autograd.Function):
     """Joined, for one and the same loss on both sides: summing would double every gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, total: int, link: GroupLink) -> Tensor:
+    def forward(ctx: Any, x: Tensor, total: int, link: TowerLink) -> Tensor:
         ctx.link, ctx.own, ctx.total = link, x.shape[1], total
         widest = max(x.shape[1], total - x.shape[1])
         padded = torch.nn.functional.pad(x, (0, widest - x.shape[1]))
@@ -117,7 +117,7 @@ class _SumScatter(torch.autograd.Function):
     """Own slice of the sum; its gradient is wanted by both towers."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, link: GroupLink) -> Tensor:
+    def forward(ctx: Any, x: Tensor, link: TowerLink) -> Tensor:
         ctx.link = link
         return link.summed(x)
 
@@ -130,7 +130,7 @@ class _Sum(torch.autograd.Function):
     """The sum, for one and the same loss on both sides: the gradient is there already."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, link: GroupLink) -> Tensor:  # noqa: ARG004 - autograd's signature
+    def forward(ctx: Any, x: Tensor, link: TowerLink) -> Tensor:  # noqa: ARG004 - autograd's signature
         return x + link.swap(x, torch.contiguous_format)
 
     @staticmethod

@@ -28,7 +28,7 @@ class Draw:
 class AlexNet(nn.Module):
     """The eight layers, over the parts of the network that this process holds.
 
-    held: ranges of towers, one a part. ((0, 2),) is the whole network in one part, convolutions grouped by tower;
+    tower_ranges: of each part. ((0, 2),) is the whole network in one part, convolutions grouped by tower;
     ((0, 1), (1, 2)) both towers apart, on devices of their own if moved there; ((1, 2),) one tower, for a process of
     its own. All forms are the same function of the same full tensors (`slice_of` says which part holds what).
 
@@ -40,7 +40,7 @@ class AlexNet(nn.Module):
         self,
         config: ModelConfig,
         *,
-        held: Sequence[tuple[int, int]] | None = None,
+        tower_ranges: Sequence[tuple[int, int]] | None = None,
         link: Link | None = None,
         plan: Plan = "lean",
     ) -> None:
@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
         self.config, self.plan = config, plan
         self.layers = table(config)
         self.link = link or LocalLink()
-        self.parts = nn.ModuleList(_Part(config, towers, plan) for towers in held or [(0, config.towers)])
+        self.parts = nn.ModuleList(_Part(config, towers, plan) for towers in tower_ranges or [(0, config.towers)])
         # Added once, after the sum over towers: one parameter, whoever holds the towers.
         self.fc8_bias = nn.Parameter(torch.zeros(config.classes)) if plan == "lean" else None
 
@@ -141,9 +141,9 @@ def slice_of(row: Layer, kind: str, towers: tuple[int, int], count: int, plan: P
     return (slice(row.outputs * first // count, row.outputs * last // count),)
 
 
-def layout(config: ModelConfig, held: Sequence[tuple[int, int]], plan: Plan) -> list[tuple[str, tuple[slice, ...]]]:
+def layout(config: ModelConfig, tower_ranges: Sequence[tuple[int, int]], plan: Plan) -> list[tuple[str, tuple[slice, ...]]]:
     """Which slices of which full tensors the parts that hold these towers have for themselves."""
-    return [(name, where) for towers in held for name, where, _, _ in _slices(config, towers, plan)]
+    return [(name, where) for towers in tower_ranges for name, where, _, _ in _slices(config, towers, plan)]
 
 
 def _slices(config: ModelConfig, towers: tuple[int, int], plan: Plan) -> Iterator[tuple[str, tuple[slice, ...], Layer, str]]:

@@ -106,7 +106,7 @@ class Trainer:
     ) -> None:
         self.job, self.network, self.device = job, network, device
         self.team = team or Team()
-        self.team.adopt([parameter for _, _, parameter in network.pieces()])
+        self.team.register_parameters([parameter for _, _, parameter in network.pieces()])
         mean = torch.from_numpy(pixels.mean_image)
         self.augment = Augment(
             job.train.augment, mean, torch.from_numpy(pixels.eigenvectors), torch.from_numpy(pixels.eigen_std), job.seed
@@ -120,7 +120,7 @@ class Trainer:
         self._full: dict[str, Tensor] = {}  # stays between checkpoints: to take new memory costs more than to fill it
 
     @property
-    def bytes_a_sample(self) -> float:
+    def bytes_per_sample(self) -> float:
         """What each tower held here sent to the other for every sample trained on, both ways."""
         return self._moved / max(1, self._samples) / len(self.network.parts)
 
@@ -157,16 +157,16 @@ class Trainer:
         sums, count = torch.zeros(3, dtype=torch.float64, device=self.device), 0
         for number, batch in enumerate(to_device(batches.epoch(0), self.device)):
             if number == 0:
-                self.team.check_samples(batch.samples)
+                self.team.check_batch_split(batch.samples)
             if len(batch.labels):
                 sums += self._scores(batch)
                 count += len(batch.labels)
-            if self.team.decide(should_stop(), False)[0]:
+            if self.team.agree(should_stop(), False)[0]:
                 return None
-        if self.team.decide(should_stop(), False, now=True)[0]:
+        if self.team.agree(should_stop(), False, now=True)[0]:
             return None
         here = torch.tensor([*sums.tolist(), count], dtype=torch.float64)
-        loss, wrong1, wrong5, whole = self.team.total(here).tolist()
+        loss, wrong1, wrong5, whole = self.team.all_reduce_sum(here).tolist()
         return loss / whole, wrong1 / whole, wrong5 / whole
 
     def _scores(self, batch: Batch) -> Tensor:
@@ -196,18 +196,18 @@ class Trainer:
         for name, where, parameter in self.network.pieces():
             own.append((name, where, parameter.detach()))
             own.append((f"velocity/{name}", where, self.optimizer.velocity(parameter)))
-        if not self.team.leads:
-            mine = {name for name, _ in self._layout(self.team.held or ())}
-            self.team.collect({}, [piece for piece in own if piece[0].removeprefix("velocity/") in mine], [])
+        if not self.team.is_rank0:
+            mine = {name for name, _ in self._layout(self.team.tower_ranges or ())}
+            self.team.gather_state({}, [piece for piece in own if piece[0].removeprefix("velocity/") in mine], [])
             return {}
         if not self._full:
             for name, shape in full_shapes(self.job.model).items():
                 for kind in ("", "velocity/"):
                     self._full[f"{kind}{name}"] = torch.empty(shape, dtype=self._dtype())
-        held = self.team.held or [(0, self.job.model.towers)]
+        held = self.team.tower_ranges or [(0, self.job.model.towers)]
         others = [(tower, tower + 1) for tower in range(self.job.model.towers) if not any(a <= tower < b for a, b in held)]
         elsewhere = [(f"{kind}{name}", where) for name, where in self._layout(others) for kind in ("", "velocity/")]
-        self.team.collect(self._full, own, elsewhere)
+        self.team.gather_state(self._full, own, elsewhere)
         return self._full
 
     def _layout(self, held: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[slice, ...]]]:
@@ -246,7 +246,7 @@ def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints
     """
     team = trainer.team
     steps = {"train": train.steps_per_epoch, "validation": val.steps_per_epoch}
-    team.require_alike(
+    team.check_equal_on_ranks(
         {"job": _identity(trainer.job), "steps": steps, "plan": trainer.network.plan, "torch": torch.__version__}
     )
     state = _begin(trainer, checkpoints, watch)
@@ -268,7 +268,7 @@ def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints
         history.append(row)
         watch.on_epoch(row)
         state.update(epoch=epoch + 1, step_in_epoch=0, loss=0.0, right=0, samples=0, history=[asdict(r) for r in history])
-        if team.decide(False, saver.due(), now=True)[1]:
+        if team.agree(False, saver.due(), now=True)[1]:
             saver.save(state)
     saver.wait()
     return history
@@ -290,12 +290,12 @@ def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watc
     epoch, steps = state["epoch"], train.steps_per_epoch
     for number, batch in enumerate(to_device(train.epoch(epoch, state["step_in_epoch"]), trainer.device)):
         if number == 0:
-            team.check_samples(batch.samples)
+            team.check_batch_split(batch.samples)
         unseen.append((*trainer.step(batch, epoch, state["step"]), len(batch.labels)))
         state["step"] += 1
         state["step_in_epoch"] += 1
         last = state["step_in_epoch"] == steps
-        stop, save = team.decide(watch.should_stop(), saver.due(), now=last)
+        stop, save = team.agree(watch.should_stop(), saver.due(), now=last)
         if last or stop or save or len(unseen) >= watch.look_every:
             _look(unseen, sums, state["step"], saver)
             state.update(loss=sums.loss, right=sums.right, samples=sums.samples)
@@ -313,7 +313,7 @@ def _look(unseen: list[Seen], sums: _Sums, step: int, saver: "_Saver") -> None:
     losses, rights, counts = zip(*unseen, strict=True)
     fetched = torch.stack([torch.stack(losses), torch.stack(rights).double()]).cpu()  # one wait for all of them
     here = torch.cat([fetched, torch.tensor([counts], dtype=torch.float64)]).T
-    for offset, (loss, right, samples) in enumerate(saver.trainer.team.total(here).tolist()):
+    for offset, (loss, right, samples) in enumerate(saver.trainer.team.all_reduce_sum(here).tolist()):
         if not math.isfinite(loss):
             saver.wait()
             at = step - len(unseen) + offset + 1
@@ -346,7 +346,7 @@ class _Saver:
         """Begins to write one; all ranks call it at the same step."""
         self.wait()
         tensors = self.trainer.tensors()
-        if self.trainer.team.leads:
+        if self.trainer.team.is_rank0:
             checkpoint = Checkpoint(tensors, {**state, "job": _identity(self.trainer.job)})
             self._writing = threading.Thread(target=self._write, args=(state["step"], checkpoint), name="checkpoint")
             self._writing.start()
@@ -384,7 +384,7 @@ def _begin(trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> State:
         return {"step": 0, "epoch": 0, "step_in_epoch": 0, "loss": 0.0, "right": 0, "samples": 0, "history": []}
     _refuse_another_run(state.pop("job"), _identity(trainer.job))
     with checkpoints.open(name) as tensors:
-        trainer.load(trainer.team.spread(tensors, owner))
+        trainer.load(trainer.team.broadcast_state(tensors, owner))
     watch.on_note(f"resumed at step {state['step']}, epoch {state['epoch']}" + (f", from rank {owner}" if owner else ""))
     return state
 
@@ -394,11 +394,11 @@ def _newest(team: Team, checkpoints: Checkpoints, watch: Watch) -> tuple[int, st
 
     An empty name where there is none.
     """
-    name, state, notes = team.from_first(lambda: [*(checkpoints.newest() or ("", {})), checkpoints.set_aside])
+    name, state, notes = team.broadcast_from_rank0(lambda: [*(checkpoints.newest() or ("", {})), checkpoints.set_aside])
     for note in notes:
         watch.on_note(f"checkpoint set aside: {note}")
-    newer = ("", {}) if team.leads else checkpoints.newest(after=name) or ("", {})
-    said = [(name, state), *team.hear(newer)[1:]]
+    newer = ("", {}) if team.is_rank0 else checkpoints.newest(after=name) or ("", {})
+    said = [(name, state), *team.all_gather_json(newer)[1:]]
     owner = max(range(len(said)), key=lambda rank: said[rank][0])  # the first of equals
     return owner, *said[owner]
 

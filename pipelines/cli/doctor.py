@@ -162,7 +162,7 @@ def _form() -> Iterator[Check]:
     from pipelines.runtime import launch
 
     chosen = "ALEXNET_DEVICES" if "ALEXNET_DEVICES" in os.environ else "what is here"
-    form, why = launch.chosen(towers=2)
+    form, why = launch.local_form(towers=2)
     yield Check("training", "ok", f"{form}: {why}; by {chosen}")
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from alexnet.distributed import ranks
 from alexnet.distributed.errors import Lost
-from alexnet.distributed.ranks import Seat, join
+from alexnet.distributed.ranks import Rendezvous
 from alexnet.distributed.team import Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
 from pipelines.runtime import console, environment
@@ -24,12 +25,12 @@ from pipelines.runtime.errors import Unreachable
 _HUNG = "gave no sign of life"
 _APART = ((0, 1), (1, 2))
 _UNSAID = "ended before training began; what it said stands above"
-STOPPED = 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
+STOPPED_STATUS = 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
 STOP_SECONDS = 17.0  # from SIGTERM to the end of a rank, whatever it waits for
 
 
 @dataclass(frozen=True)
-class Here:
+class Placement:
     """What this process trains with. devices: one, or one for each of two towers. threads: its share of the cores."""
 
     team: Team
@@ -38,59 +39,59 @@ class Here:
     why: str
 
 
-def seat() -> Seat | None:
+def rendezvous() -> Rendezvous | None:
     """This process's place among those that torchrun, or another launcher that sets the same variables, has started."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     try:
-        return Seat(
+        return Rendezvous(
             rank=int(os.environ["RANK"]),
-            size=int(os.environ["WORLD_SIZE"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
             host=os.environ["MASTER_ADDR"],
             port=int(os.environ["MASTER_PORT"]),
-            launcher_keeps=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            launcher_hosts_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         )
     except (KeyError, ValueError) as error:
         raise DataError(f"RANK is set, but {error} is missing or no number; start the ranks with torchrun") from None
 
 
-def chosen(towers: int) -> tuple[Form, str]:
+def local_form(towers: int) -> tuple[Form, str]:
     """The form that training takes when it is started here, and why."""
     names = environment.devices()
     return pick_form(names, _peer_access(names), environment.processes(), towers)
 
 
-def wants_launch() -> bool:
+def starts_ranks() -> bool:
     """Whether this process is to start the ranks instead of training itself."""
     return "RANK" not in os.environ and len(environment.devices()) > 1 and environment.processes() != 1
 
 
 @contextmanager
-def joined(towers: int) -> Iterator[Here]:
+def join(towers: int) -> Iterator[Placement]:
     """This process, in the form that it was launched for.
 
     Raises:
         ParamsError: so many processes cannot share the towers.
         Unreachable: another rank ended or hangs.
     """
-    place = seat()
+    place = rendezvous()
     names = environment.devices()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place else 1
     try:
-        form, why = pick_form(names, _peer_access(names), place.size if place else 1, towers)
+        form, why = pick_form(names, _peer_access(names), place.world_size if place else 1, towers)
     except ValueError as error:
         raise ParamsError(str(error)) from None
     threads = max(1, environment.workers() // local)
     if place is None:
         devices = tuple(torch.device(name) for name in names[:2]) if form == "two-devices" else (torch.device(names[0]),)
-        yield Here(Team(_APART if form == "two-devices" else None), devices, threads, f"{form}: {why}")
+        yield Placement(Team(_APART if form == "two-devices" else None), devices, threads, f"{form}: {why}")
         return
     name, shared = environment.device_of_rank(int(os.environ.get("LOCAL_RANK", "0")), local)
     device = torch.device(name)
     try:
         with (
             _reasons_kept(device),
-            join(
+            ranks.join(
                 place,
                 device,
                 towers=towers,
@@ -101,7 +102,7 @@ def joined(towers: int) -> Iterator[Here]:
         ):
             if device.type == "cuda" and team.staged and not shared:
                 why += "; through host memory by gloo, since another rank has no GPU of its own"
-            yield Here(team, (device,), threads, f"{form}: {why}")
+            yield Placement(team, (device,), threads, f"{form}: {why}")
     except Lost as lost:
         raise Unreachable(str(lost)) from lost
 
@@ -156,9 +157,9 @@ def first_reason(failures: dict[int, tuple[int, str]]) -> tuple[str, bool]:
         SystemExit: the ranks ended because they were told to.
     """
     # A launcher tells those that are left to end when one has.
-    found = {rank: end for rank, end in failures.items() if end[0] not in (STOPPED, -signal.SIGTERM)}
+    found = {rank: end for rank, end in failures.items() if end[0] not in (STOPPED_STATUS, -signal.SIGTERM)}
     if not found:
-        raise SystemExit(STOPPED)
+        raise SystemExit(STOPPED_STATUS)
     said = {rank: (*message.partition(": "), message) for rank, (status, message) in found.items() if status > 0}
     for rank, (kind, _, text, message) in said.items():
         if kind not in ("Lost", "Unreachable", _UNSAID):

@@ -228,10 +228,10 @@ def test_ranks_that_were_told_to_stop_are_no_failure() -> None:
 def test_with_two_devices_this_process_is_the_launcher_unless_one_has_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
     monkeypatch.delenv("RANK", raising=False)
-    assert launch.wants_launch()
+    assert launch.starts_ranks()
     monkeypatch.setenv("RANK", "0")  # torchrun --nproc-per-node 1
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not launch.wants_launch()
+    assert not launch.starts_ranks()
 
 
 def test_of_many_ranks_one_says_how_the_stage_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,11 +250,11 @@ def test_a_launcher_that_forgets_a_variable_is_told_which(monkeypatch: pytest.Mo
     with pytest.raises(
         DataError, match="RANK is set, but 'MASTER_ADDR' is missing or no number; start the ranks with torchrun"
     ):
-        launch.seat()
+        launch.rendezvous()
 
 
 def test_three_ranks_are_too_many_for_two_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ParamsError, match="3 ranks cannot share 2 towers"), launch.joined(2):
+    with pytest.raises(ParamsError, match="3 ranks cannot share 2 towers"), launch.join(2):
         pass

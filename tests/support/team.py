@@ -150,7 +150,9 @@ def trainer(run: Run, team: Team) -> Trainer:
     device = torch.device(names[team.rank % len(names)])
     if run.odd_rank == team.rank:
         config = replace(config, train=replace(config.train, batch_size=run.batch_size + 1))
-    network = AlexNet(config.model, held=team.held, link=team.link, plan=run.plan).to(memory_format=torch.channels_last)
+    network = AlexNet(config.model, tower_ranges=team.tower_ranges, link=team.link, plan=run.plan).to(
+        memory_format=torch.channels_last
+    )
     return Trainer(config, (network.double() if run.double else network).to(device), pixels(), device, team)
 
 
@@ -162,7 +164,7 @@ def execute(run: Run, folder: Path, team: Team) -> bool:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     if run.takes:
-        team.from_first(lambda: _take(folder.parent / run.takes, folder))
+        team.broadcast_from_rank0(lambda: _take(folder.parent / run.takes, folder))
     (folder / f"pid-{team.rank}").write_text(str(os.getpid()))
     made = trainer(run, team)
     train = Memory(run, run.samples, team, shuffle=True, batch_size=made.job.train.batch_size)
@@ -174,27 +176,27 @@ def execute(run: Run, folder: Path, team: Team) -> bool:
     seen = [0]
 
     def stop() -> bool:
-        return bool(_received) or (team.leads and 0 < run.stop_at <= seen[0])
+        return bool(_received) or (team.is_rank0 and 0 < run.stop_at <= seen[0])
 
     def on_step(progress: Any) -> None:
         seen[0] = progress.epoch * progress.steps_per_epoch + progress.step
         append(folder / "steps", f"{team.rank} {seen[0]}")
 
     def note(text: str) -> None:
-        if team.leads:
+        if team.is_rank0:
             append(folder / "notes", text)
 
     watch = Watch(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
-    with checkpoints.lock() if team.leads else nullcontext():
+    with checkpoints.lock() if team.is_rank0 else nullcontext():
         try:
             history = fit(made, train, val, checkpoints, watch)
         except Stopped as stopped:
             print(stopped, flush=True)
-            if team.leads:
+            if team.is_rank0:
                 (folder / "stopped").touch()
             return True
         full = made.tensors()
-        if team.leads:
+        if team.is_rank0:
             save_file(full, folder / "weights.safetensors")
         (folder / f"history-{team.rank}.json").write_text(json.dumps([asdict(row) for row in history]))
         return False
@@ -225,7 +227,7 @@ def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory
     while number < run.steps:
         for given in to_device(train.epoch(number // train.steps_per_epoch), made.device):
             loss, _ = made.step(given, number // train.steps_per_epoch, number)
-            losses.append(team.total(loss[None]).item())
+            losses.append(team.all_reduce_sum(loss[None]).item())
             if number == 0:
                 kept |= {f"grad/{i}": p.grad.clone() for i, (_, _, p) in enumerate(made.network.pieces()) if p.grad is not None}
             number += 1
@@ -235,7 +237,7 @@ def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory
         kept[f"weight/{i}"] = parameter.detach().clone()
         kept[f"velocity/{i}"] = made.optimizer.velocity(parameter).clone()
     kept["losses"] = torch.tensor(losses, dtype=torch.float64)
-    kept["bytes"] = torch.tensor([made.bytes_a_sample], dtype=torch.float64)
+    kept["bytes"] = torch.tensor([made.bytes_per_sample], dtype=torch.float64)
     save_file({name: tensor.contiguous() for name, tensor in kept.items()}, folder / f"pieces-{team.rank}.safetensors")
 
 
@@ -249,7 +251,7 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
     model = job(run).model
     full = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name, shape in full_shapes(model).items()}
     for rank, held in ranks.items():
-        pieces = AlexNet(model, held=held, plan=run.plan).pieces()
+        pieces = AlexNet(model, tower_ranges=held, plan=run.plan).pieces()
         tensors = load_file(folder / f"pieces-{rank}.safetensors")
         for i, (name, where, _) in enumerate(pieces):
             full[name][where] = tensors[f"{kind}/{i}"].double()
@@ -342,13 +344,13 @@ def main(runs: Sequence[Run], folder: Path) -> None:
     """Executes the runs, each in its own folder: as one rank, or the whole in one process where there is no launcher."""
     signal.signal(signal.SIGTERM, lambda number, _: _received.append(number))
     os.environ |= {"ALEXNET_DEVICES": runs[0].devices, "ALEXNET_TIMEOUT": str(runs[0].timeout_seconds)}
-    if launch.seat() is None:
+    if launch.rendezvous() is None:
         stopped = [execute(run, folder / run.name, Team(APART if run.form == "apart" else None)) for run in runs]
     else:
-        with launch.joined(runs[0].towers) as here:
-            stopped = [execute(run, folder / run.name, here.team) for run in runs]
+        with launch.join(runs[0].towers) as placement:
+            stopped = [execute(run, folder / run.name, placement.team) for run in runs]
     if stopped[-1]:
-        sys.exit(launch.STOPPED)
+        sys.exit(launch.STOPPED_STATUS)
 
 
 if __name__ == "__main__":

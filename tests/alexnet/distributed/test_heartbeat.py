@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # they are documented there
 
-from alexnet.distributed import heartbeat as pulse
-from alexnet.distributed.heartbeat import Pulse
+from alexnet.distributed import heartbeat
+from alexnet.distributed.heartbeat import Heartbeat
 from tests.support.team import CONTEXT
 
 PATIENCE = 60.0  # of tests in which nobody is silent
@@ -33,35 +33,35 @@ def connect(port: int, *, keeps: bool) -> Store:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signs follow each other faster."""
-    monkeypatch.setattr(pulse, "_BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(pulse, "_STALE_SECONDS", 1.0)
+    monkeypatch.setattr(heartbeat, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "_STALE_SECONDS", 1.0)
 
 
 @contextmanager
-def two(port: int) -> Iterator[list[Pulse]]:
-    """The pulses of two ranks, both in this process."""
+def two(port: int) -> Iterator[list[Heartbeat]]:
+    """The heartbeats of two ranks, both in this process."""
     server = connect(port, keeps=True)
-    pulses = [Pulse(connect(port, keeps=False), "rank 0", rank, 2, PATIENCE, print) for rank in (0, 1)]
-    for each in pulses:
+    heartbeats = [Heartbeat(connect(port, keeps=False), "rank 0", rank, 2, PATIENCE, print) for rank in (0, 1)]
+    for each in heartbeats:
         each.start()
     time.sleep(0.5)  # a sign each, and a look at the other's
-    yield pulses
-    for each in pulses:
+    yield heartbeats
+    for each in heartbeats:
         each.stop()
     del server
 
 
 def waits_for_ever(port: int, said: Path) -> None:
     """Rank 1, in an exchange that never returns."""
-    pulse._GRACE_SECONDS = 1.0
-    Pulse(connect(port, keeps=False), "rank 0", 1, 2, PATIENCE, said.write_text).start()
+    heartbeat._GRACE_SECONDS = 1.0
+    Heartbeat(connect(port, keeps=False), "rank 0", 1, 2, PATIENCE, said.write_text).start()
     threading.Event().wait()
 
 
 def test_a_process_that_does_not_see_why_another_failed_ends_with_that_reason(port: int, tmp_path: Path) -> None:
     """As where a GPU waits for one that has gone: its process learns nothing of the lost connection."""
     server = connect(port, keeps=True)
-    first = Pulse(connect(port, keeps=False), "rank 0", 0, 2, PATIENCE, print)
+    first = Heartbeat(connect(port, keeps=False), "rank 0", 0, 2, PATIENCE, print)
     first.start()
     other = CONTEXT.Process(target=waits_for_ever, args=(port, tmp_path / "said"))
     other.start()
@@ -102,7 +102,7 @@ def test_a_failure_is_told_before_what_followed_from_it(port: int) -> None:
 def test_a_last_word_waits_a_second_at_most_for_a_store_that_does_not_answer(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    silent = Pulse(connect(port, keeps=True), "rank 0", 0, 2, PATIENCE, print)
+    silent = Heartbeat(connect(port, keeps=True), "rank 0", 0, 2, PATIENCE, print)
     end = threading.Event()
     monkeypatch.setattr(silent, "_round", lambda beat: end.wait(30))
     silent.start()

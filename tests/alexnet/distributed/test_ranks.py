@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from alexnet.distributed.errors import Lost
-from alexnet.distributed.ranks import Seat, join
+from alexnet.distributed.ranks import Rendezvous, join
 from tests.support.team import CONTEXT
 
 
 def one_of_two(rank: int, port: int, devices: tuple[str, ...], out: Path) -> None:
     """A rank on a device that it believes to have."""
     torch.cuda.set_device = lambda device: None
-    seat = Seat(rank, len(devices), "127.0.0.1", port, launcher_keeps=False)
-    with join(seat, torch.device(devices[rank]), towers=2, shares_device=False, timeout_seconds=30.0, on_death=print) as team:
+    rendezvous = Rendezvous(rank, len(devices), "127.0.0.1", port, launcher_hosts_store=False)
+    with join(
+        rendezvous, torch.device(devices[rank]), towers=2, shares_device=False, timeout_seconds=30.0, on_death=print
+    ) as team:
         sums = team.link.sum([torch.full((2, 2), rank + 1.0)])[0]
         (out / f"{rank}").write_text(f"{team.staged} {sums.sum().item():g}")
 
@@ -46,18 +48,18 @@ def test_where_one_rank_has_no_gpu_of_its_own_all_go_through_host_memory(port: i
 
 
 def test_a_rank_that_does_not_come_is_named(port: int) -> None:
-    seat = Seat(0, 4, "127.0.0.1", port, launcher_keeps=False)
+    rendezvous = Rendezvous(0, 4, "127.0.0.1", port, launcher_hosts_store=False)
     with (
         pytest.raises(Lost, match="rank 1, 2, 3 did not come; start every rank, each with the same address"),
-        join(seat, torch.device("cpu"), towers=2, shares_device=False, timeout_seconds=1.0, on_death=print),
+        join(rendezvous, torch.device("cpu"), towers=2, shares_device=False, timeout_seconds=1.0, on_death=print),
     ):
         pass
 
 
 def test_a_rank_without_a_store_says_where_it_looked(port: int) -> None:
-    seat = Seat(1, 2, "127.0.0.1", port, launcher_keeps=True)
+    rendezvous = Rendezvous(1, 2, "127.0.0.1", port, launcher_hosts_store=True)
     with (
         pytest.raises(Lost, match=f"rank 1: the store at 127.0.0.1:{port}: "),
-        join(seat, torch.device("cpu"), towers=2, shares_device=False, timeout_seconds=1.0, on_death=print),
+        join(rendezvous, torch.device("cpu"), towers=2, shares_device=False, timeout_seconds=1.0, on_death=print),
     ):
         pass

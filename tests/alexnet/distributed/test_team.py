@@ -40,9 +40,9 @@ def test_three_processes_cannot_share_two_towers() -> None:
 
 def test_a_team_of_one_agrees_with_itself() -> None:
     team = Team()
-    assert team.leads
-    assert team.decide(True, False) == (True, False)
-    assert team.from_first(lambda: [1, "a"]) == [1, "a"]
-    assert torch.equal(team.total(torch.ones(2)), torch.ones(2, dtype=torch.float64))
-    team.require_alike({"a": 1})
-    team.check_samples(torch.arange(3))
+    assert team.is_rank0
+    assert team.agree(True, False) == (True, False)
+    assert team.broadcast_from_rank0(lambda: [1, "a"]) == [1, "a"]
+    assert torch.equal(team.all_reduce_sum(torch.ones(2)), torch.ones(2, dtype=torch.float64))
+    team.check_equal_on_ranks({"a": 1})
+    team.check_batch_split(torch.arange(3))

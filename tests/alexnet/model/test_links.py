@@ -10,8 +10,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alexnet.distributed.errors import Lost, answered
-from alexnet.distributed.tower_link import GroupLink
+from alexnet.distributed.errors import Lost, raises_lost
+from alexnet.distributed.tower_link import TowerLink
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.links import Link, LocalLink
 from alexnet.model.network import AlexNet, Draw, Plan
@@ -77,7 +77,7 @@ def tower(number: int, folder: Path, total: int, staged: bool) -> None:
     )
     group = dist.group.WORLD
     assert group is not None
-    link = GroupLink(group, number, staged=staged)
+    link = TowerLink(group, number, staged=staged)
     found = move(link, [parts(total // 2, total - total // 2)[number]], total)
     found["bytes"] = torch.tensor([link.bytes_sent])
     maps = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last) + 100 * number
@@ -133,20 +133,20 @@ def test_an_odd_number_of_classes_is_shared_unevenly(tmp_path: Path) -> None:
 
 
 def test_memory_that_this_process_lacks_is_not_another_lost_one() -> None:
-    with pytest.raises(torch.OutOfMemoryError), answered("swap"):
+    with pytest.raises(torch.OutOfMemoryError), raises_lost("swap"):
         raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(Lost, match="swap: connection closed by peer"), answered("swap"):
+    with pytest.raises(Lost, match="swap: connection closed by peer"), raises_lost("swap"):
         raise RuntimeError("connection closed by peer")
 
 
-class Echo(GroupLink):
+class Echo(TowerLink):
     """Counts, and answers with what was sent: enough for sizes."""
 
     def __init__(self, number: int) -> None:
         self.tower, self.bytes_sent = number, 0
 
     def swap(self, x: Tensor, layout: torch.memory_format) -> Tensor:  # noqa: ARG002 - the base class has it
-        """See GroupLink."""
+        """See TowerLink."""
         self.bytes_sent += x.numel() * x.element_size()
         return x.clone()
 
@@ -157,7 +157,7 @@ def test_at_full_width_a_tower_sends_so_many_bytes_a_sample(paper: ModelConfig, 
     """In float32, both ways. Without memory: shapes alone go through the network."""
     link = Echo(number)
     with torch.device("meta"):
-        network = AlexNet(paper, held=[(number, number + 1)], link=link, plan=plan)
+        network = AlexNet(paper, tower_ranges=[(number, number + 1)], link=link, plan=plan)
         logits = network(torch.zeros(2, 3, 224, 224), Draw(1, torch.zeros(2, dtype=torch.int64)))
     assert logits.shape == (2, 1000)
     logits.sum().backward()

@@ -46,7 +46,7 @@ def test_two_towers_apart_are_the_grouped_network(tiny: ModelConfig, change: dic
     images = torch.randn(4, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 50
     labels = torch.arange(4) % config.classes
     logits, grads = gradients(AlexNet(config).double(), full, images, labels)
-    other_logits, other = gradients(AlexNet(config, held=APART, plan=plan).double(), full, images, labels)
+    other_logits, other = gradients(AlexNet(config, tower_ranges=APART, plan=plan).double(), full, images, labels)
     assert (other_logits - logits).abs().max() <= 1e-12 * logits.abs().max()
     for name, grad in grads.items():
         assert (other[name] - grad).abs().max() <= 1e-12 * grad.abs().max(), name
@@ -135,7 +135,7 @@ def test_dropout_keeps_the_expectation_that_testing_uses(tiny: ModelConfig) -> N
 
 
 def test_features_of_every_layer_have_the_tables_size(tiny: ModelConfig) -> None:
-    network = AlexNet(tiny, held=APART)
+    network = AlexNet(tiny, tower_ranges=APART)
     with torch.no_grad():
         for row in network.layers:
             found = network(torch.zeros(2, 3, 224, 224), upto=row.name)

@@ -83,8 +83,8 @@ def test_the_first_ten_losses_are_the_golden_ones(tiny: ModelConfig, recipe: Tra
 
 
 def test_conv1_and_biases_have_rates_of_their_own_and_biases_do_not_decay(tiny: ModelConfig, recipe: TrainConfig) -> None:
-    for held in (None, ((0, 1), (1, 2))):
-        network = AlexNet(tiny, held=held)
+    for tower_ranges in (None, ((0, 1), (1, 2))):
+        network = AlexNet(tiny, tower_ranges=tower_ranges)
         groups = {group["name"]: group for group in _groups(network, recipe)}
         names = {parameter: name for name, _, parameter in network.pieces()}
         found = {name: {names[parameter] for parameter in group["params"]} for name, group in groups.items()}
