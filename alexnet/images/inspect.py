@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 Kind = Literal[
     "empty",
@@ -79,9 +79,6 @@ _COLORS: dict[Kind, tuple[str, ...]] = {
     "grey": ("L", "1"),
 }
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
-
-# Pillow's own limit only warns up to twice its value; ours is checked before anything is decoded.
-Image.MAX_IMAGE_PIXELS = None
 
 _WEIGHTS = {"WEBP": 2}  # its decoder holds four pictures at a time
 _LARGE_PX = 4_000_000
@@ -157,7 +154,7 @@ def look(data: bytes, name: str, config: ValidateConfig) -> Look:
     if not data:
         return Look(0, 0, "", "", frozenset({"empty"}))
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = open_image(data)
     except Exception as error:  # noqa: BLE001 - Pillow lets through whatever its parsers meet
         return Look(0, 0, "", "", frozenset({_unopened(data, error)}))
     with image:
@@ -181,6 +178,28 @@ def look(data: bytes, name: str, config: ValidateConfig) -> Look:
     if fault := _exif_fault(image.info.get("exif")):
         faults.add(fault)
     return Look(width, height, image.mode, kind, frozenset(faults))
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Reads the header of an image file; nothing is decoded yet, and the size may be any.
+
+    `Image.open` would compare the size with `Image.MAX_IMAGE_PIXELS`, a limit of the whole process: it may be the host
+    program's, so it is not changed here, and a warning cannot be silenced in one thread alone. Callers check the size against
+    their own limit before they decode. (Pillow's WebP plugin alone still refuses more than twice the process's limit.)
+
+    Raises:
+        UnidentifiedImageError: None of FORMATS.
+        Exception: Whatever Pillow's parsers raise on a damaged header.
+    """
+    Image.init()
+    for name in FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts is None or accepts(data[:16]) is True:
+            try:
+                return factory(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error):  # what plugins raise on another format's header
+                continue
+    raise UnidentifiedImageError(f"cannot identify an image of {len(data):,} bytes")
 
 
 def suffix(name: str) -> str:

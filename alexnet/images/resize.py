@@ -3,7 +3,6 @@
 Cutting the square out of the source and resizing only that gives the same picture for less work.
 """
 
-import io
 import threading
 from typing import Literal
 
@@ -13,7 +12,7 @@ from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg,
 from jaxtyping import UInt8
 from PIL import Image
 
-from alexnet.images.inspect import FORMATS, one_at_a_time
+from alexnet.images.inspect import one_at_a_time, open_image
 
 Filter = Literal["triangle", "area"]
 _MANY_PX = 1 << 23  # 8 megapixels; above it the mean of blocks stands for them
@@ -76,7 +75,7 @@ def _factor(side_px: int, at_least_px: int | None) -> int:
 
 def _decode_other(data: bytes, at_least_px: int | None) -> UInt8[np.ndarray, "h w 3"]:
     """What Pillow decodes, made RGB strip by strip: a whole copy of a large image takes more memory than all else together."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image, one_at_a_time(image.width * image.height):
+    with open_image(data) as image, one_at_a_time(image.width * image.height):
         factor = _factor(min(image.size), at_least_px) if image.width * image.height > _MANY_PX else 1
         if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
             factor = 1  # the decoder itself shrinks; only JPEG's can

@@ -1,15 +1,14 @@
 """The best classes of image files, by a model folder: prepared as the images it was trained on were."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from alexnet.errors import DataError
-from alexnet.images.inspect import FORMATS
+from alexnet.images.inspect import FORMATS, open_image
 from alexnet.images.resize import prepare
 from alexnet.inference.metrics import TOP, Metrics, Views, topk
 from alexnet.inference.pretrained import Model, load_model
@@ -59,7 +58,7 @@ def read_picture(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(data) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise DataError(f"{path}: {image.width:,} x {image.height:,} pixels are too many; at most {_MOST_PIXELS:,}")
             image.load()

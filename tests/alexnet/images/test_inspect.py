@@ -65,6 +65,23 @@ def test_every_kind_of_fault_is_found_alone(data: bytes, name: str, fault: str) 
         assert faults(data, name) == {fault}
 
 
+def test_importing_changes_no_setting_of_pillow() -> None:
+    print_it = "print(Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)"
+    code = f"from PIL import Image, ImageFile; {print_it}; import alexnet.images.resize; {print_it}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_pillows_limit_of_the_host_process_does_not_count(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pictures.file_of(pictures.picture(1, 60, 100), kind)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3_500)  # Pillow warns of this image; a warning fails the test
+    assert look(data, f"a.{kind.lower()}", CONFIG).faults == set()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_500)  # and refuses it
+    config, size = replace(CONFIG, max_pixels=5_999), (0, 0, "", "") if kind == "WEBP" else (60, 100, "RGB", kind)
+    assert look(data, f"a.{kind.lower()}", config) == Look(*size, frozenset({"bomb"}))
+
+
 def test_bytes_after_the_end_are_no_fault() -> None:
     assert not faults(pictures.jpeg(1) + b"trailing garbage")
 

@@ -122,6 +122,13 @@ def test_three_threads_with_huge_images_take_the_memory_of_one(mode: str, tmp_pa
     assert mebibytes < (40 if mode == "CMYK" else 1.2 * pillows_own + 20)
 
 
+def test_pillows_limit_of_the_host_process_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pictures.file_of(pictures.picture(1, 60, 1000), "PNG")
+    expected = decode(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    assert np.array_equal(decode(data), expected)
+
+
 def test_exif_orientation_is_not_applied() -> None:
     assert decode(pictures.rotated(1)).shape == (48, 64, 3)
 
