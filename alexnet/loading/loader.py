@@ -4,9 +4,10 @@ Decoding releases the interpreter's lock, so threads share one batch and nothing
 decoded straight into its row of the batch; a batch's memory is used again once nobody refers to it.
 """
 
-import sys
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -132,7 +133,7 @@ class Loader:
         self._cropping = cropping
         self._whole = threading.local()  # a thread's image before it is cropped
         side_px = cropping.side_px if cropping else samples.side_px
-        self._buffers = _Buffers((most, side_px, side_px, 3), ahead + 4, pin_memory)
+        self._buffers = BufferPool((most, side_px, side_px, 3), ahead + 4, pin_memory)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -173,7 +174,7 @@ class Loader:
 
     def begin(self, share: sampler.Order, epoch: int) -> "Filling":
         """An empty batch for these samples."""
-        batch = Filling(share, epoch, self._buffers.take())
+        batch = Filling(share, epoch, self._buffers.take(len(share)))
         batch.places = self._places(batch, slice(None))
         return batch
 
@@ -295,7 +296,7 @@ class Filling:
         self.places: list[tuple[int, int, bool]] = []  # of the crops; none where images stay whole
         self.samples = share.copy()
         self.labels = np.empty(len(share), np.int64)
-        self.images = None if images is None else images[: len(share)]
+        self.images = images
         self.jpegs = [torch.empty(0, dtype=torch.uint8)] * (len(share) if images is None else 0)
         self.taken = 0  # rows that a thread has taken
         self.missing = len(share)  # rows that are not decoded yet
@@ -307,27 +308,37 @@ class Filling:
         return Batch(torch.from_numpy(self.images), torch.from_numpy(self.labels), torch.from_numpy(self.samples))
 
 
-class _Buffers:
-    """Memory for images. An array is given out again when nothing outside refers to it any more, in whatever form."""
+class BufferPool:
+    """Memory of batches, used again once nothing refers to it.
+
+    Every batch gets an array object of its own over the memory, to which all that is derived from the batch refers: tensors,
+    arrays and views of them. When the interpreter collects that object, the memory returns to the pool.
+
+    Args:
+        shape: Of the largest batch's images.
+        most: Unused buffers that are kept for reuse.
+        pin_memory: Page-locked memory, from which a GPU copies while it computes.
+    """
 
     def __init__(self, shape: tuple[int, int, int, int], most: int, pin_memory: bool) -> None:
         self._shape = shape
-        self._most = most
-        self._pin = pin_memory
-        self._arrays: list[Images] = []
+        self._pin_memory = pin_memory
+        self._free: deque[Tensor] = deque(maxlen=most)
 
-    def take(self) -> Images:
-        for array in self._arrays:
-            if sys.getrefcount(array) == 3:  # the list's, this name's and the call's
-                return array
-        array = (
-            torch.empty(self._shape, dtype=torch.uint8, pin_memory=True).numpy()
-            if self._pin
-            else np.empty(self._shape, np.uint8)
-        )
-        if len(self._arrays) < self._most:
-            self._arrays.append(array)
-        return array
+    def take(self, count: int) -> Images:
+        """Uninitialized memory for so many images."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = self._allocate()
+        images: Images = memory[:count].numpy()  # numpy's views of it refer to it: only a view of an array skips to the base
+        weakref.finalize(images, self._free.append, memory).atexit = False
+        return images
+
+    def _allocate(self) -> Tensor:
+        if self._pin_memory:
+            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
+        return torch.from_numpy(np.empty(self._shape, np.uint8))
 
 
 class _Crew:
