@@ -1,1 +1,1 @@
-"""When the pipeline runs: Prefect starts `dvc`, stage by stage. It imports none of the other packages."""
+"""The Prefect flow: it runs `dvc repro` stage by stage, and imports none of the other packages."""

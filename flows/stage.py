@@ -1,4 +1,4 @@
-"""One stage, run by DVC: its lines passed on as they come, its failure told apart, its processes ended with it."""
+"""Running one stage under DVC: output passed on line by line, failures classified, processes ended with the flow."""
 
 import json
 import os
@@ -11,32 +11,32 @@ from pathlib import Path
 
 import psutil
 
-STATUS = Path(".local/status")  # where each stage says how it ended; DVC's own exit status is 255 whatever happened
-_GRACE_SECONDS = 25.0  # a training step and a checkpoint fit; a Prefect worker kills after 30
-_TAIL = 30
+STATUS = Path(".local/status")  # each stage writes how it ended to NAME.json; DVC's own exit status is always 255
+_GRACE_SECONDS = 25.0  # enough for a training step and a checkpoint; a Prefect worker kills after 30
+_TAIL_LINES = 30
 
 
-class StageFailed(RuntimeError):
-    """A stage did not succeed, and running it again with the same input will not either."""
+class StageError(RuntimeError):
+    """A stage failed, and would fail again with the same input."""
 
 
-class StagePassing(StageFailed):
-    """A stage did not succeed for a reason that passes: another run, an unreachable store, a kill from outside."""
+class RetryableStageError(StageError):
+    """A stage failed for a transient reason: a lock of another run, an unreachable store, a kill from outside."""
 
 
-def run(stage: str, say: Callable[[str], None]) -> None:
-    """Brings one stage up to date. DVC decides whether there is anything to do.
+def run(stage: str, on_line: Callable[[str], None]) -> None:
+    """Runs `dvc repro` on one stage; DVC decides whether there is anything to do.
 
     Args:
         stage: Its name in dvc.yaml.
-        say: Is given each line of output as it comes.
+        on_line: Called with each line of output as it is printed.
 
     Raises:
-        StagePassing: trying again later can help.
-        StageFailed: it cannot.
+        RetryableStageError: running it again later may succeed.
+        StageError: it will not.
     """
     started = time.time()
-    # The same process group: what a worker sends to the flow reaches the training too.
+    # In the flow's process group, so that signals sent to the group reach the stage.
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
         env=_environment(),
@@ -47,44 +47,44 @@ def run(stage: str, say: Callable[[str], None]) -> None:
         errors="replace",
     )
     assert process.stdout
-    tail: deque[str] = deque(maxlen=_TAIL)
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
         for line in process.stdout:
             if line.strip():
                 tail.append(line.rstrip())
-                say(tail[-1])
-        status = process.wait()
+                on_line(tail[-1])
+        exit_status = process.wait()
     except BaseException:
-        _end(process)
+        _terminate(process)
         raise
     finally:
         process.stdout.close()
-    if status:
-        raise classify(stage, status, list(tail), _read_status(stage, since=started))
+    if exit_status:
+        raise classify(stage, exit_status, list(tail), _read_status(stage, since=started))
 
 
-def classify(stage: str, status: int, tail: list[str], said: dict[str, object] | None) -> StageFailed:
-    """Why DVC failed, as the exception to raise.
+def classify(stage: str, exit_status: int, tail: list[str], status: dict[str, object] | None) -> StageError:
+    """The exception for a failed `dvc repro`.
 
     Args:
         stage: Its name in dvc.yaml.
-        status: DVC's exit status.
+        exit_status: DVC's.
         tail: DVC's last lines.
-        said: What the stage itself left about its end, if it got so far.
+        status: The stage's status file; None if the stage ended without writing one.
     """
     text = "\n".join(tail)
     if "is busy" in text or "Unable to acquire lock" in text:
-        return StagePassing(f"{stage}: another run holds it: {tail[-1]}")
-    if said and said.get("error"):
-        kind = StagePassing if said.get("retryable") else StageFailed
-        return kind(f"{stage}: {said['error']}")
-    if said is None and any(f"exited with {code}" in text for code in ("-9", "137", "-15", "143")):
-        return StagePassing(f"{stage}: killed from outside; what it had finished is kept")
-    return StageFailed(f"{stage}: dvc ended with status {status}: {tail[-1] if tail else 'no output'}")
+        return RetryableStageError(f"{stage}: locked by another run: {tail[-1]}")
+    if status and status.get("error"):
+        kind = RetryableStageError if status.get("retryable") else StageError
+        return kind(f"{stage}: {status['error']}")
+    if status is None and any(f"exited with {code}" in text for code in ("-9", "137", "-15", "143")):
+        return RetryableStageError(f"{stage}: killed from outside; finished work is kept, run it again")
+    return StageError(f"{stage}: dvc ended with status {exit_status}: {tail[-1] if tail else 'no output'}")
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the programs of this environment first, and every line passed on at once."""
+    """This process's environment with this interpreter's programs first on PATH, no telemetry and unbuffered output."""
     programs = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     quiet = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "GX_ANALYTICS_ENABLED": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -92,7 +92,7 @@ def _environment() -> dict[str, str]:
 
 
 def _read_status(stage: str, since: float) -> dict[str, object] | None:
-    """What the stage said of the run that began at `since`; an older word is about another run."""
+    """The stage's status file, unless it is older than `since` and so about another run."""
     path = STATUS / f"{stage}.json"
     try:
         return dict(json.loads(path.read_text())) if path.stat().st_mtime >= since else None
@@ -100,18 +100,17 @@ def _read_status(stage: str, since: float) -> dict[str, object] | None:
         return None
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Ends the stage and then DVC: DVC dies of SIGTERM at once, and would leave the stage running."""
+def _terminate(process: "subprocess.Popen[str]") -> None:
+    """Ends the stage, then DVC, which dies of SIGTERM at once and would leave the stage running."""
     try:
         dvc = psutil.Process(process.pid)
-        family = [*reversed(dvc.children(recursive=True)), dvc]
+        stages = list(reversed(dvc.children(recursive=True)))
     except psutil.NoSuchProcess:
         return
-    stages = family[:-1]
-    for sign, seconds in ((psutil.Process.terminate, _GRACE_SECONDS), (psutil.Process.kill, 5.0)):
+    for send, seconds in ((psutil.Process.terminate, _GRACE_SECONDS), (psutil.Process.kill, 5.0)):
         for member in stages:
             try:
-                sign(member)
+                send(member)
             except psutil.NoSuchProcess:
                 continue
         if not psutil.wait_procs(stages, timeout=seconds)[1]:

@@ -1,4 +1,4 @@
-"""The order of the stages, from dvc.yaml alone."""
+"""The topological order of the stages of dvc.yaml."""
 
 from pathlib import Path
 
@@ -21,15 +21,15 @@ stages:
 """
 
 
-def test_a_stage_comes_after_all_that_it_needs_and_others_not_at_all(tmp_path: Path) -> None:
+def test_a_stage_comes_after_its_dependencies_and_unrelated_stages_are_left_out(tmp_path: Path) -> None:
     assert stages_for("last", _file(tmp_path, FILE)) == ["first", "middle", "last"]
 
 
-def test_an_unknown_stage_is_named_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_stage_is_reported_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no stage 'lasst'; it has last, middle, first, beside"):
         stages_for("lasst", _file(tmp_path, FILE))
 
 
-def test_stages_that_need_one_another_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="need one another: "):
+def test_a_cycle_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="depend on one another in a cycle: "):
         stages_for("a", _file(tmp_path, "stages: {a: {cmd: x, deps: [y], outs: [x]}, b: {cmd: x, deps: [x], outs: [y]}}"))

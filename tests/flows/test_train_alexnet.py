@@ -1,4 +1,4 @@
-"""The flow: the stages in order, retries only where they can help, artifacts that cannot fail it, late runs dropped."""
+"""The flow: stages in order, retries of transient failures only, artifacts that cannot fail it, late runs cancelled."""
 
 import datetime as dt
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.stage import StageFailed, StagePassing
+from flows.stage import RetryableStageError, StageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,21 +24,21 @@ def flow() -> Any:
     return train_alexnet
 
 
-def test_a_retry_is_for_failures_that_pass(flow: Any) -> None:
-    for error, helps in ((StagePassing("x"), True), (StageFailed("x"), False), (RuntimeError("x"), False)):
-        assert flow.can_help(None, None, SimpleNamespace(data=error)) is helps
+def test_only_transient_failures_are_retried(flow: Any) -> None:
+    for error, retried in ((RetryableStageError("x"), True), (StageError("x"), False), (RuntimeError("x"), False)):
+        assert flow.is_retryable(None, None, SimpleNamespace(data=error)) is retried
 
 
-def test_the_policy_is_on_the_task_and_nothing_is_cached(flow: Any) -> None:
+def test_the_retry_policy_is_the_tasks_and_nothing_is_cached(flow: Any) -> None:
     assert flow.repro.retries == 3
     assert flow.repro.retry_delay_seconds == [30, 60, 120]
-    assert flow.repro.retry_condition_fn is flow.can_help
+    assert flow.repro.retry_condition_fn is flow.is_retryable
     assert flow.repro.cache_policy.__class__.__name__ == "_None"
     assert flow.train_alexnet.retries == 0
     assert flow.train_alexnet.name == "train-alexnet"
 
 
-def test_a_run_is_late_by_its_schedule_only(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_scheduled_run_can_be_late(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = dt.datetime(2026, 1, 5, 15, tzinfo=dt.UTC)
     due = dt.datetime(2026, 1, 5, 3, tzinfo=dt.UTC)
 
@@ -54,14 +54,14 @@ def test_a_run_is_late_by_its_schedule_only(flow: Any, monkeypatch: pytest.Monke
     assert flow.hours_late(now) == 0
 
 
-def test_a_late_run_ends_before_its_first_stage(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_run_is_cancelled_before_its_first_stage(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "hours_late", lambda now: 13.25)
     state = flow.train_alexnet.fn(max_lateness_hours=12)
     assert state.is_cancelled()
     assert state.message == "13.2 hours late, more than 12; the next scheduled run will do it"
 
 
-def test_metrics_are_rows_with_the_baselines_beside_them(flow: Any) -> None:
+def test_metrics_become_rows_with_the_baselines_after_the_protocols(flow: Any) -> None:
     metrics = {"center_crop": {"top1_error": 0.1}, "baselines": {"ridge": {"top1_error": 0.3}}, "images": 10}
     assert flow.metric_rows(metrics) == [
         {"protocol": "center crop", "top1_error": 0.1},
@@ -76,42 +76,42 @@ tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
 if len(tries.read_text()) <= {fails}:
     status = pathlib.Path(".local/status/make.json")
     status.parent.mkdir(parents=True, exist_ok=True)
-    status.write_text(json.dumps({{"ok": False, "error": "no store", "retryable": {passes}}}))
+    status.write_text(json.dumps({{"ok": False, "error": "no store", "retryable": {retryable}}}))
     raise SystemExit(1)
 print("making", flush=True)
 pathlib.Path("made.txt").write_text("made")
 """
-# The flow as it is, but without the pauses between tries; then one that comes too late.
+# The flow without pauses between tries; then one that fails for good; then one that starts too late.
 FLOWS = """
 import pathlib, sys
 from flows import train_alexnet as flow
 flow.repro = flow.repro.with_options(retry_delay_seconds=0, retry_jitter_factor=None)
-said = [flow.main([])]
-said.append(len(pathlib.Path("tries").read_text()))
+results = [flow.main([])]
+results.append(len(pathlib.Path("tries").read_text()))
 pathlib.Path("tries").unlink()
 pathlib.Path("make.py").write_text(pathlib.Path("fails_for_good.py").read_text())
-said.append(flow.main([]))
-said.append(len(pathlib.Path("tries").read_text()))
+results.append(flow.main([]))
+results.append(len(pathlib.Path("tries").read_text()))
 flow.hours_late = lambda now: 13.0
 state = flow.train_alexnet(return_state=True)
-print("said", *said, state.type.value, len(pathlib.Path("tries").read_text()))
+print("results", *results, state.type.value, len(pathlib.Path("tries").read_text()))
 """
 
 
-def test_a_stage_that_is_not_there_is_named_before_a_server_starts(
+def test_an_unknown_stage_is_reported_before_a_server_starts(
     pipeline: Path, flow: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert flow.main(["--target", "nope"]) == 1
     assert capsys.readouterr().err == "error: dvc.yaml: has no stage 'nope'; it has make, publish\n"
 
 
-def test_the_whole_flow_runs_with_a_server_of_its_own(pipeline: Path) -> None:
-    """What passes is tried again, what does not is not, and a late run ends as cancelled, before its first stage.
+def test_the_flow_runs_with_an_ephemeral_server(pipeline: Path) -> None:
+    """A transient failure is retried, a permanent one is not, and a late run is cancelled before its first stage.
 
-    No artifact can be made here, because there are no metrics: the run completes all the same.
+    No artifact can be made, because there is no receipt.json: the run completes all the same.
     """
-    (pipeline / "make.py").write_text(MAKE_THAT_FAILS.format(fails=2, passes=True))
-    (pipeline / "fails_for_good.py").write_text(MAKE_THAT_FAILS.format(fails=9, passes=False))
+    (pipeline / "make.py").write_text(MAKE_THAT_FAILS.format(fails=2, retryable=True))
+    (pipeline / "fails_for_good.py").write_text(MAKE_THAT_FAILS.format(fails=9, retryable=False))
     home = pipeline / ".local" / "prefect"
     home.mkdir(parents=True)
     env = os.environ | {
@@ -122,7 +122,7 @@ def test_the_whole_flow_runs_with_a_server_of_its_own(pipeline: Path) -> None:
     }
     done = subprocess.run([sys.executable, "-c", FLOWS], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "said 0 3 1 1 CANCELLED 1", done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "results 0 3 1 1 CANCELLED 1", done.stderr[-3000:]
     assert (pipeline / "receipt.txt").read_text() == "ok"
     assert done.stderr.index("making") < done.stderr.index("publishing")
     assert "no artifact for publish" in done.stderr

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from alexnet.errors import DataError, ParamsError
-from flows.stage import StageFailed, StagePassing, classify
+from flows.stage import RetryableStageError, StageError, classify
 from pipelines.runtime import console
 from pipelines.runtime.errors import Unreachable
 
@@ -109,14 +109,14 @@ def test_a_stage_that_was_stopped_from_outside_is_worth_another_try(signal_numbe
     status, said = end(fail(SystemExit(128 + signal_number)))
     assert status == 128 + signal_number
     error = classify("validate", 255, [f"exited with {status}"], said)
-    assert type(error) is StagePassing
+    assert type(error) is RetryableStageError
     assert str(error) == "validate: stopped from outside; what it had finished is kept"
 
 
 def test_a_command_line_that_is_wrong_is_not_worth_another_try() -> None:
     status, said = end(fail(SystemExit(2)))
     assert status == 2
-    assert type(classify("validate", 255, [], said)) is StageFailed
+    assert type(classify("validate", 255, [], said)) is StageError
 
 
 def test_a_disk_that_cannot_take_the_status_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
