@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from alexnet.errors import ParamsError
+from alexnet.files.atomic import atomic_folder, atomic_write
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
 from alexnet.loading.config import AugmentConfig
@@ -182,18 +182,13 @@ def _stop_on_sigterm() -> Iterator[list[int]]:
 
 
 def _write(model: Model, weights: dict[str, torch.Tensor], history: list[Row], model_path: Path, history_path: Path) -> None:
-    """Both outputs appear whole: made beside, then renamed."""
-    beside = model_path.with_name(f".{model_path.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_model(beside, model, weights)
-    part = history_path.with_name(f".{history_path.name}.part")
-    with part.open("w", newline="") as file:
+    """Returns when both outputs are on the disk."""
+    with atomic_folder(model_path) as folder:
+        save_model(folder, model, weights)
+    with atomic_write(history_path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(dataclasses.asdict(row) for row in history)
-    shutil.rmtree(model_path, ignore_errors=True)
-    beside.replace(model_path)
-    part.replace(history_path)
 
 
 class _Show:

@@ -98,6 +98,29 @@ def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(place: Place, cap
     assert "train: epoch 2/2: loss" in said
 
 
+def test_model_and_history_are_on_the_disk_before_the_checkpoints_are_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut would leave: whatever is not synced may be lost, whatever is removed is."""
+    synced: list[str] = []
+    fsync, checkpoints = os.fsync, place.root / ".local" / "checkpoints"
+
+    def spy(descriptor: int) -> None:
+        if list(checkpoints.glob("*/step-*")):
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            synced.append(f"{path.parent.name}/{path.name}" if path.is_file() else path.name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setenv("ALEXNET_CHECKPOINT_MINUTES", "0")  # a checkpoint after every step
+    run(place)
+    assert not list(checkpoints.iterdir())
+    model = [path for path in synced if path.startswith(".model.")]
+    assert {Path(path).name for path in model if "/" in path} == {"model.safetensors", "config.json"}
+    assert any("history.csv" in path for path in synced)
+    assert "artifacts" in synced[synced.index(model[-1]) :]  # the folder that both were renamed in
+
+
 def test_the_same_run_again_makes_the_same_bytes(place: Place) -> None:
     run(place)
     before = (place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()
