@@ -32,7 +32,7 @@ from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, Plan, initial
 from alexnet.ops.malloc import keep_freed
 from alexnet.randomness import tensors as keyed
-from alexnet.training.checkpoint import Checkpoint, Checkpoints
+from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Job, Trainer
 from benchmarks import timing
@@ -178,7 +178,7 @@ def _save(trainer: Trainer) -> dict[str, Any]:
     if not trainer.team.is_rank0:
         return {}
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        Checkpoints(Path(folder)).save(1, Checkpoint(tensors, {}))
+        Checkpoints(Path(folder)).save(1, tensors, {})
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return {"pause_seconds": pause, "write_seconds": time.perf_counter() - began - pause, "bytes": size}
 

@@ -21,7 +21,7 @@ from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, Draw, full_shapes, initial, layout
 from alexnet.randomness import tensors as keyed
-from alexnet.training.checkpoint import Checkpoint, Checkpoints
+from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rates, TrainConfig, rates_at
 from alexnet.training.sgd import PaperSgd
 
@@ -347,8 +347,8 @@ class _Saver:
         self.wait()
         tensors = self.trainer.tensors()
         if self.trainer.team.is_rank0:
-            checkpoint = Checkpoint(tensors, {**state, "job": _identity(self.trainer.job)})
-            self._writing = threading.Thread(target=self._write, args=(state["step"], checkpoint), name="checkpoint")
+            saved = {**state, "job": _identity(self.trainer.job)}
+            self._writing = threading.Thread(target=self._write, args=(tensors, saved), name="checkpoint")
             self._writing.start()
         self.last = time.monotonic()
 
@@ -360,13 +360,14 @@ class _Saver:
         if self._error is not None:
             raise self._error
 
-    def _write(self, step: int, checkpoint: Checkpoint) -> None:
+    def _write(self, tensors: Mapping[str, Tensor], state: State) -> None:
+        step = state["step"]
         try:
-            for name, tensor in checkpoint.tensors.items():
+            for name, tensor in tensors.items():
                 if not tensor.isfinite().all():
                     advice = f"lower train.schedule's rates; last good checkpoint: {self.last_good}"
                     raise Diverged(f"step {step}: {name} is no longer finite; {advice}")
-            self.last_good = self.checkpoints.save(step, checkpoint).name
+            self.last_good = self.checkpoints.save(step, tensors, state)
         except Exception as error:  # noqa: BLE001 - it is raised in the thread that trains
             self._error = error
 

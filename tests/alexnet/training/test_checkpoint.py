@@ -2,7 +2,9 @@
 
 import errno
 import os
+import resource
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from alexnet.errors import DataError
-from alexnet.training.checkpoint import Checkpoint, Checkpoints
+from alexnet.training.checkpoint import Checkpoints
 
 
 def tensors(step: int) -> dict[str, Tensor]:
@@ -27,7 +29,7 @@ def tensors(step: int) -> dict[str, Tensor]:
 
 def save(checkpoints: Checkpoints, step: int) -> None:
     """One checkpoint of a step."""
-    checkpoints.save(step, Checkpoint(tensors(step), {"step": step, "loss": 0.1}))
+    checkpoints.save(step, tensors(step), {"step": step, "loss": 0.1})
 
 
 @pytest.fixture
@@ -80,11 +82,6 @@ def test_only_the_newest_stay(two: Checkpoints) -> None:
     assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000002", "step-00000003"]
 
 
-def test_at_least_two_are_kept(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="keep: must be at least 2, since the newest may be damaged, got 1"):
-        Checkpoints(tmp_path, keep=1)
-
-
 @pytest.mark.parametrize(
     "kind", ["torn", "flipped", "flipped in state", "missing", "no state", "empty state", "state of another"]
 )
@@ -117,6 +114,37 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(two: Checkpoints,
     assert Checkpoints(two.folder).newest() == ("step-00000002", {"step": 2, "loss": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("file", "target", "number"),
+    [
+        ("tensors.safetensors", "/proc/self/mem", errno.EIO),  # its first page cannot be read
+        ("state.json", "state.json", errno.ELOOP),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_set_aside(two: Checkpoints, file: str, target: str, number: int) -> None:
+    path = two.folder / "step-00000002" / file
+    path.unlink()
+    path.symlink_to(target)
+    with pytest.raises(OSError) as caught:
+        two.newest()
+    assert caught.value.errno == number
+    assert sorted(folder.name for folder in two.folder.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_a_process_without_free_file_descriptors_sets_nothing_aside_and_does_not_begin_again(two: Checkpoints) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            two.newest()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert caught.value.errno == errno.EMFILE
+    assert two.newest() == ("step-00000002", {"step": 2, "loss": 0.1})
+
+
 def test_only_what_is_newer_than_another_ranks_is_looked_for(two: Checkpoints) -> None:
     assert two.newest(after="step-00000001") == ("step-00000002", {"step": 2, "loss": 0.1})
     assert two.newest(after="step-00000002") is None
@@ -135,11 +163,15 @@ def test_all_damaged_stops_with_their_list_and_never_begins_again(two: Checkpoin
 
 
 def test_what_a_killed_writer_left_is_cleaned_up(two: Checkpoints) -> None:
-    left = two.folder / ".tmp-step-00000003"
-    left.mkdir()
-    (left / "tensors.safetensors").write_bytes(b"half")
-    assert two.newest() is not None
-    assert not left.exists()
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom alexnet.files.atomic import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as part:\n    (part / 'tensors.safetensors').touch()\n    os._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(two.folder / "step-00000003")], check=False)
+    assert killed.returncode == 9
+    assert len(list(two.folder.iterdir())) == 3
+    assert two.newest() == ("step-00000002", {"step": 2, "loss": 0.1})
+    assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000001", "step-00000002"]
 
 
 def test_a_second_trainer_is_refused_at_once_and_told_who_has_it(two: Checkpoints) -> None:
@@ -192,7 +224,7 @@ def test_a_full_disk_says_so_and_leaves_the_older_ones_whole(small_disk: Path) -
     checkpoints = Checkpoints(small_disk / "run")
     save(checkpoints, 1)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        checkpoints.save(2, Checkpoint({"fc6.weight": torch.zeros(1 << 16)}, {"step": 2}))
+        checkpoints.save(2, {"fc6.weight": torch.zeros(1 << 16)}, {"step": 2})
     assert caught.value.errno == errno.ENOSPC
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000001"]
     assert Checkpoints(checkpoints.folder).newest() is not None
