@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet.shards.manifest import Shard
-from alexnet.shards.tarfiles import Sample, tar_of
+from alexnet.shards.tar import Sample, tar_of
 
 SIDE_PX = 256
 CLASSES = 10

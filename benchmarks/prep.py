@@ -36,7 +36,7 @@ from PIL import Image
 
 from alexnet.images.resize import decode, encode, prepare, resize
 from alexnet.images.statistics import PixelSums
-from alexnet.shards.tarfiles import Sample, tar_of
+from alexnet.shards.tar import Sample, tar_of
 from benchmarks import timing
 
 SIDE_PX, QUALITY = 256, 95

@@ -29,7 +29,7 @@ from botocore.config import Config
 from alexnet.errors import DataError
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
-from alexnet.shards.tarfiles import Sample, tar_of
+from alexnet.shards.tar import Sample, tar_of
 from benchmarks import timing
 from infra.stack import Places, Stack
 from pipelines.runtime.environment import Store

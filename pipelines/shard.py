@@ -27,7 +27,7 @@ from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.randomness import keys
 from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
-from alexnet.shards.tarfiles import Sample, tar_of
+from alexnet.shards.tar import Sample, tar_of
 from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Missing

@@ -23,8 +23,7 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.images.resize import Filter, decode, encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards.manifest import Manifest, Shard
-from alexnet.shards.tar import index_tar
-from alexnet.shards.tarfiles import Sample, tar_of
+from alexnet.shards.tar import Sample, index_tar, tar_of
 from pipelines import shard
 from pipelines.config import params
 from pipelines.runtime.environment import Store

@@ -97,8 +97,7 @@ def test_keys_are_safe_and_names_that_clash_are_told_apart() -> None:
 @settings(deadline=None)
 @given(st.sets(st.text("aB.- é/_", min_size=1, max_size=100).filter(lambda name: name.strip("/.")), min_size=1, max_size=12))
 def test_every_key_is_one_that_a_shard_may_hold_and_stands_once(names: set[str]) -> None:
-    from alexnet.shards.tar import index_tar
-    from alexnet.shards.tarfiles import Sample, tar_of
+    from alexnet.shards.tar import Sample, index_tar, tar_of
 
     paths = {f"a/{name.strip('/')}.jpg".replace("//", "/") for name in names}
     keys = [key for key, _, _ in seen(*paths, "b/1.jpg")]
