@@ -211,7 +211,7 @@ def imagenet_size(folder: Path) -> dict[str, float]:
 
     One real shard stands for all, under as many digests: what is read and decoded is real, the disk's first read is not in it.
     """
-    from alexnet.loading.dataset import Samples
+    from alexnet.loading.dataset import ShardDataset
     from alexnet.loading.loader import Loader
     from alexnet.shards.cache import ShardCache
     from alexnet.shards.verify import map_file, write_index
@@ -238,7 +238,7 @@ def imagenet_size(folder: Path) -> dict[str, float]:
     found: dict[str, float] = {"samples": _IMAGENET_SHARDS * _IMAGENET_SAMPLES}
     for label, first_step in (("seconds_to_first_batch", 0), ("seconds_to_resume_mid_epoch", 5000)):
         start = time.perf_counter()
-        samples = Samples(shards, ShardCache(cache, never), side_px=corpus.SIDE_PX, classes=corpus.CLASSES)
+        samples = ShardDataset(shards, ShardCache(cache, never), side_px=corpus.SIDE_PX, classes=corpus.CLASSES)
         epoch = Loader(samples, 128, seed=1, shuffle=True, workers=2).epoch(7, first_step)
         next(epoch)
         found[label] = round(time.perf_counter() - start, 2)

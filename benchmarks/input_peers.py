@@ -16,8 +16,9 @@ import simplejpeg
 import torch
 from torch import Tensor
 
+from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
-from alexnet.loading.loader import Cropping, Loader, Samples, cached_image
+from alexnet.loading.loader import Cropping, Loader, cached_image
 from alexnet.randomness import tensors as keyed
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
@@ -30,13 +31,13 @@ Epoch = Callable[[], Iterator[int]]  # gives the size of every batch of an epoch
 Maker = Callable[[Path, list[Shard], int], Epoch]
 
 
-def samples_of(folder: Path, shards: list[Shard]) -> Samples:
+def samples_of(folder: Path, shards: list[Shard]) -> ShardDataset:
     """The corpus as one split, in a warm cache."""
 
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         yield (folder / "shards" / name).read_bytes()[start : start + size]
 
-    return Samples(shards, ShardCache(folder / "cache", fetch), side_px=SIDE_PX, classes=CLASSES)
+    return ShardDataset(shards, ShardCache(folder / "cache", fetch), side_px=SIDE_PX, classes=CLASSES)
 
 
 # The limit, and ours.

@@ -11,13 +11,13 @@ import numpy as np
 from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.inference.metrics import Baseline, Baselines, EvaluateConfig, Metrics, Views, error_rates_by_class
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split, Synset
 from pipelines.config import params
 from pipelines.evaluation import baselines, inference, plots
 from pipelines.evaluation.predictions import Predictions, predict
 from pipelines.runtime import console
-from pipelines.storage.dataset import open_samples
+from pipelines.storage.dataset import open_dataset
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
     config = params.load().evaluate
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
-    samples = open_samples(manifest, "val")
+    samples = open_dataset(manifest, "val")
     predictions = predict(model, samples, config.batch_size)
     metrics = Metrics(
         center_crop=predictions.error_rates("center"),
@@ -81,13 +81,13 @@ def _write_confusion(predictions: Predictions, synsets: tuple[Synset, ...], view
             writer.writerow([synsets[label].name, synsets[predicted].name])
 
 
-def _baselines(manifest: Manifest, val: Samples, config: EvaluateConfig) -> Baselines:
-    def batches(split: Split, samples: Samples) -> Iterator[tuple[baselines.Images, baselines.Labels]]:
+def _baselines(manifest: Manifest, val: ShardDataset, config: EvaluateConfig) -> Baselines:
+    def batches(split: Split, samples: ShardDataset) -> Iterator[tuple[baselines.Images, baselines.Labels]]:
         for batch in inference.batches(samples, config.batch_size, f"evaluate: baselines, {split}"):
             yield batch.images.numpy(), batch.labels.numpy()
 
     error = baselines.ridge_error(
-        batches("train", open_samples(manifest, "train")),
+        batches("train", open_dataset(manifest, "train")),
         batches("val", val),
         len(manifest.synsets),
         config.thumbnail_px,

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 
 from alexnet.inference.features import width
 from alexnet.inference.pretrained import Model
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.evaluation import inference
 from pipelines.runtime import console
-from pipelines.storage.dataset import open_samples
+from pipelines.storage.dataset import open_dataset
 
 _GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader must hold at a time
 
@@ -35,7 +35,7 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
     units = width(model.config, config.layer)
-    samples = open_samples(manifest, config.split)
+    samples = open_dataset(manifest, config.split)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     schema = pa.schema([("key", pa.string()), ("label", pa.int32()), (config.layer, pa.list_(pa.float32(), units))])
@@ -49,7 +49,7 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
     console.say(f"extract: {config.layer} of {len(samples):,} {config.split} images, {units:,} numbers each, in {path}")
 
 
-def _rows(model: Model, layer: str, samples: Samples, batch_size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _rows(model: Model, layer: str, samples: ShardDataset, batch_size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """A batch's keys, labels and numbers."""
     for batch in inference.batches(samples, batch_size, f"extract: {layer}", model.device):
         numbers = model.features(batch.images, layer).numpy()

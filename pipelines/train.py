@@ -32,7 +32,7 @@ from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
 from pipelines.config import params
 from pipelines.runtime import console, environment, launch
-from pipelines.storage.dataset import open_samples
+from pipelines.storage.dataset import open_dataset
 
 _CHECKPOINTS = environment.LOCAL / "checkpoints"
 _LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end
@@ -102,7 +102,7 @@ def _trainer(job: Job, pixels: PixelStatistics, placement: launch.Placement) -> 
 
 def _loader(job: Job, manifest: Manifest, split: Split, placement: launch.Placement) -> Loader:
     return Loader(
-        open_samples(manifest, split),
+        open_dataset(manifest, split),
         job.train.batch_size,
         seed=job.seed,
         shuffle=split == "train" and job.train.order == "shuffled",

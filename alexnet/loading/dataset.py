@@ -23,7 +23,7 @@ _READ_AHEAD = 128 << 10  # bytes of one piece of advice: Linux reads no more of 
 Pixels = UInt8[np.ndarray, "side side 3"]
 
 
-class Samples:
+class ShardDataset:
     """The samples of one split. A sample's index counts through the shards in the manifest's order. Nothing is read in advance.
 
     Args:
@@ -101,7 +101,7 @@ class Samples:
             if self.cache.limit_bytes is not None:
                 self._opened.clear()
 
-    def locate(self, samples: Int64[np.ndarray, " n"]) -> tuple[list[int], list[int]]:
+    def shards_and_rows(self, samples: Int64[np.ndarray, " n"]) -> tuple[list[int], list[int]]:
         """The shard's number and the row in it, of every sample."""
         numbers = np.searchsorted(self.firsts, samples, side="right") - 1
         return numbers.tolist(), (samples - self.firsts[numbers]).tolist()

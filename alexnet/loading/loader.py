@@ -20,10 +20,10 @@ from torch import Tensor
 
 from alexnet.errors import DataError
 from alexnet.loading import sampler
-from alexnet.loading.dataset import Pixels, Samples
+from alexnet.loading.dataset import Pixels, ShardDataset
 from alexnet.loading.prefetch import ShardsAhead, join
 
-__all__ = ["Batch", "Encoded", "EncodedBatch", "Loader", "Samples"]
+__all__ = ["Batch", "Encoded", "EncodedBatch", "Loader"]
 
 _ROWS = 8  # samples a thread takes at a time
 
@@ -98,7 +98,7 @@ class Loader:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: ShardDataset,
         batch_size: int,
         *,
         seed: int,
@@ -163,7 +163,7 @@ class Loader:
 
     def fill(self, batch: "Filling", start: int, end: int) -> None:
         """Decodes the rows start..end-1 of a batch."""
-        numbers, rows = self.samples.locate(batch.samples[start:end])
+        numbers, rows = self.samples.shards_and_rows(batch.samples[start:end])
         for place, number, row in zip(range(start, end), numbers, rows, strict=True):
             try:
                 self._put(batch, place, number, row)
@@ -461,7 +461,7 @@ def _mirror(whole: Pixels, top: int, left: int, out: UInt8[np.ndarray, "crop cro
     out.reshape(height, -1).view(f"<u{word}")[...] = rows.view(f">u{word}")[:, ::-1]
 
 
-def _check_room(samples: Samples, window_shards: int | None) -> None:
+def _check_room(samples: ShardDataset, window_shards: int | None) -> None:
     """Raises where the cache could not hold the shards that are mixed at a time: every sample would fetch a shard."""
     limit = samples.cache.limit_bytes
     sizes = sorted((shard.bytes for shard in samples.shards), reverse=True)[:window_shards]

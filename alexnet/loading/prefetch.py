@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.sampler import Order
 
 JOIN_SECONDS = 3.0
@@ -23,7 +23,7 @@ class Need:
     last_step: int
 
 
-def needs(samples: Samples, shares: Sequence[Order]) -> list[Need]:
+def needs(samples: ShardDataset, shares: Sequence[Order]) -> list[Need]:
     """The shards that the steps to come read, in the order in which they are needed."""
     counts = np.diff(samples.firsts)
     numbers = np.repeat(np.arange(len(counts)), counts)[np.concatenate([np.empty(0, np.int64), *shares])]
@@ -48,7 +48,7 @@ class ShardsAhead:
         fail: Called with what stops a thread.
     """
 
-    def __init__(self, samples: Samples, shares: Sequence[Order], streams: int, fail: Callable[[Exception], None]) -> None:
+    def __init__(self, samples: ShardDataset, shares: Sequence[Order], streams: int, fail: Callable[[Exception], None]) -> None:
         self._samples = samples
         self._fail = fail
         self._needs = needs(samples, shares)

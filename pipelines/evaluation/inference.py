@@ -7,7 +7,7 @@ import torch
 
 from alexnet.errors import DataError
 from alexnet.inference.pretrained import Model, load_model
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
 from alexnet.ops.malloc import keep_freed
@@ -30,7 +30,7 @@ def open_model(path: Path, manifest: Manifest) -> Model:
     return model.to(torch.device(environment.devices()[0]))
 
 
-def batches(samples: Samples, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
+def batches(samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
     """All samples in the manifest's order, on the device, with progress shown by images."""
     pin_memory = device.type == "cuda"
     loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=environment.workers(), pin_memory=pin_memory)
@@ -44,7 +44,7 @@ def batches(samples: Samples, batch_size: int, label: str, device: torch.device 
     return (batch for batch in console.track(images(), len(samples), label) if batch is not None)
 
 
-def keys_of(samples: Samples, batch: Batch) -> list[str]:
+def keys_of(samples: ShardDataset, batch: Batch) -> list[str]:
     """The keys of a batch's images; only the shards that it was read from are open."""
-    numbers, rows = samples.locate(batch.samples.numpy())
+    numbers, rows = samples.shards_and_rows(batch.samples.numpy())
     return [samples.open(number).index.keys[row] for number, row in zip(numbers, rows, strict=True)]

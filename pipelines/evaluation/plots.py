@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alexnet.inference.metrics import VIEWS_NAMES, Metrics, Views, confusion_matrix
 from alexnet.inference.pretrained import Model
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from pipelines.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ _GREY_LEVELS = 0.5  # channels of a mean image that differ by less, of 255, are 
 _MARGIN = 0.12  # inches
 
 
-def draw_all(folder: Path, model: Model, samples: Samples, predictions: Predictions, metrics: Metrics, history: Path) -> None:
+def draw_all(
+    folder: Path, model: Model, samples: ShardDataset, predictions: Predictions, metrics: Metrics, history: Path
+) -> None:
     """Every picture, as PNG; predictions and confusions by the protocol with the lower error."""
     names = [synset.name for synset in model.synsets]
     draw_curves(folder / "curves.png", history, metrics.baselines.ridge.top1_error)
@@ -136,7 +138,7 @@ def draw_kernels(
     _save(path, (width, total), draw, placed=True)
 
 
-def draw_predictions(path: Path, samples: Samples, predictions: Predictions, views: Views, names: Sequence[str]) -> None:
+def draw_predictions(path: Path, samples: ShardDataset, predictions: Predictions, views: Views, names: Sequence[str]) -> None:
     """Some images with the probabilities of their most probable classes as bars, the correct class red."""
     top = predictions.topk[views]
     chosen, columns = choose(predictions, views), 4
@@ -255,9 +257,9 @@ def _tiles(kernels: Float[np.ndarray, "n size size 3"], columns: int) -> Float[n
     return sheet
 
 
-def _pixels(samples: Samples, at: int) -> UInt8[np.ndarray, "side side 3"]:
+def _pixels(samples: ShardDataset, at: int) -> UInt8[np.ndarray, "side side 3"]:
     pixels = np.empty((samples.side_px, samples.side_px, 3), np.uint8)
-    (number,), (row,) = samples.locate(np.array([at]))
+    (number,), (row,) = samples.shards_and_rows(np.array([at]))
     samples.decode(number, row, pixels)
     return pixels
 

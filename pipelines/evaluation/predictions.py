@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from alexnet.inference.metrics import ErrorRates, TopK, Views, concatenate, error_rates, topk
 from alexnet.inference.pretrained import Model
 from alexnet.loading.augment import CENTER_VIEW
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from pipelines.evaluation import inference
 
 
@@ -38,7 +38,7 @@ class Predictions:
         pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def predict(model: Model, samples: Samples, batch_size: int) -> Predictions:
+def predict(model: Model, samples: ShardDataset, batch_size: int) -> Predictions:
     """The network's predictions for every image, which is decoded once: the center crop is one of the ten."""
     keys: list[str] = []
     labels: list[Int64[np.ndarray, " n"]] = []

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.runtime import console, environment
@@ -20,7 +20,7 @@ from pipelines.storage import bucket
 _RESIDENT = 0.5  # of the memory that is available: more is left for the page cache's own judgement
 
 
-def open_samples(manifest: Manifest, split: Split, store: bucket.Bucket | None = None) -> Samples:
+def open_dataset(manifest: Manifest, split: Split, store: bucket.Bucket | None = None) -> ShardDataset:
     """The samples of a split of the manifest, from the data bucket (or `store`). Nothing is fetched before it is needed."""
     source = store or bucket.data_bucket()
 
@@ -29,7 +29,7 @@ def open_samples(manifest: Manifest, split: Split, store: bucket.Bucket | None =
 
     files = _allow_open_files()
     shards = manifest.splits[split]
-    samples = Samples(
+    samples = ShardDataset(
         shards,
         ShardCache(cache_folder(), fetch, streams=environment.streams(), limit_bytes=cache_bytes()),
         side_px=manifest.side_px,

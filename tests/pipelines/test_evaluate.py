@@ -22,7 +22,7 @@ from pipelines.evaluation import plots
 from pipelines.evaluation.inference import open_model
 from pipelines.evaluation.predictions import Predictions, predict
 from pipelines.runtime.environment import Store
-from pipelines.storage.dataset import open_samples
+from pipelines.storage.dataset import open_dataset
 from tests.support import pictures
 from tests.support.modelmaker import METRICS, Place, make_place
 
@@ -37,7 +37,7 @@ def run_evaluate(place: Place, metrics: str = "metrics.json", evaluation: str = 
 
 
 def test_both_protocols_in_one_pass_are_those_of_the_released_model(place: Place) -> None:
-    samples = open_samples(place.manifest, "val")
+    samples = open_dataset(place.manifest, "val")
     predictions = predict(place.model, samples, 5)
     (batch,) = Loader(samples, 5, seed=0, shuffle=False, workers=1).epoch(0)
     for views, predicted in predictions.topk.items():
@@ -48,7 +48,7 @@ def test_both_protocols_in_one_pass_are_those_of_the_released_model(place: Place
 
 @pytest.mark.gpu
 def test_a_gpu_predicts_as_the_cpu_does(place: Place) -> None:
-    samples = open_samples(place.manifest, "val")
+    samples = open_dataset(place.manifest, "val")
     on_cpu, on_gpu = (predict(place.model.to(torch.device(device)), samples, 2) for device in ("cpu", "cuda"))
     assert on_gpu.keys == on_cpu.keys
     assert (on_gpu.labels == on_cpu.labels).all()
@@ -132,7 +132,7 @@ def test_one_towers_kernels_in_color_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None:
-    samples = open_samples(place.manifest, "val")
+    samples = open_dataset(place.manifest, "val")
     pixels = np.empty((256, 256, 3), np.uint8)
     samples.decode(0, 0, pixels)
     Image.fromarray(pixels).save("picture.png")

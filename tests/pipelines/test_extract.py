@@ -10,7 +10,7 @@ import torch
 from alexnet.errors import ParamsError
 from pipelines.extract import extract
 from pipelines.runtime.environment import Store
-from pipelines.storage.dataset import open_samples
+from pipelines.storage.dataset import open_dataset
 from tests.support.modelmaker import Place, make_place
 
 
@@ -25,7 +25,7 @@ def test_features_are_the_layers_output_in_the_manifests_order(place: Place) -> 
     assert table.schema.names == ["key", "label", "fc7"]
     assert str(table.schema.field("fc7").type).startswith("fixed_size_list<")
     assert table["key"].to_pylist() == [f"k{i:05}" for i in range(7, 12)]
-    samples = open_samples(place.manifest, "val")
+    samples = open_dataset(place.manifest, "val")
     pixels = np.empty((1, 256, 256, 3), np.uint8)
     samples.decode(0, 3, pixels[0])
     expected = place.model.features(torch.from_numpy(pixels), "fc7")[0]

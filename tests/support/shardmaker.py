@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Manifest, Shard, Synset
 
@@ -32,9 +32,9 @@ class Made:
         body = self.tars[name][start : start + size]
         yield from (body[at : at + 4096] for at in range(0, len(body), 4096))
 
-    def samples(self, folder: Path, limit_bytes: int | None = None) -> Samples:
+    def dataset(self, folder: Path, limit_bytes: int | None = None) -> ShardDataset:
         """All of them as one split, cached in the folder."""
-        return Samples(
+        return ShardDataset(
             self.shards, ShardCache(folder, self.fetch, limit_bytes=limit_bytes), side_px=self.side_px, classes=CLASSES
         )
 

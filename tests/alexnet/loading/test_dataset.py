@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alexnet.errors import DataError
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.cache import ShardCache
 from tests.support import shardmaker
 from tests.support.shardmaker import CLASSES, SIDE_PX, Made
@@ -19,24 +19,24 @@ MADE = shardmaker.make([3, 5, 2])
 
 
 def test_keys_and_labels_run_through_the_shards(tmp_path: Path) -> None:
-    samples = MADE.samples(tmp_path)
+    samples = MADE.dataset(tmp_path)
     assert len(samples) == 10
     assert samples.keys == [f"k{i:05}" for i in range(10)]
     assert samples.labels.tolist() == [i % CLASSES for i in range(10)]
 
 
 def test_a_sample_is_found_by_its_index(tmp_path: Path) -> None:
-    assert MADE.samples(tmp_path).locate(np.array([0, 2, 3, 7, 8, 9])) == ([0, 0, 1, 1, 2, 2], [0, 2, 0, 4, 0, 1])
+    assert MADE.dataset(tmp_path).shards_and_rows(np.array([0, 2, 3, 7, 8, 9])) == ([0, 0, 1, 1, 2, 2], [0, 2, 0, 4, 0, 1])
 
 
 def test_nothing_is_fetched_before_it_is_needed(tmp_path: Path) -> None:
-    samples = MADE.samples(tmp_path)
+    samples = MADE.dataset(tmp_path)
     samples.decode(1, 0, np.empty((SIDE_PX, SIDE_PX, 3), np.uint8))
     assert [path.name for path in tmp_path.glob("*.tar")] == [f"{MADE.shards[1].sha256}.tar"]
 
 
 def test_no_more_shards_stay_open_than_the_cache_holds(tmp_path: Path) -> None:
-    samples = MADE.samples(tmp_path, limit_bytes=2 * max(shard.bytes for shard in MADE.shards))
+    samples = MADE.dataset(tmp_path, limit_bytes=2 * max(shard.bytes for shard in MADE.shards))
     for number in (0, 1, 2):
         samples.open(number)
     assert list(samples._opened) == [1, 2]
@@ -58,7 +58,7 @@ def test_the_whole_of_a_resident_split_is_read_into_memory(tmp_path: Path) -> No
 
     def opened(*, resident: bool) -> memoryview:
         cache = ShardCache(tmp_path, made.fetch)
-        return Samples(made.shards, cache, side_px=SIDE_PX, classes=CLASSES, resident=resident).open(0).bytes
+        return ShardDataset(made.shards, cache, side_px=SIDE_PX, classes=CLASSES, resident=resident).open(0).bytes
 
     opened(resident=False)
     with path.open("rb") as file:
@@ -75,4 +75,4 @@ def test_the_whole_of_a_resident_split_is_read_into_memory(tmp_path: Path) -> No
 
 def test_a_split_without_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the split has no shards; run the shard stage again"):
-        Samples([], ShardCache(tmp_path, MADE.fetch), side_px=SIDE_PX, classes=CLASSES)
+        ShardDataset([], ShardCache(tmp_path, MADE.fetch), side_px=SIDE_PX, classes=CLASSES)

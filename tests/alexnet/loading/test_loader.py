@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from alexnet.errors import DataError
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.loader import Batch, BufferPool, Cropping, Loader
 from alexnet.loading.prefetch import needs
 from alexnet.shards.cache import ShardCache
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loader(folder: Path, workers: int = 2, batch_size: int = 5, made: Made = MADE, **options: object) -> Loader:
     arguments = {"seed": 7, "shuffle": True} | options
     limit = arguments.pop("limit_bytes", None)
-    return Loader(made.samples(folder, limit), batch_size, workers=workers, **arguments)  # type: ignore[arg-type]
+    return Loader(made.dataset(folder, limit), batch_size, workers=workers, **arguments)  # type: ignore[arg-type]
 
 
 def whole(batches: list[Batch]) -> Batch:
@@ -140,9 +140,9 @@ def test_resuming_reads_nothing_of_what_was_seen(tmp_path: Path) -> None:
         fetched.append(name)
         return MADE.fetch(name, start, size)
 
-    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 5, seed=7, shuffle=True, workers=1, window_shards=1)
-    rest = [shard.name for i in batches.order(0)[25:] for shard in [MADE.shards[samples.locate(i[None])[0][0]]]]
+    rest = [shard.name for i in batches.order(0)[25:] for shard in [MADE.shards[samples.shards_and_rows(i[None])[0][0]]]]
     list(batches.epoch(0, first_step=5))
     assert set(fetched) == set(rest) != {shard.name for shard in MADE.shards}
 
@@ -155,7 +155,7 @@ def test_resuming_among_imagenets_number_of_shards_opens_only_those_of_the_rest(
         opened.append(name)
         return made.fetch(name, start, size)
 
-    samples = Samples(made.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(made.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 8, seed=7, shuffle=True, workers=2)
     rest = batches.order(0)[2040:]
     assert whole(list(batches.epoch(0, first_step=255))).samples.tolist() == rest.tolist()
@@ -191,7 +191,7 @@ def test_each_shard_is_fetched_once_an_epoch_though_the_cache_holds_two(tmp_path
         return made.fetch(name, start, size)
 
     limit = 2 * max(shard.bytes for shard in made.shards)
-    samples = Samples(made.shards, ShardCache(tmp_path, fetch, limit_bytes=limit), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(made.shards, ShardCache(tmp_path, fetch, limit_bytes=limit), side_px=SIDE_PX, classes=CLASSES)
     list(Loader(samples, 5, seed=1, shuffle=True, workers=2, window_shards=1).epoch(0))
     assert sorted(fetched) == [shard.name for shard in made.shards]
 
@@ -240,7 +240,7 @@ def test_a_shard_is_needed_from_its_first_sample_to_its_last(
     batches = loader(folder, window_shards=window)
     order = batches.order(0)[first:]
     steps: dict[int, list[int]] = {}
-    for place, number in enumerate(batches.samples.locate(order)[0]):
+    for place, number in enumerate(batches.samples.shards_and_rows(order)[0]):
         steps.setdefault(number, []).append(place // batch_size)
     found = needs(batches.samples, [order[start : start + batch_size] for start in range(0, len(order), batch_size)])
     assert {need.number: (need.first_step, need.last_step) for need in found} == {
@@ -348,7 +348,7 @@ def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         raise DataError(f"s3://data/{name}: no such object") from ConnectionError("refused")
 
-    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     with pytest.raises(DataError, match=r"s3://data/train-.*: no such object") as error:
         list(Loader(samples, 4, seed=1, shuffle=True, workers=2).epoch(0))
     assert isinstance(error.value.__cause__, ConnectionError)
@@ -362,7 +362,7 @@ def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> 
             raise DataError(f"s3://data/{name}: no answer")
         return MADE.fetch(name, start, size)
 
-    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 4, seed=1, shuffle=True, workers=2)
     with pytest.raises(DataError, match="no answer"):
         list(batches.epoch(0))
@@ -379,7 +379,7 @@ def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> 
         hang.wait(30)
         yield from MADE.fetch(name, start, size)
 
-    samples = Samples(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     batches = Loader(samples, 4, seed=1, shuffle=False, workers=1, streams=1, patience_seconds=1.5)
     begin = time.monotonic()
     with pytest.raises(
@@ -396,7 +396,7 @@ def test_a_slow_fetch_that_makes_progress_is_waited_for(tmp_path: Path) -> None:
             time.sleep(0.2)
             yield chunk
 
-    samples = Samples(MADE.shards[:1], ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(MADE.shards[:1], ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     assert len(list(Loader(samples, 4, seed=1, shuffle=False, workers=1, patience_seconds=1.0).epoch(0))) == 3
 
 

@@ -38,11 +38,11 @@ def fill(bucket: Bucket, made: Made) -> None:
 def test_samples_come_from_the_bucket_and_then_from_the_disk(bucket: Bucket, cache: Path) -> None:
     made = shardmaker.make([5, 4])
     fill(bucket, made)
-    first = data.open_samples(made.manifest(), "train", bucket)
+    first = data.open_dataset(made.manifest(), "train", bucket)
     assert first.keys == [f"k{i:05}" for i in range(9)]
     for name in made.tars:
         bucket.delete(f"shards/test/{name}")
-    again = data.open_samples(made.manifest(), "train", bucket)
+    again = data.open_dataset(made.manifest(), "train", bucket)
     assert again.labels.tolist() == [i % CLASSES for i in range(9)]
     assert len(list(cache.glob("*.tar"))) == 2
 
@@ -60,19 +60,19 @@ def test_the_buckets_name_comes_from_the_environment(
         "AWS_DEFAULT_REGION": fresh_store.region,
     }.items():
         monkeypatch.setenv(name, str(text))
-    assert len(data.open_samples(made.manifest(), "train").labels) == 3
+    assert len(data.open_dataset(made.manifest(), "train").labels) == 3
 
 
 def test_a_shard_that_is_not_in_the_bucket_is_named(bucket: Bucket) -> None:
     with pytest.raises(DataError, match=r"s3://.*/shards/test/train-000000\.tar: no such object"):
-        _ = data.open_samples(shardmaker.make([3]).manifest(), "train", bucket).labels
+        _ = data.open_dataset(shardmaker.make([3]).manifest(), "train", bucket).labels
 
 
 def test_a_shard_of_another_size_in_the_bucket_is_refused_by_name(bucket: Bucket) -> None:
     made = shardmaker.make([3, 3])
     fill(bucket, Made(dict.fromkeys(made.tars, made.tars["train-000001.tar"]), made.shards))
     with pytest.raises(DataError, match=r"^train-000000\.tar: sha256 is .* also when fetched again"):
-        _ = data.open_samples(made.manifest(), "train", bucket).labels
+        _ = data.open_dataset(made.manifest(), "train", bucket).labels
 
 
 def test_the_cache_is_limited_by_the_environment(bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_the_cache_is_limited_by_the_environment(bucket: Bucket, cache: Path, mo
     fill(bucket, made)
     limit = 2 * max(shard.bytes for shard in made.shards)
     monkeypatch.setenv("ALEXNET_CACHE_BYTES", str(limit))
-    samples = data.open_samples(made.manifest(), "train", bucket)
+    samples = data.open_dataset(made.manifest(), "train", bucket)
     seen = [
         i
         for batch in Loader(samples, 3, seed=1, shuffle=True, workers=2, window_shards=1).epoch(0)
@@ -95,10 +95,10 @@ def test_a_process_that_may_not_open_enough_files_says_so(
 ) -> None:
     made = shardmaker.make([2, 2, 2])
     fill(bucket, made)
-    assert len(data.open_samples(made.manifest(), "train", bucket)) == 6
+    assert len(data.open_dataset(made.manifest(), "train", bucket)) == 6
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("resource.getrlimit", lambda what: (4, 4))
-    data.open_samples(made.manifest(), "train", bucket)
+    data.open_dataset(made.manifest(), "train", bucket)
     said = "data: this process may open 4 files: 2 of the train split's 3 shards stay open, the others are opened anew "
     assert said in capsys.readouterr().out
 
@@ -121,7 +121,7 @@ def trained(job: Job, manifest: Manifest, bucket: Bucket, checkpoints: Path, wor
     pixels = PixelStatistics(np.full((256, 256, 3), 120.0, np.float32), np.zeros(3), np.ones(3), np.eye(3), np.ones(3), 1)
     trainer = Trainer(job, AlexNet(job.model), pixels, torch.device("cpu"))
     train, val = (
-        Loader(data.open_samples(manifest, split, bucket), 4, seed=2, shuffle=split == "train", workers=workers)
+        Loader(data.open_dataset(manifest, split, bucket), 4, seed=2, shuffle=split == "train", workers=workers)
         for split in ("train", "val")
     )
     fit(trainer, train, val, Checkpoints(checkpoints), Watch())

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from alexnet.errors import DataError
-from alexnet.loading.dataset import Samples
+from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.loader import Loader
 from alexnet.shards.cache import ShardCache
 from pipelines.runtime.environment import Store
@@ -51,9 +51,9 @@ def on_get(fault: Fault, times: int) -> Callable[[Request], Fault | None]:
 
 def check_epoch(bucket: Bucket) -> None:
     """An epoch has every sample, once, with its own pixels and label."""
-    samples = data.open_samples(MADE.manifest(), "train", bucket)
+    samples = data.open_dataset(MADE.manifest(), "train", bucket)
     batches = list(Loader(samples, 5, seed=1, shuffle=True, workers=2).epoch(0))
-    clean = list(Loader(MADE.samples(data.cache_folder() / "clean"), 5, seed=1, shuffle=True, workers=0).epoch(0))
+    clean = list(Loader(MADE.dataset(data.cache_folder() / "clean"), 5, seed=1, shuffle=True, workers=0).epoch(0))
     assert sorted(i for batch in batches for i in batch.samples.tolist()) == ORDER
     for mine, theirs in zip(batches, clean, strict=True):
         assert torch.equal(mine.images, theirs.images)
@@ -179,7 +179,7 @@ def test_a_link_of_a_few_kilobytes_a_second_is_an_error_and_no_hang(
     monkeypatch.setattr("pipelines.storage.bucket._CHUNK", 1024)  # these shards are smaller than its chunks
     proxy.faults = on_get(Fault(bytes_per_second=4_000), 99)
     cache = ShardCache(tmp_path, lambda name, *part: far.stream(f"shards/test/{name}", *part), patience_seconds=0.5)
-    samples = Samples(MADE.shards, cache, side_px=SIDE_PX, classes=CLASSES)
+    samples = ShardDataset(MADE.shards, cache, side_px=SIDE_PX, classes=CLASSES)
     with pytest.raises(DataError, match=r"^train-00000\d\.tar: only [\d,]+ bytes came in \d+ s, .*; check the link"):
         list(Loader(samples, 5, seed=1, shuffle=True, workers=2).epoch(0))
 
@@ -193,7 +193,7 @@ def test_training_goes_on_from_the_disk_when_the_store_is_gone(far: Bucket, prox
 def test_what_came_before_a_failure_is_not_fetched_again(far: Bucket, proxy: FaultProxy) -> None:
     last = "train-000002.tar"
     proxy.faults = lambda request: Fault(status=403, code="AccessDenied") if request.path.endswith(last) else None
-    samples = data.open_samples(MADE.manifest(), "train", far)
+    samples = data.open_dataset(MADE.manifest(), "train", far)
     with pytest.raises(DataError, match=r"train-000002\.tar"):
         _ = samples.labels
     proxy.faults = lambda request: None
