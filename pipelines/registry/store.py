@@ -105,7 +105,7 @@ class Registry:
         sizes = self.bucket.sizes(self.key(version)) if there else {}
         missing = [path for path, file in release.files.items() if sizes.get(self.key(version, path)) != file.bytes]
         if not there:
-            probe_conditions(self.bucket, self.name)
+            self.bucket.check_conditional_writes(f"{self.name}/probes/")
 
         def write(path: str) -> None:
             self.bucket.upload(folder / path, self.key(version, path), content_type(path))
@@ -170,7 +170,7 @@ class Registry:
     def _alias(self, alias: str) -> tuple[Alias | None, str | None]:
         key = f"{self.name}/aliases/{alias}.json"
         try:
-            body, tag = self.bucket.get_tagged(key)
+            body, tag = self.bucket.get_with_etag(key)
         except Missing:
             return None, None
         return parse_alias(body, f"{self.bucket}/{key}"), tag
@@ -185,23 +185,6 @@ def parse_alias(body: bytes, where: str) -> Alias:
         return alias
     except (ValueError, TypeError):
         raise DataError(f"{where}: not an alias; the object is damaged or was changed: publish again, or remove it") from None
-
-
-def probe_conditions(bucket: Bucket, name: str) -> None:
-    """Raises DataError unless the store refuses what conditional writes must refuse: some ignore the condition in silence."""
-    key = f"{name}/probes/{secrets.token_hex(8)}"
-    bucket.put(key, b"first", if_absent=True)
-    try:
-        for condition in ({"if_absent": True}, {"if_match": '"0123456789abcdef0123456789abcdef"'}):
-            try:
-                bucket.put(key, b"second", **condition)
-            except (Exists, Missing):
-                continue
-            raise DataError(
-                f"{bucket}: the store ignores conditional writes, so that publishers could overwrite each other; use another"
-            )
-    finally:
-        bucket.delete(key)
 
 
 def content_type(path: str) -> str:

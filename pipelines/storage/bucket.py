@@ -1,34 +1,25 @@
-"""One bucket of the object store: reads that survive a cut body, conditional writes, errors that name the place.
+"""One bucket of the object store: reads that are resumed, conditional writes, errors that name bucket and key.
 
-What the store answers is one of three things to a caller: a named condition (`Missing`, `Exists`), a failure that trying again
-later can cure (`Unreachable`), or one that it cannot (`DataError`). No message holds a credential.
+botocore repeats requests that fail. This module adds what it lacks: it resumes a body that breaks off, repeats a write that
+conflicts with another writer's, and raises the errors of `pipelines.runtime.errors`. No message holds a credential.
 """
 
-import base64
 import contextlib
-import hashlib
 import json
 import logging
-import os
-import threading
+import secrets
 import time
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-)
-from botocore.exceptions import (
-    ConnectionError as NoConnection,
-)
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
@@ -36,13 +27,14 @@ from pipelines.runtime import environment
 from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
 _CHUNK = 1 << 18
-_PART = 16 << 20  # uploads above this go in parts
-_ATTEMPTS = 5  # of one request, first one included
-_CUTS = 5  # how often in a row a body that breaks off without having come further is taken up again
-_LEAST = 1_000  # bytes a second; a body that comes slower than that for a whole timeout has as good as broken off
-_PATIENCE_SECONDS = 30.0  # for other writers of the same key
+_TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20)
+_ATTEMPTS = 5  # of one request, the first included
+_RESUMES = 5  # in a row, of a body that breaks off without _CHUNK more bytes than before
+_TIMEOUT_SECONDS = 60.0  # without a byte; then the request is repeated or the body resumed
+_MIN_RATE = 1_000  # bytes per second; a body that is slower for a whole timeout counts as broken off
+_CONFLICT_SECONDS = 30.0  # of other writers at the same key
 
-_PASSING = {
+_TRANSIENT = {
     "SlowDown",
     "Throttling",
     "ThrottlingException",
@@ -70,102 +62,112 @@ _ADVICE = {
 
 
 class Bucket:
-    """Objects by key. Keys use `/`; every method raises DataError that names bucket and key.
+    """Objects by key, for any number of threads. Keys use `/`; every method raises DataError that names bucket and key.
 
     Args:
         name: The bucket's.
         at: The store that has it.
-        timeout_seconds: How long a connection may be silent; then the request is tried again or the body resumed.
     """
 
-    def __init__(self, name: str, at: environment.Store, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, name: str, at: environment.Store) -> None:
         self.name = name
         self._at = at
-        self._timeout_seconds = timeout_seconds
-        self._made: Any = None
-        self._making = threading.Lock()
 
     def __str__(self) -> str:
         return f"s3://{self.name}"
 
     @property
     def place(self) -> str:
-        """The bucket and its store, without credentials: equal wherever the same objects are seen."""
+        """The bucket and its store, without credentials: equal on all machines that see the same objects."""
         return f"{self} at {environment.without_user(self._at.endpoint or 'AWS')}"
 
     def check(self) -> None:
-        """Raises unless the bucket is there and may be listed."""
+        """Raises DataError unless the bucket exists and may be listed."""
         self._call("list_objects_v2", "", MaxKeys=1)
+
+    def check_conditional_writes(self, prefix: str) -> None:
+        """Raises DataError if the store ignores If-None-Match or If-Match, as some do. Writes an object under the prefix."""
+        key = f"{prefix}{secrets.token_hex(8)}"
+        self.put(key, b"first", if_absent=True)
+        try:
+            for if_match in (None, '"0123456789abcdef0123456789abcdef"'):
+                try:
+                    self.put(key, b"second", if_absent=if_match is None, if_match=if_match)
+                except (Exists, Missing):
+                    continue
+                raise DataError(
+                    f"{self}: the store ignores conditional writes, so that publishers could overwrite each other; "
+                    "use one that has If-None-Match and If-Match (AWS S3, SeaweedFS, R2, recent MinIO)"
+                )
+        finally:
+            self.delete(key)
 
     # Reading.
 
     def stream(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
-        """The object's bytes from `start` on, `size` of them at most.
+        """The object's bytes from `start` on, at most `size`. The caller compares their digest: only their number is checked.
 
-        A body that breaks off is resumed where it broke, on the same version or not at all. Nothing is checked but the length:
-        whoever reads compares the digest.
+        A body that breaks off is resumed where it broke, from the same version of the object.
+
+        Raises:
+            Unreachable: it broke off too often, or the object was replaced meanwhile.
         """
-        etag, cuts, mark = None, 0, start
+        etag, failures, resumed_at = None, 0, start
         end = None if size is None else start + size
         while end is None or start < end:
-            ranged = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end else {}
-            reply = self._open_body(key, start, etag, ranged)
+            reply = self._open(key, start, end, etag)
             etag = reply["ETag"]
             total = start + int(reply["ContentLength"])
             end = total if end is None else min(end, total)
             try:
-                for piece in _pieces(reply["Body"], self._timeout_seconds):
-                    start += len(piece)
-                    yield piece
+                for chunk in _chunks(reply["Body"]):
+                    start += len(chunk)
+                    yield chunk
                 if start >= end:
                     return
                 cause: Exception = EOFError("it ended early")
             except (HTTPError, OSError) as error:
                 cause = error
-            cuts = 0 if start - mark >= _CHUNK else cuts + 1
-            mark = start
-            if cuts > _CUTS:
+            failures = 0 if start - resumed_at >= _CHUNK else failures + 1
+            resumed_at = start
+            if failures > _RESUMES:
                 raise Unreachable(
-                    f"{self}/{key}: the body broke off {cuts} times at byte {start:,} of {end:,}: {_clean(cause)}; "
+                    f"{self}/{key}: the body broke off {failures} times at byte {start:,} of {end:,}: {_clean(cause)}; "
                     "check the link to the store and run again"
                 ) from cause
-            time.sleep(0.1 * 2**cuts)
+            time.sleep(0.1 * 2**failures)
 
     def get(self, key: str) -> bytes:
-        """The whole of a small object."""
-        return self.get_tagged(key)[0]
+        """The bytes of a small object, see `get_with_etag`."""
+        return self.get_with_etag(key)[0]
 
-    def get_tagged(self, key: str) -> tuple[bytes, str]:
-        """The whole of a small object, and its entity tag for `put(if_match=...)`.
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """The bytes of a small object, compared with the checksum that the store has of it, and its entity tag.
 
-        It is compared with the checksum that the store keeps of it; damaged on its way, it is fetched once more.
+        Raises:
+            Missing: there is no such object.
         """
-        with contextlib.suppress(_Damaged):
-            return self._get(key)
-        try:
-            return self._get(key)
-        except _Damaged as error:
-            raise DataError(f"{error}, also when fetched again; the object or the link is damaged") from None
+        for attempt in range(_ATTEMPTS):
+            reply = self._call("get_object", key, ChecksumMode="ENABLED")
+            try:
+                return bytes(reply["Body"].read()), str(reply["ETag"])
+            except (FlexibleChecksumError, IncompleteReadError, HTTPClientError, OSError) as error:
+                cause: Exception = error
+            time.sleep(0.1 * 2**attempt)
+        if isinstance(cause, FlexibleChecksumError):
+            raise DataError(
+                f"{self}/{key}: differs from the store's checksum, fetched {_ATTEMPTS} times; the object is damaged"
+            )
+        raise Unreachable(f"{self}/{key}: the body broke off {_ATTEMPTS} times: {_clean(cause)}; run again") from cause
 
     def get_range(self, key: str, start: int, size: int) -> bytes:
         """`size` bytes of the object from `start` on. Raises DataError when it has fewer."""
-        body = b"".join(self.stream(key, start, size)) if size else b""
+        body = b"".join(self.stream(key, start, size))
         if len(body) != size:
             raise DataError(
                 f"{self}/{key}: has {len(body):,} bytes from byte {start:,} on, {size:,} were expected; was it replaced?"
             )
         return body
-
-    def size(self, key: str) -> int:
-        """Its size in bytes. Raises Missing."""
-        return int(self._call("head_object", key)["ContentLength"])
-
-    def etag(self, key: str) -> str | None:
-        """Its entity tag, for `put(if_match=...)`; None where there is no such object."""
-        try:
-            return str(self._call("head_object", key)["ETag"])
-        except Missing:
-            return None
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Keys under the prefix and their sizes in bytes, in order of key."""
@@ -182,28 +184,7 @@ class Bucket:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def download(self, key: str, path: Path, sha256: str) -> None:
-        """Fetches an object to a file that appears only when its SHA-256 is right.
-
-        Raises:
-            DataError: the digest differs, also when fetched again; no file is left behind.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-        try:
-            found = self._fetch(key, part)
-            if found != sha256:
-                found = self._fetch(key, part)
-            if found != sha256:
-                raise DataError(
-                    f"{self}/{key}: sha256 is {found}, expected {sha256}, also when fetched again; "
-                    "the object is damaged or was changed"
-                )
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-    # Writing.
+    # Writing. The store compares every body with a SHA-256 that is sent along.
 
     def put(
         self,
@@ -214,146 +195,84 @@ class Bucket:
         if_match: str | None = None,
         content_type: str | None = None,
     ) -> None:
-        """Writes a small object whole; the store checks its SHA-256.
+        """Writes a small object: in any case, only if there is none, or only over the one with this entity tag.
 
-        A conditional write that is refused is read back: if the object is this very body, the write was ours and only its reply
-        was lost. Who must know that it was they put a nonce in the body.
+        A conditional write that is refused is compared with the object: when they are equal, this write succeeded and only its
+        reply was lost. A writer who must know that it was its own puts a nonce into the body.
 
         Raises:
             Exists: the condition does not hold, and the object is another one.
+            Missing: `if_match` is given and there is no object.
         """
-        extra: dict[str, str] = {"ChecksumSHA256": _sha256(body)}
-        if if_absent:
-            extra["IfNoneMatch"] = "*"
-        if if_match:
-            extra["IfMatch"] = if_match
-        if content_type:
-            extra["ContentType"] = content_type
+        extra = {"IfNoneMatch": "*" if if_absent else None, "IfMatch": if_match, "ContentType": content_type}
+        given = {name: value for name, value in extra.items() if value}
         try:
-            self._call("put_object", key, Body=body, **extra)
+            self._call("put_object", key, Body=body, ChecksumAlgorithm="SHA256", **given)
         except (Exists, Missing):
-            if not self._holds(key, body):
-                raise
-
-    def put_json(
-        self,
-        key: str,
-        value: object,
-        *,
-        if_absent: bool = False,
-        if_match: str | None = None,
-    ) -> None:
-        """Writes a value as sorted JSON."""
-        body = json.dumps(value, indent=1, sort_keys=True).encode()
-        self.put(
-            key,
-            body,
-            if_absent=if_absent,
-            if_match=if_match,
-            content_type="application/json",
-        )
-
-    def upload(self, path: Path, key: str, content_type: str | None = None) -> None:
-        """Writes a file whole, in parts when it is large; the object appears only when it is complete."""
-        if path.stat().st_size <= _PART:
-            self.put(key, path.read_bytes(), content_type=content_type)
-            return
-        kind = {"ContentType": content_type} if content_type else {}
-        upload = self._call("create_multipart_upload", key, ChecksumAlgorithm="SHA256", **kind)["UploadId"]
-        try:
-            parts: list[dict[str, Any]] = []
-            with path.open("rb") as file:
-                while body := file.read(_PART):
-                    number, digest = len(parts) + 1, _sha256(body)
-                    reply = self._call(
-                        "upload_part",
-                        key,
-                        UploadId=upload,
-                        PartNumber=number,
-                        Body=body,
-                        ChecksumSHA256=digest,
-                    )
-                    parts.append(
-                        {
-                            "PartNumber": number,
-                            "ETag": reply["ETag"],
-                            "ChecksumSHA256": digest,
-                        }
-                    )
-            self._call(
-                "complete_multipart_upload",
-                key,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-            )
-        except BaseException:
-            with contextlib.suppress(
-                DataError
-            ):  # the parts are left to the bucket's lifecycle rule; the first error is the one to see
-                self._call("abort_multipart_upload", key, UploadId=upload)
+            with contextlib.suppress(Missing):
+                if self.get(key) == body:
+                    return
             raise
 
+    def put_json(self, key: str, value: object, *, if_absent: bool = False, if_match: str | None = None) -> None:
+        """Writes a value as sorted JSON, see `put`."""
+        body = json.dumps(value, indent=1, sort_keys=True).encode()
+        self.put(key, body, if_absent=if_absent, if_match=if_match, content_type="application/json")
+
+    def upload(self, path: Path, key: str, content_type: str | None = None) -> None:
+        """Writes a file of any size, a large one in parts; the object appears when it is complete."""
+        extra = {"ChecksumAlgorithm": "SHA256"} | ({"ContentType": content_type} if content_type else {})
+        self._call("upload_file", key, Filename=str(path), ExtraArgs=extra, Config=_TRANSFER)
+
     def delete(self, key: str) -> None:
-        """Removes an object; one that is not there is no error."""
+        """Removes an object, if there is one."""
         self._call("delete_object", key)
 
-    # Within.
+    # Requests.
 
+    @cached_property
     def _client(self) -> Any:
-        with self._making:
-            if self._made is None:
-                self._made = _make_client(self._at, self._timeout_seconds)
-            return self._made
+        for name in ("boto3", "botocore", "s3transfer", "urllib3"):  # at DEBUG they write session tokens
+            logging.getLogger(name).setLevel(logging.INFO)
+        return Session().client(
+            "s3",
+            endpoint_url=self._at.endpoint,
+            aws_access_key_id=self._at.access_key,
+            aws_secret_access_key=self._at.secret_key,
+            region_name=self._at.region,
+            config=Config(
+                connect_timeout=min(10.0, _TIMEOUT_SECONDS),
+                read_timeout=_TIMEOUT_SECONDS,
+                max_pool_connections=1024,  # at most, for any number of threads; opened when they are needed
+                retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+                response_checksum_validation="when_required",  # a range has no checksum; the caller compares digests
+            ),
+        )
 
-    def _open_body(self, key: str, start: int, etag: str | None, ranged: dict[str, str]) -> Any:
-        same = {"IfMatch": etag} if etag else {}
+    def _open(self, key: str, start: int, end: int | None, etag: str | None) -> Any:
+        """The reply whose body is the object's bytes from `start` to `end`; of the version with this entity tag, if given."""
+        options = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end else {}
+        if etag:
+            options["IfMatch"] = etag
         try:
-            return self._call("get_object", key, **ranged, **same)
+            return self._call("get_object", key, **options)
         except Exists:
             raise Unreachable(f"{self}/{key}: was replaced while it was read, at byte {start:,}; run again") from None
 
-    def _get(self, key: str) -> tuple[bytes, str]:
-        cause: Exception | None = None
-        for cut in range(_CUTS):
-            reply = self._call("get_object", key, ChecksumMode="ENABLED")
-            try:
-                return bytes(reply["Body"].read()), str(reply["ETag"])
-            except FlexibleChecksumError:
-                raise _Damaged(f"{self}/{key}: the bytes that came are not those of the store's checksum") from None
-            except (IncompleteReadError, HTTPClientError, OSError) as error:
-                cause = error
-                time.sleep(0.1 * 2**cut)
-        raise Unreachable(f"{self}/{key}: the body broke off {_CUTS} times: {_clean(cause)}; run again") from cause
-
-    def _fetch(self, key: str, part: Path) -> str:
-        """The SHA-256 of the object, fetched to a file."""
-        digest = hashlib.sha256()
-        with part.open("wb") as file:
-            for chunk in self.stream(key):
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        return digest.hexdigest()
-
-    def _holds(self, key: str, body: bytes) -> bool:
-        try:
-            return self.size(key) == len(body) and self.get(key) == body
-        except Missing:
-            return False
-
-    def _call(self, operation: str, key: str, **arguments: Any) -> Any:
-        """One request. 409 is neither won nor lost: it is asked again until another writer is done."""
-        where = {"Key": key} if key else {}
-        deadline, pause = time.monotonic() + _PATIENCE_SECONDS, 0.05
+    def _call(self, method: str, key: str, **arguments: Any) -> Any:
+        """What a method of boto3's client returns. 409, another write in progress, is repeated until that has ended."""
+        if key:
+            arguments["Key"] = key
+        deadline, pause = time.monotonic() + _CONFLICT_SECONDS, 0.05
         while True:
             try:
-                return getattr(self._client(), operation)(Bucket=self.name, **where, **arguments)
-            except ClientError as error:
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                return getattr(self._client, method)(Bucket=self.name, **arguments)
+            except (ClientError, S3UploadFailedError) as error:
+                reply: Any = error.__context__ if isinstance(error, S3UploadFailedError) else error
+                status = reply.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if status != 409 or time.monotonic() > deadline:
-                    raise self._named(error, operation, key, status) from error
-            except (NoConnection, HTTPClientError) as error:
+                    raise self._translated(reply, key, status or 0) from error
+            except (BotoConnectionError, HTTPClientError) as error:
                 raise Unreachable(
                     f"{self}/{key}: {_clean(error)}; check AWS_ENDPOINT_URL, or run `make up` for the local store"
                 ) from error
@@ -362,7 +281,8 @@ class Bucket:
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 
-    def _named(self, error: ClientError, operation: str, key: str, status: int | None) -> DataError:
+    def _translated(self, error: Any, key: str, status: int) -> DataError:
+        """A ClientError as one of ours, with what to do about it."""
         code = str(error.response.get("Error", {}).get("Code", ""))
         where = f"{self}/{key}"
         if code in ("NoSuchKey", "404") and key:
@@ -370,19 +290,12 @@ class Bucket:
         if status == 412:
             return Exists(f"{where}: exists already or was changed by another writer")
         if status == 409:
-            return Unreachable(f"{where}: other writers kept it busy for {_PATIENCE_SECONDS:.0f} s; run again")
-        if code in _PASSING or status == 429 or (status or 0) >= 500:
-            return Unreachable(
-                f"{where}: {operation} failed: {code or status}, {_ATTEMPTS} times; see the store's log and run again"
-            )
+            return Unreachable(f"{where}: other writers kept it busy for {_CONFLICT_SECONDS:.0f} s; run again")
+        failed = f"{where}: {error.operation_name} failed: {code or status}"
+        if code in _TRANSIENT or status == 429 or status >= 500:
+            return Unreachable(f"{failed}, {_ATTEMPTS} times; see the store's log and run again")
         kind = Denied if status in (401, 403) else DataError
-        return kind(
-            f"{where}: {operation} failed: {code or status}; {_ADVICE.get(code, _ADVICE.get(str(status), 'see its log'))}"
-        )
-
-
-class _Damaged(DataError):
-    """Bytes that are not those of the store's checksum."""
+        return kind(f"{failed}; {_ADVICE.get(code, _ADVICE.get(str(status), 'see its log'))}")
 
 
 def data_bucket() -> Bucket:
@@ -399,56 +312,28 @@ def registry_bucket() -> Bucket:
 
 @cache
 def bucket_at(name: str, at: environment.Store) -> Bucket:
-    """A bucket, for all of this process: whoever asks for it again finds its connections open."""
+    """A bucket, one per process, so that its connections are reused."""
     return Bucket(name, at)
 
 
-def _make_client(at: environment.Store, timeout_seconds: float) -> Any:
-    for name in (
-        "boto3",
-        "botocore",
-        "s3transfer",
-        "urllib3",
-    ):  # at DEBUG they write session tokens
-        logging.getLogger(name).setLevel(logging.INFO)
-    return Session().client(
-        "s3",
-        endpoint_url=at.endpoint,
-        aws_access_key_id=at.access_key,
-        aws_secret_access_key=at.secret_key,
-        region_name=at.region,
-        config=Config(
-            connect_timeout=min(10.0, timeout_seconds),
-            read_timeout=timeout_seconds,
-            max_pool_connections=1024,  # of any number of threads; those that were never needed do not exist
-            retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-            response_checksum_validation="when_required",  # a ranged reply has none; digests are compared by whoever reads
-        ),
-    )
-
-
-def _pieces(body: Any, patience_seconds: float) -> Iterator[bytes]:
-    """A body's bytes as they come; `body.read` would wait for a whole chunk, and for ever on a link that only trickles."""
+def _chunks(body: Any) -> Iterator[bytes]:
+    """A body's bytes as they arrive: `body.read(n)` would block until n bytes are there, however slow the link is."""
     with body as raw:
-        waited, came = 0.0, 0
+        waited, received = 0.0, 0
         while True:
             begin = time.monotonic()
-            piece = raw.read1(_CHUNK)
+            chunk = raw.read1(_CHUNK)
             waited += time.monotonic() - begin
-            if not piece:
+            if not chunk:
                 return
-            came += len(piece)
-            if waited >= patience_seconds:
-                if came < _LEAST * waited:
-                    raise TimeoutError(f"only {came:,} bytes came in {waited:.0f} s")
-                waited, came = 0.0, 0
-            yield piece
+            received += len(chunk)
+            if waited >= _TIMEOUT_SECONDS:
+                if received < _MIN_RATE * waited:
+                    raise TimeoutError(f"only {received:,} bytes came in {waited:.0f} s")
+                waited, received = 0.0, 0
+            yield chunk
 
 
-def _clean(error: Exception | None) -> str:
+def _clean(error: Exception) -> str:
     """The error's text without the credentials that an address may hold."""
     return environment.without_user(" ".join(str(error).split()))
-
-
-def _sha256(body: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(body).digest()).decode()

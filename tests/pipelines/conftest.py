@@ -20,6 +20,5 @@ def proxy(fresh_store: Store) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def impatient(no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence of a second is as one of a minute."""
-    make = pipelines.storage.bucket._make_client
-    monkeypatch.setattr(pipelines.storage.bucket, "_make_client", lambda at, _: make(at, 1.0))
+    """A connection without a byte for a second times out, not after a minute."""
+    monkeypatch.setattr(pipelines.storage.bucket, "_TIMEOUT_SECONDS", 1.0)

@@ -41,7 +41,8 @@ def far(
     for name, body in MADE.tars.items():
         bucket.put(f"shards/test/{name}", body)
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
-    return Bucket(fresh_store.bucket, dataclasses.replace(fresh_store, endpoint=proxy.endpoint), timeout_seconds=0.5)
+    monkeypatch.setattr("pipelines.storage.bucket._TIMEOUT_SECONDS", 0.5)
+    return Bucket(fresh_store.bucket, dataclasses.replace(fresh_store, endpoint=proxy.endpoint))
 
 
 def on_get(fault: Fault, times: int) -> Callable[[Request], Fault | None]:
