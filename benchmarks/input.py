@@ -313,7 +313,7 @@ def measured_steps(results: Path = timing.RESULTS) -> list[tuple[str, float, int
             found += [
                 (f"{name} on {gpu}, {row['precision']}, batch {row['batch']}, measured", form["images_per_second"], decoded)
                 for row in tree["results"]
-                for name, decoded in (("both towers in one process", 1), ("a process a tower, lean", 2))
+                for name, decoded in (("both towers in one process", 1), ("a process a tower", 2))
                 if (form := row["forms"].get(name))
             ]
     return found

@@ -29,7 +29,7 @@ from alexnet.distributed.team import Team
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
-from alexnet.model.network import AlexNet, Plan, initial
+from alexnet.model.network import AlexNet, initial
 from alexnet.ops.malloc import keep_freed
 from alexnet.randomness import tensors as keyed
 from alexnet.training.checkpoint import Checkpoints
@@ -50,17 +50,15 @@ class Form:
     name: str
     processes: int
     parts: int
-    plan: Plan
     threads: int = 1
 
 
 FORMS = (
-    Form("one device", 1, 1, "lean"),
-    Form("one device, two threads", 1, 1, "lean", 2),
-    Form("both towers in one process", 1, 2, "lean"),
-    Form("a process a tower, lean", 2, 1, "lean"),
-    Form("a process a tower, gather (2012)", 2, 1, "gather"),
-    Form("two replicas of two towers", 4, 1, "lean"),
+    Form("one device", 1, 1),
+    Form("one device, two threads", 1, 1, 2),
+    Form("both towers in one process", 1, 2),
+    Form("a process a tower", 2, 1),
+    Form("two replicas of two towers", 4, 1),
 )
 
 
@@ -142,7 +140,7 @@ def serve(order: str) -> None:
 def _trainer(form: Form, team: Team, device: torch.device, batch: int, precision: str) -> Trainer:
     settings = params.load(preset="imagenet")
     recipe = replace(settings.train, batch_size=batch, precision=precision)  # type: ignore[arg-type]  # given below
-    network = AlexNet(settings.model, tower_ranges=team.tower_ranges, link=team.link, plan=form.plan)
+    network = AlexNet(settings.model, tower_ranges=team.tower_ranges, link=team.link)
     if form.parts == 2:
         gpus = [torch.device(name) for name in environment.devices()]
         network.to_devices([gpus[0], gpus[-1]])
@@ -194,7 +192,7 @@ def measure(batch: int, rounds: int, precision: str) -> dict[str, Any]:
     timing.interleave({name: (lambda name=name: step(name)) for name in runners}, rounds)  # type: ignore[misc]  # bound now
     checkpoint = {
         name: {which: runners[name].tell("save") for which in ("first", "second")}  # the second finds its memory there
-        for name in ("one device", "a process a tower, lean")
+        for name in ("one device", "a process a tower")
     }
     for runner in runners.values():
         runner.end()

@@ -92,7 +92,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
 
 
 def _trainer(job: Job, pixels: PixelStatistics, placement: launch.Placement) -> Trainer:
-    network = AlexNet(job.model, tower_ranges=placement.team.tower_ranges, link=placement.team.link, plan=environment.plan())
+    network = AlexNet(job.model, tower_ranges=placement.team.tower_ranges, link=placement.team.link)
     if len(placement.devices) > 1:
         network.to_devices(placement.devices)
     else:

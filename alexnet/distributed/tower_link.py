@@ -33,10 +33,6 @@ class TowerLink:
         """See Link."""
         return [_Gather.apply(parts[0], self)]
 
-    def gather_alike(self, parts: list[Tensor], total: int) -> list[Tensor]:
-        """See Link."""
-        return [_GatherAlike.apply(parts[0], total, self)]
-
     def sum_scatter(self, parts: list[Tensor]) -> list[Tensor]:
         """See Link."""
         return [_SumScatter.apply(parts[0], self)]
@@ -94,23 +90,6 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return ctx.link.summed(grads[0]), None
-
-
-class _GatherAlike(torch.autograd.Function):
-    """Joined, for one and the same loss on both sides: summing would double every gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, total: int, link: TowerLink) -> Tensor:
-        ctx.link, ctx.own, ctx.total = link, x.shape[1], total
-        widest = max(x.shape[1], total - x.shape[1])
-        padded = torch.nn.functional.pad(x, (0, widest - x.shape[1]))
-        other = link.swap(padded, torch.contiguous_format)[:, : total - x.shape[1]]
-        return torch.cat([x, other] if link.tower == 0 else [other, x], 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        first = 0 if ctx.link.tower == 0 else ctx.total - ctx.own
-        return grads[0][:, first : first + ctx.own], None, None
 
 
 class _SumScatter(torch.autograd.Function):

@@ -19,12 +19,6 @@ class Link(Protocol):
     def gather(self, parts: list[Tensor]) -> list[Tensor]:
         """Every part gets the outputs of all towers, joined along dimension 1."""
 
-    def gather_alike(self, parts: list[Tensor], total: int) -> list[Tensor]:
-        """As gather, where what follows is computed alike by every process: its gradient is the own slice, not a sum.
-
-        total: size of the whole, which towers may share unevenly.
-        """
-
     def sum_scatter(self, parts: list[Tensor]) -> list[Tensor]:
         """Every part gets its own slice, along dimension 1, of the sum over all towers."""
 
@@ -55,12 +49,6 @@ class LocalLink:
         if len(parts) == 1:
             return parts
         return [torch.cat([self._to(part, here.device) for part in parts], 1) for here in parts]
-
-    def gather_alike(self, parts: list[Tensor], total: int) -> list[Tensor]:
-        """See Link; on the first part's device only, where the loss is."""
-        whole = torch.cat([self._to(part, parts[0].device) for part in parts], 1)
-        assert whole.shape[1] == total
-        return [whole]
 
     def sum_scatter(self, parts: list[Tensor]) -> list[Tensor]:
         """See Link."""

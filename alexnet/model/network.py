@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,8 +13,6 @@ from alexnet.model.architecture import Layer, ModelConfig, table
 from alexnet.model.links import Link, LocalLink
 from alexnet.model.response_norm import local_response_norm, map_norm
 from alexnet.randomness import tensors as keyed
-
-Plan = Literal["lean", "gather"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,8 @@ class AlexNet(nn.Module):
     ((0, 1), (1, 2)) both towers apart, on devices of their own if moved there; ((1, 2),) one tower, for a process of
     its own. All forms are the same function of the same full tensors (`slice_of` says which part holds what).
 
-    plan: `gather` moves the inputs of every fully connected layer between towers, as in 2012; `lean` splits fc6 and fc8
-    by their inputs instead and moves sums, which are fewer numbers.
+    In 2012 every cross connection moved a layer's inputs to the other tower. Here conv3 and fc7 do; fc6 and fc8 are split
+    by their inputs instead and move partial sums, the same function for fewer bytes.
     """
 
     def __init__(
@@ -42,15 +40,14 @@ class AlexNet(nn.Module):
         *,
         tower_ranges: Sequence[tuple[int, int]] | None = None,
         link: Link | None = None,
-        plan: Plan = "lean",
     ) -> None:
         super().__init__()
-        self.config, self.plan = config, plan
+        self.config = config
         self.layers = table(config)
         self.link = link or LocalLink()
-        self.parts = nn.ModuleList(_Part(config, towers, plan) for towers in tower_ranges or [(0, config.towers)])
+        self.parts = nn.ModuleList(_Part(config, towers) for towers in tower_ranges or [(0, config.towers)])
         # Added once, after the sum over towers: one parameter, whoever holds the towers.
-        self.fc8_bias = nn.Parameter(torch.zeros(config.classes)) if plan == "lean" else None
+        self.fc8_bias = nn.Parameter(torch.zeros(config.classes))
 
     def forward(
         self, images: Float[Tensor, "n 3 224 224"], draw: Draw | None = None, upto: str = "fc8"
@@ -73,7 +70,7 @@ class AlexNet(nn.Module):
         if row.name == "fc8":
             return self._logits(maps)
         parts = self._parts()
-        if splits_inputs(row, self.plan):
+        if splits_inputs(row):
             sums = self.link.sum_scatter([part.product(row, x) for part, x in zip(parts, maps, strict=True)])
             maps = [x + part.bias(row) for part, x in zip(parts, sums, strict=True)]
         else:
@@ -83,11 +80,8 @@ class AlexNet(nn.Module):
         return [part.finish(row, x, self.config, draw) for part, x in zip(parts, maps, strict=True)]
 
     def _logits(self, maps: list[Tensor]) -> list[Tensor]:
-        row, parts = self.layers[-1], self._parts()
-        if self.fc8_bias is None:
-            own = [part.apply_weights(row, x) for part, x in zip(parts, self.link.gather(maps), strict=True)]
-            return self.link.gather_alike(own, row.outputs)
-        total = self.link.sum([part.product(row, x) for part, x in zip(parts, maps, strict=True)])
+        row = self.layers[-1]
+        total = self.link.sum([part.product(row, x) for part, x in zip(self._parts(), maps, strict=True)])
         return [total[0] + self.fc8_bias.to(total[0].dtype)]
 
     def _parts(self) -> list["_Part"]:
@@ -98,18 +92,15 @@ class AlexNet(nn.Module):
         found = [
             (name, where, part.get(row, kind))
             for part in self._parts()
-            for name, where, row, kind in _slices(self.config, part.towers, self.plan)
+            for name, where, row, kind in _slices(self.config, part.towers)
         ]
-        if self.fc8_bias is not None:
-            found.append(("fc8.bias", (slice(None),), self.fc8_bias))
-        return found
+        return [*found, ("fc8.bias", (slice(None),), self.fc8_bias)]
 
     def to_devices(self, devices: Sequence[torch.device]) -> "AlexNet":
         """Moves every part to its own device; the loss is then computed on the first."""
         for part, device in zip(self._parts(), devices, strict=True):
             part.to(device).to(memory_format=torch.channels_last)
-        if self.fc8_bias is not None:
-            self.fc8_bias.data = self.fc8_bias.data.to(devices[0])
+        self.fc8_bias.data = self.fc8_bias.data.to(devices[0])
         return self
 
     @torch.no_grad()
@@ -128,29 +119,29 @@ class AlexNet(nn.Module):
             parameter.copy_(piece)
 
 
-def splits_inputs(row: Layer, plan: Plan) -> bool:
+def splits_inputs(row: Layer) -> bool:
     """Whether a tower holds the columns that read its own units, and partial sums travel instead of units."""
-    return plan == "lean" and row.name in ("fc6", "fc8") and row.sees_all
+    return row.name in ("fc6", "fc8") and row.sees_all
 
 
-def slice_of(row: Layer, kind: str, towers: tuple[int, int], count: int, plan: Plan) -> tuple[slice, ...]:
+def slice_of(row: Layer, kind: str, towers: tuple[int, int], count: int) -> tuple[slice, ...]:
     """Which part of a full tensor belongs to a range of `count` towers."""
     first, last = towers
-    if kind == "weight" and splits_inputs(row, plan):
+    if kind == "weight" and splits_inputs(row):
         return slice(None), slice(row.inputs * first // count, row.inputs * last // count)
     return (slice(row.outputs * first // count, row.outputs * last // count),)
 
 
-def layout(config: ModelConfig, tower_ranges: Sequence[tuple[int, int]], plan: Plan) -> list[tuple[str, tuple[slice, ...]]]:
+def layout(config: ModelConfig, tower_ranges: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[slice, ...]]]:
     """Which slices of which full tensors the parts that hold these towers have for themselves."""
-    return [(name, where) for towers in tower_ranges for name, where, _, _ in _slices(config, towers, plan)]
+    return [(name, where) for towers in tower_ranges for name, where, _, _ in _slices(config, towers)]
 
 
-def _slices(config: ModelConfig, towers: tuple[int, int], plan: Plan) -> Iterator[tuple[str, tuple[slice, ...], Layer, str]]:
+def _slices(config: ModelConfig, towers: tuple[int, int]) -> Iterator[tuple[str, tuple[slice, ...], Layer, str]]:
     for row in table(config):
         for kind in ("weight", "bias"):
-            if not (kind == "bias" and row.name == "fc8" and splits_inputs(row, plan)):  # then it is nobody's own
-                yield f"{row.name}.{kind}", slice_of(row, kind, towers, config.towers, plan), row, kind
+            if (row.name, kind) != ("fc8", "bias"):  # added once, by AlexNet
+                yield f"{row.name}.{kind}", slice_of(row, kind, towers, config.towers), row, kind
 
 
 def full_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -176,12 +167,12 @@ def initial(config: ModelConfig, seed: int, dtype: torch.dtype = torch.float32) 
 class _Part(nn.Module):
     """The weights of a range of towers, and what they do between cross connections."""
 
-    def __init__(self, config: ModelConfig, towers: tuple[int, int], plan: Plan) -> None:
+    def __init__(self, config: ModelConfig, towers: tuple[int, int]) -> None:
         super().__init__()
         count = config.towers
         self.towers, self.count = towers, count
         self.held = towers[1] - towers[0]
-        for _, where, row, kind in _slices(config, towers, plan):
+        for _, where, row, kind in _slices(config, towers):
             shape = row.weight_shape(count) if kind == "weight" else (row.outputs,)
             piece = torch.zeros(shape, device="meta")[where]
             self.register_parameter(f"{row.name}_{kind}", nn.Parameter(torch.zeros(piece.shape)))

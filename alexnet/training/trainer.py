@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -197,7 +197,7 @@ class Trainer:
             own.append((name, where, parameter.detach()))
             own.append((f"velocity/{name}", where, self.optimizer.velocity(parameter)))
         if not self.team.is_rank0:
-            mine = {name for name, _ in self._layout(self.team.tower_ranges or ())}
+            mine = {name for name, _ in layout(self.job.model, self.team.tower_ranges or ())}
             self.team.gather_state({}, [piece for piece in own if piece[0].removeprefix("velocity/") in mine], [])
             return {}
         if not self._full:
@@ -206,12 +206,9 @@ class Trainer:
                     self._full[f"{kind}{name}"] = torch.empty(shape, dtype=self._dtype())
         held = self.team.tower_ranges or [(0, self.job.model.towers)]
         others = [(tower, tower + 1) for tower in range(self.job.model.towers) if not any(a <= tower < b for a, b in held)]
-        elsewhere = [(f"{kind}{name}", where) for name, where in self._layout(others) for kind in ("", "velocity/")]
+        elsewhere = [(f"{kind}{name}", where) for name, where in layout(self.job.model, others) for kind in ("", "velocity/")]
         self.team.gather_state(self._full, own, elsewhere)
         return self._full
-
-    def _layout(self, held: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[slice, ...]]]:
-        return layout(self.job.model, held, self.network.plan)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Any]) -> None:
@@ -246,9 +243,7 @@ def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints
     """
     team = trainer.team
     steps = {"train": train.steps_per_epoch, "validation": val.steps_per_epoch}
-    team.check_equal_on_ranks(
-        {"job": _identity(trainer.job), "steps": steps, "plan": trainer.network.plan, "torch": torch.__version__}
-    )
+    team.check_equal_on_ranks({"job": _identity(trainer.job), "steps": steps, "torch": torch.__version__})
     state = _begin(trainer, checkpoints, watch)
     history = [Row(**row) for row in state["history"]]
     saver = _Saver(trainer, checkpoints, watch)

@@ -9,7 +9,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from alexnet.errors import DataError
 
@@ -119,14 +118,6 @@ def processes() -> int | None:
             f"ALEXNET_PROCESSES: must be 1 where it is set, got {text!r}; more are named by ALEXNET_DEVICES or torchrun"
         )
     return None if text is None else 1
-
-
-def plan() -> Literal["lean", "gather"]:
-    """ALEXNET_PLAN: what towers exchange: `lean`, or `gather` as in 2012."""
-    text = os.environ.get("ALEXNET_PLAN", "lean")
-    if text not in ("lean", "gather"):
-        raise DataError(f"ALEXNET_PLAN: must be lean or gather, got {text!r}")
-    return "lean" if text == "lean" else "gather"
 
 
 def timeout_seconds() -> float:

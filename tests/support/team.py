@@ -30,7 +30,7 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch
-from alexnet.model.network import AlexNet, Plan, full_shapes
+from alexnet.model.network import AlexNet, full_shapes
 from alexnet.randomness import tensors as keyed
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rate, Rates
@@ -54,7 +54,6 @@ class Run:
     name: str = "run"
     form: Literal["one", "apart"] = "one"
     takes: str = ""
-    plan: Plan = "lean"
     devices: str = "cpu"  # of the ranks, in turn
     double: bool = True
     towers: int = 2
@@ -150,9 +149,7 @@ def trainer(run: Run, team: Team) -> Trainer:
     device = torch.device(names[team.rank % len(names)])
     if run.odd_rank == team.rank:
         config = replace(config, train=replace(config.train, batch_size=run.batch_size + 1))
-    network = AlexNet(config.model, tower_ranges=team.tower_ranges, link=team.link, plan=run.plan).to(
-        memory_format=torch.channels_last
-    )
+    network = AlexNet(config.model, tower_ranges=team.tower_ranges, link=team.link).to(memory_format=torch.channels_last)
     return Trainer(config, (network.double() if run.double else network).to(device), pixels(), device, team)
 
 
@@ -251,7 +248,7 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
     model = job(run).model
     full = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name, shape in full_shapes(model).items()}
     for rank, held in ranks.items():
-        pieces = AlexNet(model, tower_ranges=held, plan=run.plan).pieces()
+        pieces = AlexNet(model, tower_ranges=held).pieces()
         tensors = load_file(folder / f"pieces-{rank}.safetensors")
         for i, (name, where, _) in enumerate(pieces):
             full[name][where] = tensors[f"{kind}/{i}"].double()

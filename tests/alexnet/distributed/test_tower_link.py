@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alexnet.distributed.team import Team
-from alexnet.model.network import Plan
 from tests.support.team import APART, Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
@@ -29,7 +28,6 @@ HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
 FORMS = ("one", "apart", "pair", "mesh")
 SIZES = {"one": 1, "apart": 1, "pair": 2, "mesh": 4}
 EXACT = {"one": "one", "apart": "tower", "pair": "tower", "mesh": "mesh"}  # which forms are alike to the bit
-PLANS: tuple[Plan, ...] = ("lean", "gather")
 STEPS = 20
 
 
@@ -37,10 +35,10 @@ def runs(base: Run, form: str) -> list[Run]:
     """All that a form has to do, in one launch: bare steps, a fit, one that stops, and what goes on from others."""
     kind: Literal["one", "apart"] = "apart" if form == "apart" else "one"
     base = replace(base, form=kind, checkpoint_seconds=1e9)
-    bare = [replace(base, name=f"{form}-{plan}", plan=plan, steps=STEPS) for plan in PLANS]
+    bare = replace(base, name=f"{form}-steps", steps=STEPS)
     whole = [replace(base, name=f"{form}-fit"), replace(base, name=f"{form}-stop", stop_at=3)]
     after = [replace(base, name=f"{writer}-then-{form}", takes=f"{writer}-stop") for writer in FORMS]
-    return [*bare, *whole, *after]
+    return [bare, *whole, *after]
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,9 @@ class Made:
     folder: Path
     run: Run
 
-    def full(self, form: str, plan: Plan, kind: str, held: str) -> dict[str, Tensor]:
+    def full(self, form: str, kind: str, held: str) -> dict[str, Tensor]:
         """The full tensors that a form ended with."""
-        return joined(replace(self.run, plan=plan), self.folder / f"{form}-{plan}", kind, HELD[held])
+        return joined(self.run, self.folder / f"{form}-steps", kind, HELD[held])
 
 
 WIDTHS = [
@@ -77,35 +75,32 @@ def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return max(((found[name] - tensor).abs().max() / tensor.abs().max()).item() for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("form", ["apart", "pair", "mesh", "other replica"])
-def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: Made, form: str, plan: Plan) -> None:
+def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: Made, form: str) -> None:
     base = "mesh" if form == "other replica" else form
     for kind in ("grad", "weight", "velocity"):
-        one = made.full("one", plan, kind, "one")
-        assert worst(made.full(base, plan, kind, form), one) < 1e-12, kind
+        one = made.full("one", kind, "one")
+        assert worst(made.full(base, kind, form), one) < 1e-12, kind
 
 
-@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("form", ["apart", "pair", "mesh"])
-def test_every_form_has_the_losses_of_one_device(made: Made, form: str, plan: Plan) -> None:
-    one = load_file(made.folder / f"one-{plan}" / "pieces-0.safetensors")["losses"]
+def test_every_form_has_the_losses_of_one_device(made: Made, form: str) -> None:
+    one = load_file(made.folder / "one-steps" / "pieces-0.safetensors")["losses"]
     for rank in range(SIZES[form]):
-        found = load_file(made.folder / f"{form}-{plan}" / f"pieces-{rank}.safetensors")["losses"]
+        found = load_file(made.folder / f"{form}-steps" / f"pieces-{rank}.safetensors")["losses"]
         assert (found / one - 1).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("plan", PLANS)
-def test_two_processes_are_two_parts_of_one_process_to_the_bit(made: Made, plan: Plan) -> None:
+def test_two_processes_are_two_parts_of_one_process_to_the_bit(made: Made) -> None:
     for kind in ("grad", "weight", "velocity"):
-        apart, pair = (made.full(form, plan, kind, form) for form in ("apart", "pair"))
+        apart, pair = (made.full(form, kind, form) for form in ("apart", "pair"))
         assert all(torch.equal(pair[name], tensor) for name, tensor in apart.items())
 
 
 def test_replicas_stay_alike_to_the_bit(made: Made) -> None:
     for tower in (0, 1):
         first, second = (
-            load_file(made.folder / "mesh-lean" / f"pieces-{tower + 2 * replica}.safetensors") for replica in (0, 1)
+            load_file(made.folder / "mesh-steps" / f"pieces-{tower + 2 * replica}.safetensors") for replica in (0, 1)
         )
         assert all(torch.equal(second[name], tensor) for name, tensor in first.items() if name != "bytes")
 
@@ -144,19 +139,13 @@ def test_a_checkpoint_at_full_width_holds_training_up_for_less_than_two_seconds(
     assert min(pauses) < 2
 
 
-@pytest.mark.parametrize(("plan", "dtype"), [("lean", 8), ("gather", 8)])
-def test_bytes_between_towers_are_counted(made: Made, plan: Plan, dtype: int) -> None:
-    """Forward and backward of every cross connection: conv3's input, fc6, fc7 and fc8, by one tower."""
+def test_bytes_between_towers_are_counted(made: Made) -> None:
+    """Forward and backward of every cross connection: conv3's input, sums of fc6, fc7's input and sums of fc8, by one tower."""
     config = job(made.run).model
-    conv2, units, classes = config.kernels[1] * 13 * 13, config.units, config.classes
-    conv5 = config.kernels[4] * 6 * 6
-    numbers = {
-        "lean": 2 * conv2 + 2 * units + 2 * units + classes,
-        "gather": 2 * conv2 + 2 * conv5 + 2 * units + 2 * units + -(-classes // 2),
-    }
+    numbers = 2 * config.kernels[1] * 13 * 13 + 2 * config.units + 2 * config.units + config.classes
     for rank in (0, 1):
-        found = load_file(made.folder / f"pair-{plan}" / f"pieces-{rank}.safetensors")["bytes"]
-        assert found.item() == numbers[plan] * dtype
+        found = load_file(made.folder / "pair-steps" / f"pieces-{rank}.safetensors")["bytes"]
+        assert found.item() == numbers * 8
 
 
 @pytest.mark.gpu
@@ -194,20 +183,6 @@ def test_a_rank_without_the_file_gets_the_checkpoint_from_the_one_that_has_it(tm
     found, unbroken = (load_file(tmp_path / name / "weights.safetensors") for name in ("on", "fit"))
     assert all(torch.equal(found[name], tensor) for name, tensor in unbroken.items())
     assert ("from rank 1" in (tmp_path / "on" / "notes").read_text()) == (blind == 0)
-
-
-@pytest.mark.parametrize(("writer", "reader"), [PLANS, pytest.param(*PLANS[::-1], marks=pytest.mark.slow)])
-def test_a_checkpoint_of_one_plan_goes_on_in_the_other(tmp_path: Path, writer: Plan, reader: Plan) -> None:
-    """fc8's bias, a parameter of its own in one plan and cut in two by the other, included."""
-    base = Run(checkpoint_seconds=1e9)
-    runs = [
-        replace(base, name="stop", stop_at=3, plan=writer),
-        replace(base, name="on", takes="stop", plan=reader),
-        replace(base, name="fit", plan=reader),
-    ]
-    finish(start(runs, tmp_path, 2))
-    found, unbroken = (load_file(tmp_path / name / "weights.safetensors") for name in ("on", "fit"))
-    assert worst(found, unbroken) < 1e-12
 
 
 def test_ranks_with_another_recipe_refuse_to_start(tmp_path: Path) -> None:

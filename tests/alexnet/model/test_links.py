@@ -14,15 +14,14 @@ from alexnet.distributed.errors import Lost, raises_lost
 from alexnet.distributed.tower_link import TowerLink
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.links import Link, LocalLink
-from alexnet.model.network import AlexNet, Draw, Plan
+from alexnet.model.network import AlexNet, Draw
 from tests.support.team import CONTEXT
 
 
-def parts(width: int = 4, other: int | None = None) -> list[Tensor]:
+def parts() -> list[Tensor]:
     """What two towers made."""
     generator = torch.Generator().manual_seed(1)
-    widths = (width, width if other is None else other)
-    return [torch.randn(3, w, dtype=torch.float64, generator=generator, requires_grad=True) for w in widths]
+    return [torch.randn(3, 4, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2)]
 
 
 def test_two_parts_of_one_process_gather_join_and_add() -> None:
@@ -32,7 +31,6 @@ def test_two_parts_of_one_process_gather_join_and_add() -> None:
     assert all(torch.equal(found, whole) for found in link.gather([a, b]))
     assert [found.tolist() for found in link.sum_scatter([a, b])] == [(a + b)[:, :2].tolist(), (a + b)[:, 2:].tolist()]
     assert torch.equal(link.sum([a, b])[0], a + b)
-    assert torch.equal(link.gather_alike([a, b], 8)[0], whole)
 
 
 def test_one_part_is_left_as_it_is() -> None:
@@ -49,18 +47,15 @@ def test_what_stays_on_its_device_is_not_counted() -> None:
     assert link.bytes_sent == 0
 
 
-def move(link: Link, held: list[Tensor], total: int) -> dict[str, Tensor]:
+def move(link: Link, held: list[Tensor]) -> dict[str, Tensor]:
     """Every movement, and the gradient of a weighted sum of what it gave."""
     found = {}
     movements: dict[str, Callable[[list[Tensor]], list[Tensor]]] = {
         "gather": link.gather,
-        "gather_alike": lambda given: link.gather_alike(given, total),
         "sum_scatter": link.sum_scatter,
         "sum": link.sum,
     }
     for name, movement in movements.items():
-        if total % 2 and name != "gather_alike":
-            continue
         leaves = [part.detach().clone().requires_grad_() for part in held]
         for i, moved in enumerate(movement(leaves)):
             found[f"{name}/{i}"] = moved.detach().contiguous()
@@ -70,7 +65,7 @@ def move(link: Link, held: list[Tensor], total: int) -> dict[str, Tensor]:
     return found
 
 
-def tower(number: int, folder: Path, total: int, staged: bool) -> None:
+def tower(number: int, folder: Path, staged: bool) -> None:
     """One process of a pair."""
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2, timeout=timedelta(seconds=20)
@@ -78,7 +73,7 @@ def tower(number: int, folder: Path, total: int, staged: bool) -> None:
     group = dist.group.WORLD
     assert group is not None
     link = TowerLink(group, number, staged=staged)
-    found = move(link, [parts(total // 2, total - total // 2)[number]], total)
+    found = move(link, [parts()[number]])
     found["bytes"] = torch.tensor([link.bytes_sent])
     maps = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last) + 100 * number
     joined = link.gather([maps.bfloat16()])[0]
@@ -90,9 +85,9 @@ def tower(number: int, folder: Path, total: int, staged: bool) -> None:
             link.gather([maps])
 
 
-def pair(folder: Path, total: int, *, staged: bool = False) -> list[dict[str, Tensor]]:
+def pair(folder: Path, *, staged: bool = False) -> list[dict[str, Tensor]]:
     """What both processes of a pair found."""
-    processes = [CONTEXT.Process(target=tower, args=(number, folder, total, staged)) for number in (0, 1)]
+    processes = [CONTEXT.Process(target=tower, args=(number, folder, staged)) for number in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -103,16 +98,15 @@ def pair(folder: Path, total: int, *, staged: bool = False) -> list[dict[str, Te
 
 @pytest.mark.parametrize("staged", [False, True])
 def test_two_processes_move_what_two_parts_of_one_move(tmp_path: Path, staged: bool) -> None:
-    """The loss after `sum` and `gather_alike` is the same on both sides, so each takes its gradient once."""
-    first, second = pair(tmp_path, 8, staged=staged)
-    local = move(LocalLink(), parts(), 8)
+    """The loss after `sum` is the same on both sides, so each takes its gradient once."""
+    first, second = pair(tmp_path, staged=staged)
+    local = move(LocalLink(), parts())
     for name in ("gather", "sum_scatter"):
         assert torch.equal(first[f"{name}/0"], local[f"{name}/0"])
         assert torch.equal(second[f"{name}/0"], local[f"{name}/1"])
-    for name in ("gather_alike", "sum"):
-        assert torch.equal(first[f"{name}/0"], local[f"{name}/0"])
-        assert torch.equal(second[f"{name}/0"], local[f"{name}/0"])
-    for name in ("gather", "gather_alike", "sum_scatter", "sum"):
+    for found in (first, second):
+        assert torch.equal(found["sum/0"], local["sum/0"])
+    for name in ("gather", "sum_scatter", "sum"):
         assert torch.equal(first[f"{name}/grad/0"], local[f"{name}/grad/0"])
         assert torch.equal(second[f"{name}/grad/0"], local[f"{name}/grad/1"])
     whole = torch.arange(24.0).view(2, 3, 2, 2)
@@ -120,16 +114,10 @@ def test_two_processes_move_what_two_parts_of_one_move(tmp_path: Path, staged: b
 
 
 def test_bytes_sent_are_those_of_both_directions(tmp_path: Path) -> None:
-    for found in pair(tmp_path, 8):
+    for found in pair(tmp_path):
         number = 3 * 8  # bytes of a column of three samples
-        gather, alike, sum_scatter, total = 2 * 4, 4, 2 * 2, 4
-        assert found["bytes"].item() == number * (gather + alike + sum_scatter + total)
-
-
-def test_an_odd_number_of_classes_is_shared_unevenly(tmp_path: Path) -> None:
-    whole = torch.cat(parts(2, 3), 1)
-    for found in pair(tmp_path, 5):
-        assert torch.equal(found["gather_alike/0"], whole)
+        gather, sum_scatter, total = 2 * 4, 2 * 2, 4
+        assert found["bytes"].item() == number * (gather + sum_scatter + total)
 
 
 def test_memory_that_this_process_lacks_is_not_another_lost_one() -> None:
@@ -151,14 +139,13 @@ class Echo(TowerLink):
         return x.clone()
 
 
-@pytest.mark.parametrize(("plan", "expected"), [("lean", 209_824), ("gather", 244_688)])
 @pytest.mark.parametrize("number", [0, 1])
-def test_at_full_width_a_tower_sends_so_many_bytes_a_sample(paper: ModelConfig, number: int, plan: Plan, expected: int) -> None:
+def test_at_full_width_a_tower_sends_209_824_bytes_per_sample(paper: ModelConfig, number: int) -> None:
     """In float32, both ways. Without memory: shapes alone go through the network."""
     link = Echo(number)
     with torch.device("meta"):
-        network = AlexNet(paper, tower_ranges=[(number, number + 1)], link=link, plan=plan)
+        network = AlexNet(paper, tower_ranges=[(number, number + 1)], link=link)
         logits = network(torch.zeros(2, 3, 224, 224), Draw(1, torch.zeros(2, dtype=torch.int64)))
     assert logits.shape == (2, 1000)
     logits.sum().backward()
-    assert link.bytes_sent == 2 * expected
+    assert link.bytes_sent == 2 * 209_824

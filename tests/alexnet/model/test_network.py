@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from alexnet.model import response_norm as norms
 from alexnet.model.architecture import ModelConfig, PaddingConfig
-from alexnet.model.network import AlexNet, Draw, Plan, initial
+from alexnet.model.network import AlexNet, Draw, initial
 from alexnet.model.response_norm import local_response_norm, map_norm
 
 APART = ((0, 1), (1, 2))
@@ -27,7 +27,6 @@ def gradients(network: AlexNet, full: dict[str, Tensor], images: Tensor, labels:
     return logits.detach(), joined
 
 
-@pytest.mark.parametrize("plan", ["lean", "gather"])
 @pytest.mark.parametrize(
     "change",
     [
@@ -40,13 +39,13 @@ def gradients(network: AlexNet, full: dict[str, Tensor], images: Tensor, labels:
     ],
     ids=["run", "six-conv", "no-cross-connections", "paper-text-order", "tanh", "padding"],
 )
-def test_two_towers_apart_are_the_grouped_network(tiny: ModelConfig, change: dict[str, object], plan: Plan) -> None:
+def test_two_towers_apart_are_the_grouped_network(tiny: ModelConfig, change: dict[str, object]) -> None:
     config = replace(tiny, **change)  # type: ignore[arg-type]  # a partial tree of fields
     full = initial(config, seed=3, dtype=torch.float64)
     images = torch.randn(4, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 50
     labels = torch.arange(4) % config.classes
     logits, grads = gradients(AlexNet(config).double(), full, images, labels)
-    other_logits, other = gradients(AlexNet(config, tower_ranges=APART, plan=plan).double(), full, images, labels)
+    other_logits, other = gradients(AlexNet(config, tower_ranges=APART).double(), full, images, labels)
     assert (other_logits - logits).abs().max() <= 1e-12 * logits.abs().max()
     for name, grad in grads.items():
         assert (other[name] - grad).abs().max() <= 1e-12 * grad.abs().max(), name

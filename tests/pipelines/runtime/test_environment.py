@@ -16,7 +16,6 @@ from pipelines.runtime import environment
         ("ALEXNET_DEVICES", "cuda,cuda:0", environment.devices, ["cuda:0", "cuda:0"]),
         ("ALEXNET_DEVICES", "cpu,cpu", environment.devices, ["cpu", "cpu"]),
         ("ALEXNET_PROCESSES", "1", environment.processes, 1),
-        ("ALEXNET_PLAN", "gather", environment.plan, "gather"),
         ("ALEXNET_TIMEOUT", "12.5", environment.timeout_seconds, 12.5),
         ("ALEXNET_RESTARTS", "0", environment.restarts, 0),
         ("ALEXNET_CHECKPOINT_MINUTES", "0.5", environment.checkpoint_seconds, 30.0),
@@ -36,7 +35,6 @@ def test_a_place_is_what_the_environment_says(
     ("name", "read", "value"),
     [
         ("ALEXNET_PROCESSES", environment.processes, None),
-        ("ALEXNET_PLAN", environment.plan, "lean"),
         ("ALEXNET_TIMEOUT", environment.timeout_seconds, 60.0),
         ("ALEXNET_RESTARTS", environment.restarts, 2),
         ("ALEXNET_STREAMS", environment.streams, 16),
@@ -59,7 +57,6 @@ def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: ob
         ),
         ("ALEXNET_DEVICES", "gpu", environment.devices, "ALEXNET_DEVICES: must name devices"),
         ("ALEXNET_PROCESSES", "2", environment.processes, "ALEXNET_PROCESSES: must be 1 where it is set, got '2'"),
-        ("ALEXNET_PLAN", "fat", environment.plan, "ALEXNET_PLAN: must be lean or gather, got 'fat'"),
         ("ALEXNET_TIMEOUT", "nan", environment.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 10, got 'nan'"),
         ("ALEXNET_RESTARTS", "-1", environment.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
         ("ALEXNET_CHECKPOINT_MINUTES", "soon", environment.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
