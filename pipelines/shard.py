@@ -7,11 +7,10 @@ whole. What has that is not made again. The fingerprint names all that decides a
 import argparse
 import hashlib
 import json
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
@@ -25,6 +24,7 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write
 from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
+from alexnet.ops.threads import Prefetcher
 from alexnet.randomness import keys
 from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.shards.tar import Sample, tar_of
@@ -235,36 +235,18 @@ def _kept(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, Pi
 def samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | None, labels: Counter[int]) -> Iterator[Sample]:
     """A shard's samples in order; they are counted in `labels`, and in `sums` before they are compressed."""
     rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist()
-    for row, data in zip(rows, _read_ahead(source, rows), strict=True):
-        raise_if_cancelled()
-        pixels = prepare(data, config.side_px, config.filter)
-        if sums is not None:
-            sums.add(pixels)
-        labels[row["label"]] += 1
-        yield Sample(row["key"], row["label"], encode(pixels, config.jpeg_quality))
+    with Prefetcher(partial(_verified, source), rows, _AHEAD, _has_room) as images:  # a far store takes long to answer
+        for row, data in zip(rows, images, strict=True):
+            raise_if_cancelled()
+            pixels = prepare(data, config.side_px, config.filter)
+            if sums is not None:
+                sums.add(pixels)
+            labels[row["label"]] += 1
+            yield Sample(row["key"], row["label"], encode(pixels, config.jpeg_quality))
 
 
-def _read_ahead(source: Source, rows: list[dict[str, Any]]) -> Iterator[bytes]:
-    """The rows' images in order; while one is worked on the next are on their way, for a far store takes long to answer."""
-    coming: deque[tuple[int, Future[bytes]]] = deque()
-    held = 0
-    try:
-        for row in rows:
-            coming.append((row["bytes"], _readers().submit(_verified, source, row)))
-            held += row["bytes"]
-            while len(coming) == _AHEAD or held > _AHEAD_BYTES:
-                yield coming[0][1].result()
-                held -= coming.popleft()[0]
-        while coming:
-            yield coming.popleft()[1].result()
-    finally:
-        for _, read in coming:
-            read.cancel()
-
-
-@cache
-def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_AHEAD * environment.workers(), "reader")
+def _has_room(in_flight: Collection[dict[str, Any]], _: dict[str, Any]) -> bool:
+    return len(in_flight) < _AHEAD and sum(row["bytes"] for row in in_flight) <= _AHEAD_BYTES
 
 
 def _verified(source: Source, row: dict[str, Any]) -> bytes:
