@@ -31,7 +31,7 @@ from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import Sample, tar_of
 from benchmarks import timing
-from infra.stack import Places, Stack
+from infra.stack import Stack, StoreAccess
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 
@@ -52,7 +52,7 @@ def make_shards(bucket: Bucket, mebibytes: int, count: int) -> list[Shard]:
     return made
 
 
-def readers(bucket: Bucket, places: Places, shards: list[Shard], aws: str | None) -> dict[str, Read]:
+def readers(bucket: Bucket, access: StoreAccess, shards: list[Shard], aws: str | None) -> dict[str, Read]:
     """What reads all the shards once, one after the other unless it says otherwise."""
     bodies = [bytes(shard.bytes) for shard in shards]
     found: dict[str, Read] = {
@@ -61,14 +61,14 @@ def readers(bucket: Bucket, places: Places, shards: list[Shard], aws: str | None
         "ours, verified and on the disk, 16 streams, 4 shards at a time": ours(bucket, shards, 16, at_a_time=4),
         "ours, its digest compared, in memory": lambda _: _compare_digests(bucket, shards),
         "ours, streamed only": lambda _: [sum(map(len, bucket.stream(_PREFIX + shard.name))) for shard in shards],
-        _PEER: _boto3(places, shards, Config(response_checksum_validation="when_required")),
-        "boto3 as it comes: the store's checksum compared": _boto3(places, shards, Config()),
+        _PEER: _boto3(access, shards, Config(response_checksum_validation="when_required")),
+        "boto3 as it comes: the store's checksum compared": _boto3(access, shards, Config()),
         "sha256 alone, of bytes in memory": lambda _: [hashlib.sha256(body).digest() for body in bodies],
     }
-    if client := _s3fs(places, shards):
+    if client := _s3fs(access, shards):
         found["s3fs, whole objects"] = client
     if aws:
-        found["pipe: aws s3 cp"] = lambda _: _piped(aws, places, shards)
+        found["pipe: aws s3 cp"] = lambda _: _piped(aws, access, shards)
     return found
 
 
@@ -81,41 +81,41 @@ def _compare_digests(bucket: Bucket, shards: list[Shard]) -> None:
         assert digest.hexdigest() == shard.sha256
 
 
-def _boto3(places: Places, shards: list[Shard], config: Config) -> Read:
+def _boto3(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
     client = boto3.client(
         "s3",
-        endpoint_url=places.endpoint,
-        aws_access_key_id=places.access_key,
-        aws_secret_access_key=places.secret_key,
-        region_name=places.region,
+        endpoint_url=access.endpoint,
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        region_name=access.region,
         config=config,
     )
 
     def read(_: Path) -> None:
         for shard in shards:
-            body = client.get_object(Bucket=places.bucket, Key=_PREFIX + shard.name)["Body"]
+            body = client.get_object(Bucket=access.bucket, Key=_PREFIX + shard.name)["Body"]
             while body.read(1 << 20):
                 pass
 
     return read
 
 
-def _s3fs(places: Places, shards: list[Shard]) -> Read | None:
+def _s3fs(access: StoreAccess, shards: list[Shard]) -> Read | None:
     try:
         import s3fs
     except ImportError:
         return None
     client = s3fs.S3FileSystem(
-        key=places.access_key, secret=places.secret_key, endpoint_url=places.endpoint, use_listings_cache=False
+        key=access.access_key, secret=access.secret_key, endpoint_url=access.endpoint, use_listings_cache=False
     )
-    return lambda _: [client.cat_file(f"{places.bucket}/{_PREFIX}{shard.name}") for shard in shards]
+    return lambda _: [client.cat_file(f"{access.bucket}/{_PREFIX}{shard.name}") for shard in shards]
 
 
-def _piped(aws: str, places: Places, shards: list[Shard]) -> None:
+def _piped(aws: str, access: StoreAccess, shards: list[Shard]) -> None:
     """What WebDataset's manual advises: a process for every object, that writes it into a pipe."""
     for shard in shards:
-        command = [aws, "s3", "cp", f"s3://{places.bucket}/{_PREFIX}{shard.name}", "-"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | places.environment()) as process:
+        command = [aws, "s3", "cp", f"s3://{access.bucket}/{_PREFIX}{shard.name}", "-"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | access.environment()) as process:
             assert process.stdout is not None
             while process.stdout.read(1 << 20):
                 pass
@@ -172,11 +172,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder))
-        places = stack.up()
+        access = stack.up()
         try:
-            bucket = Bucket(places.bucket, Store(**vars(places)))
+            bucket = Bucket(access.bucket, Store(**vars(access)))
             shards = make_shards(bucket, args.mebibytes, args.shards)
-            candidates = readers(bucket, places, shards, args.aws)
+            candidates = readers(bucket, access, shards, args.aws)
             rates = measure(candidates, sum(shard.bytes for shard in shards), args.rounds)
         except DataError as error:
             raise SystemExit(f"store: {error}") from error

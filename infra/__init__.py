@@ -1,1 +1,1 @@
-"""What the pipeline runs on: local stack, containers, units, job templates. It imports nothing else of ours."""
+"""What the pipeline runs on: environment, local store, scheduler, containers. It imports no other package of ours."""

@@ -1,11 +1,11 @@
-"""A server in the background that is neither started twice nor confused with another program."""
+"""A server in the background that is started once and never confused with another program of the same process id."""
 
 import fcntl
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,23 +14,27 @@ import psutil
 _KILL_SECONDS = 10.0
 
 
-class Daemon:
-    """One server; its process id, its log and its sign of life are files in `folder`.
+class DaemonError(RuntimeError):
+    """A server could not be started or stopped. The message says why and what to do."""
 
-    The server inherits a lock and holds it exactly as long as it lives, so that no stale or reused process id deceives us.
+
+class Daemon:
+    """One server; its process id, log and lock are the files NAME.pid, NAME.log and NAME.alive in `folder`.
+
+    The server inherits a file lock and holds it until it ends, so a stale or reused process id is never taken for it.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self._folder = folder.absolute()
-        self.log = self._folder / f"{name}.log"
-        self._alive = self._folder / f"{name}.alive"
-        self._pid = self._folder / f"{name}.pid"
+    def __init__(self, folder: Path, name: str, title: str) -> None:
+        self.title = title  # begins error messages
+        folder = folder.absolute()
+        self.log = folder / f"{name}.log"
+        self._lock = folder / f"{name}.alive"
+        self._pid = folder / f"{name}.pid"
 
     def start(self, command: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> None:
         """Starts the server in a session of its own, so that it outlives the terminal."""
-        with self._alive.open("wb") as alive, self.log.open("wb") as log:
-            fcntl.flock(alive, fcntl.LOCK_EX)
+        with self._lock.open("wb") as lock, self.log.open("wb") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             server = subprocess.Popen(
                 command,
                 cwd=cwd,
@@ -38,32 +42,50 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[alive.fileno()],
+                pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
         self._pid.write_text(str(server.pid))
-        server.returncode = 0  # it is not ours to wait for; without this Popen warns that it still runs
+        server.returncode = 0  # nobody waits for it here; without this Popen warns that it still runs
 
-    def runs(self) -> bool:
-        """Whether the server, or a process that it started, lives."""
+    def is_running(self) -> bool:
+        """Whether the server, or a process that it started, holds the lock."""
         self._reap()
         try:
-            with self._alive.open("rb") as alive:
-                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self._lock.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except FileNotFoundError:
             return False
         return False
 
+    def await_healthy(self, fault: Callable[[], str | None], seconds: float) -> None:
+        """Polls until `fault` returns None; until then it returns why the server is not healthy.
+
+        Raises:
+            DaemonError: the server has ended, or is not healthy after so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while why := fault():
+            if not self.is_running():
+                raise DaemonError(f"{self.title}: stopped at once: {self._last_error()}; see {self.log}")
+            if time.monotonic() > deadline:
+                raise DaemonError(f"{self.title}: not healthy after {seconds:.0f} s: {why}; see {self.log}")
+            time.sleep(0.1)
+
     def stop(self, grace_seconds: float) -> bool:
-        """Ends the server and what it started: SIGTERM, and SIGKILL after the grace. Returns whether it ran."""
-        if not self.runs():
+        """Ends the server and its descendants: SIGTERM, and SIGKILL after the grace. Returns whether it was running.
+
+        Raises:
+            DaemonError: it does not end.
+        """
+        if not self.is_running():
             return False
         group = int(self._pid.read_text())
-        family = _family(group)
+        descendants = _descendants(group)
         self._end_group(group, grace_seconds)
-        _end_all(family, grace_seconds)
+        _end_all(descendants, grace_seconds)
         return True
 
     def _end_group(self, group: int, grace_seconds: float) -> None:
@@ -72,44 +94,44 @@ class Daemon:
                 os.killpg(group, sign)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
-                if not self.runs():
+                if not self.is_running():
                     return
                 time.sleep(0.05)
-        raise RuntimeError(f"{self.name}: process {group} does not end; stop it by hand")
+        raise DaemonError(f"{self.title}: process {group} does not end; stop it by hand")
 
-    def last_words(self) -> str:
-        """The last line of its log that speaks of an error, else the last line."""
+    def _last_error(self) -> str:
+        """The last line of the log that is an error, else the last line."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()] or ["nothing in its log"]
-        fatal = [line for line in lines if line.startswith(("F", "E")) or "rror" in line] or lines
-        return fatal[-1].split("] ", 1)[-1].strip()
+        errors = [line for line in lines if line.startswith(("F", "E")) or "rror" in line] or lines
+        return errors[-1].split("] ", 1)[-1].strip()
 
     def _reap(self) -> None:
-        """Where this process started the server, a dead one stays a zombie, and holds nothing, until it is waited for."""
+        """Waits for a dead server that this process started: until then it is a zombie with a process id."""
         with suppress(ChildProcessError, FileNotFoundError, ValueError):
             os.waitpid(int(self._pid.read_text()), os.WNOHANG)
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    """What a process has started, and what that has started; some of it may be in process groups of its own."""
+def _descendants(pid: int) -> list[psutil.Process]:
+    """A process's children and theirs, also those in process groups of their own."""
     try:
         return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
 
-def _end_all(family: list[psutil.Process], grace_seconds: float) -> None:
-    """Ends what outlived its server: a run whose worker was too busy to end it."""
-    for end, seconds in ((psutil.Process.terminate, grace_seconds), (psutil.Process.kill, _KILL_SECONDS)):
-        for member in filter(_lives, family):
+def _end_all(processes: list[psutil.Process], grace_seconds: float) -> None:
+    """Ends the descendants that outlived the server, such as a flow run whose worker was killed first."""
+    for send, seconds in ((psutil.Process.terminate, grace_seconds), (psutil.Process.kill, _KILL_SECONDS)):
+        for process in filter(_is_alive, processes):
             with suppress(psutil.NoSuchProcess):
-                end(member)
+                send(process)
         deadline = time.monotonic() + seconds
-        while any(map(_lives, family)) and time.monotonic() < deadline:
+        while any(map(_is_alive, processes)) and time.monotonic() < deadline:
             time.sleep(0.05)
 
 
-def _lives(process: psutil.Process) -> bool:
-    """Whether it still runs: one that waits for nobody to ask how it ended does not."""
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether it runs and is no zombie."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -117,8 +139,8 @@ def _lives(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time is within, over all who name the same folder."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, which one process has at a time; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

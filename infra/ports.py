@@ -1,4 +1,4 @@
-"""Ports on loopback: which are free, and which one the user asked for."""
+"""TCP ports on loopback: finding free ones, and checking the one that the user chose."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now."""
+    """Whether a server can bind the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -16,25 +16,36 @@ def is_free(port: int) -> bool:
     return True
 
 
-def find_free(number: int, but: AbstractSet[int] = frozenset()) -> list[int]:
-    """Different free ports, none of them one of `but`."""
-    sockets = [socket.socket() for _ in range(number + len(but))]
+def find_free(number: int, exclude: AbstractSet[int] = frozenset()) -> list[int]:
+    """Different free ports, none of them in `exclude`."""
+    sockets = [socket.socket() for _ in range(number + len(exclude))]
     try:
-        for held in sockets:
-            held.bind(("127.0.0.1", 0))
-        return [port for held in sockets if (port := held.getsockname()[1]) not in but][:number]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [port for probe in sockets if (port := probe.getsockname()[1]) not in exclude][:number]
     finally:
-        for held in sockets:
-            held.close()
+        for probe in sockets:
+            probe.close()
 
 
 def from_environment(variable: str) -> int | None:
-    """The port that the variable names, or None where it is not set.
+    """The port in an environment variable, or None where it is not set.
 
     Raises:
-        ValueError: it is no port number.
+        ValueError: its value is no port number.
     """
     text = os.environ.get(variable, "")
     if text and not (text.isdigit() and 0 < int(text) < 65536):
         raise ValueError(f"{variable}: must be a port number, got {text!r}")
     return int(text) if text else None
+
+
+def require_free(port: int, variable: str) -> int:
+    """The port itself, which the user chose by an environment variable.
+
+    Raises:
+        ValueError: another program listens on it.
+    """
+    if not is_free(port):
+        raise ValueError(f"port {port} is taken by another program; set {variable} to a free one or unset it")
+    return port

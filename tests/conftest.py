@@ -1,4 +1,4 @@
-"""What the tests share: a real object store, started once and filled anew by each test."""
+"""Fixtures for all tests: one real object store for the session, with fresh buckets for each test."""
 
 import dataclasses
 import itertools
@@ -9,17 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
-# No tool may report anything, also not from a test; and two engines must not fight over the cores.
+# No telemetry, also not from tests.
 os.environ |= {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # The checks of shapes cannot be compiled; compiled kernels are compared with plain ones in a process of their own.
+    # jaxtyping's shape checks cannot be compiled; tests/support/kernels.py compares compiled kernels in a process without them.
     "TORCHDYNAMO_DISABLE": "1",
 }
-# The user's own store and source have no part in a test.
+# Tests do not use the user's store and source.
 for _name in (
     "ALEXNET_BUCKET",
     "ALEXNET_REGISTRY",
@@ -39,7 +39,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A SeaweedFS server of its own ports and data, healthy."""
+    """A running SeaweedFS server with its own ports and data."""
     stack = Stack(tmp_path_factory.mktemp("stack"))
     stack.up()
     yield stack
@@ -48,15 +48,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def store(stack: Stack) -> Store:
-    """The server's two buckets, which the whole session shares, by an identity that may use any other bucket too."""
-    places = stack.up()
+    """Access to the server's two buckets, shared by the session, with an identity that may use all buckets."""
+    access = stack.up()
     access_key, secret_key = stack.admin_key()
-    return Store(**(dataclasses.asdict(places) | {"access_key": access_key, "secret_key": secret_key}))
+    return Store(**(dataclasses.asdict(access) | {"access_key": access_key, "secret_key": secret_key}))
 
 
 @pytest.fixture
 def fresh_store(stack: Stack, store: Store) -> Store:
-    """The server with two empty buckets that only this test sees."""
+    """Access to two empty buckets of this test."""
     number = next(_numbers)
     fresh = dataclasses.replace(store, bucket=f"data-{number}", registry=f"registry-{number}")
     admin = stack.admin()
@@ -67,16 +67,13 @@ def fresh_store(stack: Stack, store: Store) -> Store:
 
 @pytest.fixture
 def bucket(fresh_store: Store) -> Bucket:
-    """An empty bucket that only this test sees."""
+    """An empty bucket of this test."""
     return Bucket(fresh_store.bucket, fresh_store)
 
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting between the attempts of one request: the attempts are what is tested.
-
-    Only the clients' own view of the clock is replaced: the proxy and the caches keep the real one.
-    """
-    hasty = SimpleNamespace(**(vars(time) | {"sleep": lambda seconds: None}))
+    """Retries of a request follow without a pause: the clients' `time.sleep` is replaced, the proxy's and caches' is not."""
+    sleepless = SimpleNamespace(**(vars(time) | {"sleep": lambda seconds: None}))
     for module in ("botocore.endpoint", "pipelines.storage.bucket"):
-        monkeypatch.setattr(f"{module}.time", hasty)
+        monkeypatch.setattr(f"{module}.time", sleepless)

@@ -1,4 +1,4 @@
-"""The set-up: what the lock asks for, what is there already, and the registry that pip is configured for."""
+"""Setting up .venv: the packages of the lock, installed packages, and the registry that pip is configured for."""
 
 import ast
 import importlib.metadata
@@ -35,19 +35,19 @@ def test_pins_are_read_with_their_markers() -> None:
     ]
 
 
-def test_what_is_missing_is_what_the_lock_asks_for_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_those_of_the_lock_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
     (tmp_path / "lock").write_text(f"{LOCK}pytest=={pytest.__version__}\nNumPy==0.1\n")
     assert environment.missing() == ["alpha==1.2", "gamma==2", "NumPy==0.1"]
 
 
-def test_one_entry_keeps_its_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_entry_of_one_package_has_its_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
     (tmp_path / "lock").write_text(LOCK)
     assert environment._entry("alpha") == "alpha==1.2 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
 
 
-def test_pips_registry_is_handed_to_uv_under_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pips_settings_become_uvs_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wheels").mkdir()
     config = tmp_path / "pip.conf"
     config.write_text(
@@ -70,7 +70,7 @@ def test_pips_registry_is_handed_to_uv_under_its_names(tmp_path: Path, monkeypat
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A bare clone of what is committed here, with the set-up as it is in this folder."""
+    """A bare clone of HEAD, with this folder's environment.py, lock and pyproject.toml."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     for name in ("infra/environment.py", "requirements.lock", "pyproject.toml"):
@@ -79,7 +79,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def _set_up(clone: Path) -> "subprocess.CompletedProcess[str]":
-    """Where no registry answers."""
+    """Runs environment.py where no registry answers."""
     nowhere = {
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
         "PIP_CONFIG_FILE": os.devnull,
@@ -92,24 +92,24 @@ def _set_up(clone: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_whole_environment_needs_no_registry(clone: Path) -> None:
+def test_a_complete_environment_needs_no_registry(clone: Path) -> None:
     """The project itself is installed from here, without an index."""
     if environment.missing():
-        pytest.skip("this interpreter has not all that the lock asks for")  # as when only the library is installed
+        pytest.skip("this interpreter lacks packages of the lock")  # as when only the library is installed
     venv.create(clone / ".venv", with_pip=False)
     (packages,) = (clone / ".venv" / "lib").glob("python*/site-packages")
-    (packages / "whole.pth").write_text(sysconfig.get_path("purelib"))
+    (packages / "complete.pth").write_text(sysconfig.get_path("purelib"))
     done = _set_up(clone)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (clone / ".venv/installed").exists()
-    said = subprocess.check_output(
+    imported = subprocess.check_output(
         [clone / ".venv/bin/python", "-E", "-c", "import pipelines; print(pipelines.__file__)"], cwd=clone.parent, text=True
     )
-    assert Path(said.strip()) == clone / "pipelines" / "__init__.py"
+    assert Path(imported.strip()) == clone / "pipelines" / "__init__.py"
 
 
-def test_an_environment_that_lacks_pip_alone_keeps_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As uv makes them; with no registry nothing would bring them back."""
+def test_an_environment_that_lacks_only_pip_keeps_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uv creates them; without a registry the packages could not be installed again."""
     monkeypatch.setattr(environment, "VENV", tmp_path)
     monkeypatch.setattr(environment, "_PYTHON", tmp_path / "bin" / "python")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
@@ -117,51 +117,49 @@ def test_an_environment_that_lacks_pip_alone_keeps_its_packages(tmp_path: Path, 
     (packages,) = (tmp_path / "lib").glob("python*/site-packages")
     (packages / "precious.py").touch()
     assert not environment._has_pip()
-    assert environment._make()
+    assert environment._create_venv()
     assert environment._has_pip()
     assert (packages / "precious.py").exists()
 
 
-def test_an_environment_that_is_not_there_lacks_all(tmp_path: Path) -> None:
+def test_an_absent_environment_lacks_everything(tmp_path: Path) -> None:
     assert environment._missing_in(tmp_path / "python") == ["pip"]
 
 
 @pytest.mark.parametrize(
-    ("pinned", "is_there"), [("2.15.0", True), ("2.15.0+cpu", True), ("2.15.0+cu1", False), ("2.15", False)]
+    ("pinned", "satisfied"), [("2.15.0", True), ("2.15.0+cpu", True), ("2.15.0+cu1", False), ("2.15", False)]
 )
-def test_a_local_build_is_what_the_lock_asks_for(
-    pinned: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A torch for another CUDA, or for none, was put there on purpose. What is hidden behind it does not count."""
+def test_a_local_build_satisfies_the_pin(pinned: str, satisfied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch for another CUDA, or for none, was installed on purpose. A second one behind it on sys.path does not count."""
     found = [SimpleNamespace(metadata={"Name": "Torch_X"}, version=version) for version in ("2.15.0+cpu", "2.15")]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
     environment.LOCK.write_text(f"torch-x=={pinned} \\\n")
-    assert environment.missing() == ([] if is_there else [f"torch-x=={pinned}"])
+    assert environment.missing() == ([] if satisfied else [f"torch-x=={pinned}"])
 
 
-def test_an_older_python_can_read_so_far_as_to_say_that_it_is_too_old() -> None:
-    """3.8 parses it; its annotations, which 3.8 does not understand, are left alone."""
+def test_an_older_python_can_parse_it() -> None:
+    """Annotations that 3.8 does not understand are not evaluated."""
     tree = ast.parse(Path(environment.__file__).read_text(), feature_version=(3, 8))
     assert any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
 
 
-def test_an_old_python_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_old_python_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(environment, "_OLDEST", (9, 0))
     assert environment.main() == 1
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        said
+        printed
         == f"error: Python 9.0 or newer is needed, this is {sys.version.split()[0]}; name another: make PYTHON=python9.0 ...\n"
     )
 
 
 @pytest.mark.slow
-def test_without_a_registry_the_packages_that_python_has_are_used(clone: Path, tmp_path: Path) -> None:
+def test_without_a_registry_the_packages_of_the_running_python_are_used(clone: Path, tmp_path: Path) -> None:
     """A bare clone, an index that does not answer, and an interpreter that has everything."""
     done = _set_up(clone)
     assert done.returncode == 0, done.stderr
-    assert f"no registry gives them; using the packages of {sys.executable}" in done.stdout
+    assert f"no registry in reach; using the packages of {sys.executable}" in done.stdout
     assert done.stderr == ""
     subprocess.run(
         [clone / ".venv/bin/python", "-c", "import torch, dvc, prefect, pipelines, alexnet"], cwd=tmp_path, check=True

@@ -1,4 +1,4 @@
-"""The local scheduler: a real Prefect server and worker, a deployment that runs, a schedule that is seen, and an end to it."""
+"""The local scheduler: a real Prefect server and worker, a deployment that runs, a schedule, a cancellation, a clean stop."""
 
 import json
 import os
@@ -15,25 +15,25 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.scheduler import Scheduler, SchedulerError
+from infra.scheduler import Scheduler
 
 ROOT = Path(__file__).parents[2]
 DVC = "stages:\n  publish:\n    cmd: echo working; sleep ${seconds}; echo ok > receipt.txt\n    outs: [receipt.txt]\n"
 
 
-def test_a_taken_port_is_named_with_the_variable_that_moves_it(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_with_its_variable(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SchedulerError, match=f"port {port} is taken by another program; set ALEXNET_PREFECT_PORT"):
+        with pytest.raises(ValueError, match=f"port {port} is taken by another program; set ALEXNET_PREFECT_PORT"):
             Scheduler(tmp_path, port).up()
     assert not (tmp_path / "prefect.toml").exists()
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
-    """Up, in a checkout with one stage."""
+    """A running scheduler of a checkout with one stage."""
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "flows" / "__init__.py").touch()
@@ -53,34 +53,34 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
 
 
 def _prefect(scheduler: Scheduler, *arguments: str) -> str:
-    """What a user types in the checkout: no variable says where the server is."""
+    """Runs `prefect` as a user in the checkout: no variable has the server's URL."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     command = [sys.executable, "-m", "prefect", *arguments]
     return subprocess.run(command, cwd=scheduler.root, env=env, capture_output=True, text=True, check=True).stdout
 
 
-def _ask(scheduler: Scheduler, path: str, body: dict[str, Any]) -> Any:
+def _post(scheduler: Scheduler, path: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(f"{scheduler.url}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as reply:
         return json.loads(reply.read())
 
 
 def _runs(scheduler: Scheduler, state: str) -> list[dict[str, Any]]:
-    return list(_ask(scheduler, "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": [state]}}}}))
+    return list(_post(scheduler, "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": [state]}}}}))
 
 
 @pytest.mark.slow
-def test_a_deployment_runs_by_the_command_of_the_readme(scheduler: Scheduler) -> None:
+def test_the_readmes_command_runs_the_deployment(scheduler: Scheduler) -> None:
     _prefect(scheduler, "deployment", "run", "train-alexnet", "--watch")
     assert (scheduler.root / "receipt.txt").read_text() == "ok\n"
     (run,) = _runs(scheduler, "COMPLETED")
-    logs = _ask(scheduler, "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    logs = _post(scheduler, "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
     assert "working" in {line["message"] for line in logs}
 
 
 @pytest.mark.slow
-def test_the_schedule_makes_runs_ahead_of_time(scheduler: Scheduler) -> None:
-    """With SQLAlchemy 2.1 the server never makes them, and only its log says so."""
+def test_the_schedule_creates_runs_in_advance(scheduler: Scheduler) -> None:
+    """With SQLAlchemy 2.1 the server never creates them, and only its log shows it."""
     deadline = time.monotonic() + 180
     while not (runs := [run for run in _runs(scheduler, "SCHEDULED") if run["auto_scheduled"]]):
         assert time.monotonic() < deadline
@@ -89,17 +89,17 @@ def test_the_schedule_makes_runs_ahead_of_time(scheduler: Scheduler) -> None:
 
 
 @pytest.mark.slow
-def test_up_again_changes_nothing_and_the_zombie_automation_is_there_once(scheduler: Scheduler) -> None:
+def test_a_second_up_changes_nothing_and_the_zombie_automation_exists_once(scheduler: Scheduler) -> None:
     worker = (scheduler.folder / "worker.pid").read_text()
     scheduler.up()
     assert (scheduler.folder / "worker.pid").read_text() == worker
-    assert len(_ask(scheduler, "/automations/filter", {})) == 1
+    assert len(_post(scheduler, "/automations/filter", {})) == 1
     pool = json.loads(urllib.request.urlopen(f"{scheduler.url}/work_pools/gpu", timeout=30).read())
     assert pool["concurrency_limit"] == 1
 
 
 @pytest.mark.slow
-def test_a_cancelled_run_leaves_no_stage_behind_and_down_leaves_nothing(scheduler: Scheduler) -> None:
+def test_a_cancelled_run_leaves_no_stage_running_and_down_leaves_nothing(scheduler: Scheduler) -> None:
     (scheduler.root / "params.yaml").write_text("seconds: 793\n")
     _prefect(scheduler, "deployment", "run", "train-alexnet/train-alexnet")
     _await(lambda: _sleepers("793") != [])

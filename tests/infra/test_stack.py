@@ -1,4 +1,4 @@
-"""The local store: starts once, stays healthy, keeps what it was given, and says what is wrong."""
+"""The local store: starts once, keeps acknowledged objects, enforces identities, reports faults; and infra's templates."""
 
 import dataclasses
 import json
@@ -19,29 +19,29 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
-from infra.daemon import Daemon
-from infra.stack import Places, Stack, StackError, _client, main
+from infra.daemon import Daemon, DaemonError
+from infra.stack import Stack, StoreAccess, _client, main
 
 ROOT = Path(__file__).parents[2]
 
 
-def _pipeline_client(places: Places) -> Any:
-    return _client(places.endpoint, places.access_key, places.secret_key)
+def _pipeline_client(access: StoreAccess) -> Any:
+    return _client(access.endpoint, access.access_key, access.secret_key)
 
 
 def test_two_ups_at_once_start_one_server(stack: Stack) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: stack.up(), range(2))
-    assert first == second == stack.places()
+    assert first == second == stack.access()
 
 
-def test_the_places_are_those_that_the_pipeline_reads(stack: Stack) -> None:
+def test_the_pipeline_reads_the_access_that_the_stack_writes(stack: Stack) -> None:
     from pipelines.runtime.environment import Store
 
     assert Store(**json.loads((stack.folder / "places.json").read_text())).endpoint == stack.up().endpoint
 
 
-def test_credentials_are_random_and_their_owner_alone_may_read_them(stack: Stack) -> None:
+def test_credentials_are_random_and_readable_by_their_owner_alone(stack: Stack) -> None:
     for name in ("identities.json", "places.json"):
         assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o600
     keys = {
@@ -53,16 +53,16 @@ def test_credentials_are_random_and_their_owner_alone_may_read_them(stack: Stack
 
 
 def test_a_wrong_secret_is_refused(stack: Stack) -> None:
-    places = stack.up()
+    access = stack.up()
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
-        _client(places.endpoint, places.access_key, "0" * 40).list_objects_v2(Bucket=places.bucket)
+        _client(access.endpoint, access.access_key, "0" * 40).list_objects_v2(Bucket=access.bucket)
 
 
-def test_the_pipelines_identity_writes_to_its_buckets_and_makes_none(stack: Stack) -> None:
-    places = stack.up()
-    client = _pipeline_client(places)
-    client.put_object(Bucket=places.bucket, Key="a/b", Body=b"1")
-    client.delete_object(Bucket=places.bucket, Key="a/b")
+def test_the_pipelines_identity_writes_to_its_buckets_only(stack: Stack) -> None:
+    access = stack.up()
+    client = _pipeline_client(access)
+    client.put_object(Bucket=access.bucket, Key="a/b", Body=b"1")
+    client.delete_object(Bucket=access.bucket, Key="a/b")
     with pytest.raises(ClientError, match="AccessDenied"):
         client.create_bucket(Bucket="another")
     with pytest.raises(ClientError, match=r"AccessDenied|NoSuchBucket"):
@@ -70,32 +70,32 @@ def test_the_pipelines_identity_writes_to_its_buckets_and_makes_none(stack: Stac
 
 
 def test_a_conditional_write_has_one_winner(stack: Stack) -> None:
-    places = stack.up()
-    client = _pipeline_client(places)
-    client.put_object(Bucket=places.registry, Key="once", Body=b"1", IfNoneMatch="*")
+    access = stack.up()
+    client = _pipeline_client(access)
+    client.put_object(Bucket=access.registry, Key="once", Body=b"1", IfNoneMatch="*")
     with pytest.raises(ClientError, match="PreconditionFailed"):
-        client.put_object(Bucket=places.registry, Key="once", Body=b"2", IfNoneMatch="*")
-    client.delete_object(Bucket=places.registry, Key="once")
+        client.put_object(Bucket=access.registry, Key="once", Body=b"2", IfNoneMatch="*")
+    client.delete_object(Bucket=access.registry, Key="once")
 
 
-def test_what_was_acknowledged_outlives_a_kill_and_the_endpoint_stays(tmp_path: Path) -> None:
+def test_acknowledged_objects_and_the_endpoint_survive_a_kill(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
-    places = stack.up()
+    access = stack.up()
     try:
         body = os.urandom(3_000_000)
-        _pipeline_client(places).put_object(Bucket=places.bucket, Key="big", Body=body)
+        _pipeline_client(access).put_object(Bucket=access.bucket, Key="big", Body=body)
         os.kill(int((tmp_path / "server.pid").read_text()), signal.SIGKILL)
         again = stack.up()
-        assert again == places
+        assert again == access
         assert _pipeline_client(again).get_object(Bucket=again.bucket, Key="big")["Body"].read() == body
         assert stack.down()
-        assert stack.places() is None
+        assert stack.access() is None
         assert not stack.down()
     finally:
         stack.down()
 
 
-def test_a_stale_process_id_of_another_program_is_left_alone(tmp_path: Path) -> None:
+def test_a_stale_process_id_is_not_killed(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     other = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
@@ -108,25 +108,25 @@ def test_a_stale_process_id_of_another_program_is_left_alone(tmp_path: Path) -> 
         other.wait()
 
 
-def test_a_taken_port_is_named_with_the_variable_that_moves_it(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_with_its_variable(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(StackError, match=f"port {port} is taken by another program; set ALEXNET_STACK_PORT"):
+        with pytest.raises(ValueError, match=f"port {port} is taken by another program; set ALEXNET_STACK_PORT"):
             Stack(tmp_path, port=port).up()
 
 
-def test_a_server_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Path) -> None:
+def test_a_server_that_ends_at_once_is_reported_with_its_last_error(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "filerldb2").write_text("not a folder")
     stack = Stack(tmp_path)
-    with pytest.raises(StackError, match=r"local store: stopped at once: .*; see .*server\.log"):
+    with pytest.raises(DaemonError, match=r"local store: stopped at once: .*; see .*server\.log"):
         stack.up()
     assert not (tmp_path / "places.json").exists()
 
 
-def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_value_that_is_no_port_is_refused(tmp_path: Path) -> None:
     reply = subprocess.run(
         [sys.executable, "-m", "infra.stack", "up"],
         env=os.environ | {"ALEXNET_STACK_PORT": "http"},
@@ -138,21 +138,21 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
     assert reply.stderr == "error: ALEXNET_STACK_PORT: must be a port number, got 'http'\n"
 
 
-def test_the_buckets_of_a_store_of_ones_own_are_made_and_found(
+def test_the_buckets_of_the_users_store_are_made_once(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As compose's worker does before it takes any work; and again when its container is started anew."""
-    places = stack.up()
+    """As compose's worker does whenever its container starts."""
+    access = stack.up()
     key, secret = stack.admin_key()
     names = {"bucket": "own-data", "registry": "own-registry", "access_key": key, "secret_key": secret}
-    for name, value in dataclasses.replace(places, **names).environment().items():
+    for name, value in dataclasses.replace(access, **names).environment().items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
         assert main(["buckets"]) == 0
         assert capsys.readouterr().out == "buckets own-data and own-registry are there\n"
     assert {"own-data", "own-registry"} <= {bucket["Name"] for bucket in stack.admin().list_buckets()["Buckets"]}
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", places.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", places.secret_key)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", access.secret_key)
     monkeypatch.setenv("ALEXNET_BUCKET", "not-mine")
     assert main(["buckets"]) == 1
     assert "makes no bucket: An error occurred (AccessDenied)" in capsys.readouterr().err
@@ -161,24 +161,24 @@ def test_the_buckets_of_a_store_of_ones_own_are_made_and_found(
     assert capsys.readouterr().err == "error: ALEXNET_BUCKET is not set; name the bucket to make\n"
 
 
-def test_compose_makes_the_buckets_before_a_worker_takes_work() -> None:
+def test_compose_makes_the_buckets_before_the_worker_starts() -> None:
     worker = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())["services"]["worker"]
     assert worker["depends_on"]["store"] == {"condition": "service_healthy"}
     assert worker["command"].index("python -m infra.stack buckets") < worker["command"].index("prefect worker start")
 
 
-def test_what_git_ignores_does_not_go_into_the_image() -> None:
-    """Secrets and places of one machine are among it."""
-    kept_out = [line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().split("\n")]
+def test_files_that_git_ignores_are_not_copied_into_the_image() -> None:
+    """Secrets and files of one machine are among them."""
+    excluded = [line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().split("\n")]
     ignored = (ROOT / ".gitignore").read_text().split()
     ignored += [f".dvc{line}" for line in (ROOT / ".dvc" / ".gitignore").read_text().split()]
     assert "infra/compose.env" in ignored
-    assert [line for line in ignored if not any(fnmatch(line.strip("/"), pattern) for pattern in kept_out)] == []
+    assert [line for line in ignored if not any(fnmatch(line.strip("/"), pattern) for pattern in excluded)] == []
 
 
-def test_what_a_daemon_started_in_a_group_of_its_own_ends_with_it(tmp_path: Path) -> None:
-    """As a scheduler's worker starts its runs; one that is ended at once has no time to end them."""
-    daemon = Daemon(tmp_path, "worker")
+def test_a_daemons_children_in_other_process_groups_end_with_it(tmp_path: Path) -> None:
+    """A scheduler's worker starts its runs so; one that is killed has no time to end them."""
+    daemon = Daemon(tmp_path, "worker", "worker")
     program = "import subprocess, time; subprocess.Popen(['sleep', '797'], start_new_session=True); time.sleep(797)"
     daemon.start([sys.executable, "-c", program], {"PATH": os.defpath}, cwd=tmp_path)
 
