@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from alexnet.images.inspect import Kind
+from alexnet.images.inspect import Fault
 from pipelines.validation import index
 
 CLASSES, VAL_IMAGES, CHUNK = 1000, 50_000, 50_000
-ALONE: dict[Kind, int] = {
+ALONE: dict[Fault, int] = {
     "empty": 2,
     "not_an_image": 3,
     "truncated": 7,
@@ -28,7 +28,7 @@ ALONE: dict[Kind, int] = {
     "exif_damaged": 11,
     "exif_rotated": 120,
 }
-COPIES: dict[Kind, int] = {"duplicate": 5, "leaked": 3, "conflicting": 2}  # pairs
+COPIES: dict[Fault, int] = {"duplicate": 5, "leaked": 3, "conflicting": 2}  # pairs
 
 
 def batches(rows: int) -> Iterator[pa.RecordBatch]:
@@ -57,10 +57,10 @@ def batches(rows: int) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pydict(columns, index.SEEN)
 
 
-def planted(rows: int) -> dict[Kind, set[str]]:
+def planted(rows: int) -> dict[Fault, set[str]]:
     """The keys of the images that have each fault."""
     train = rows - VAL_IMAGES
-    found: dict[Kind, set[str]] = {kind: set() for kind in (*ALONE, *COPIES)}
+    found: dict[Fault, set[str]] = {kind: set() for kind in (*ALONE, *COPIES)}
     for number, kind in _alone().items():
         found[kind].add(_key(number, train))
     for kind, pairs in _copies(train).items():
@@ -76,12 +76,12 @@ def _key(number: int, train: int) -> str:
     return f"n{number % CLASSES:08}_{number}" if number < train else f"ILSVRC2012_val_{number - train + 1:08}"
 
 
-def _alone() -> dict[int, Kind]:
+def _alone() -> dict[int, Fault]:
     """Row -> its fault."""
     return dict(enumerate((kind for kind, count in ALONE.items() for _ in range(count)), 10))
 
 
-def _copies(train: int) -> dict[Kind, list[tuple[int, int]]]:
+def _copies(train: int) -> dict[Fault, list[tuple[int, int]]]:
     """Pairs of rows with the same bytes, far behind the faults that stand alone: of one label but for the conflicting ones."""
     first = 3 * CLASSES
     return {

@@ -100,7 +100,7 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
             split: tuple(shard for task, shard in zip(tasks, shards, strict=True) if task.split == split) for split in SPLITS
         },
     )
-    PixelStatistics.of(sums).write(pixels_path)
+    PixelStatistics.from_sums(sums).write(pixels_path)
     with atomic_write(manifest_path) as part:
         manifest.write(part)
         bucket.put(f"{prefix}manifest.json", part.read_bytes(), content_type="application/json")

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
-from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
+from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, ValidateConfig
 from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.sources.base import Source, SourceConfig
@@ -110,13 +110,13 @@ def _faults(rows: pd.DataFrame, config: ValidateConfig) -> dict[str, Any]:
     each = each.assign(kind=each["faults"].str.split(",")).explode("kind")
     found = {str(kind): keys.tolist() for kind, keys in each.groupby("kind")["key"]}
     faults: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in FAULTS:
         policy, keys = config.policy[kind], found.get(kind, [])
         if keys and policy != "ignore":
             named = keys if policy == "stop" else keys[:KEYS]
             faults[kind] = {
                 "policy": policy,
-                "meaning": MEANINGS[kind],
+                "meaning": FAULT_MEANINGS[kind],
                 "images": len(keys),
                 "keys": named,
                 "note": cut_note(len(named), len(keys), "index.parquet"),
@@ -146,7 +146,7 @@ def _stop_if_bad(table: pa.Table, rules: list[Rule], report: Path) -> None:
         return
     rows = table.select(["path", "offset", "fault", "action"]).to_pandas()
     stopping = rows[rows["action"] == "stop"]
-    lines = [f"{row.path} is {row.fault} ({MEANINGS[row.fault]})" for row in stopping.head(_NAMED).itertuples()]
+    lines = [f"{row.path} is {row.fault} ({FAULT_MEANINGS[row.fault]})" for row in stopping.head(_NAMED).itertuples()]
     if len(stopping) > _NAMED:
         lines.append(f"{len(stopping) - _NAMED:,} images more")
     for rule in against:

@@ -1,4 +1,4 @@
-"""One image as it came: what it is, and what is wrong with it. Faults are values; stopping is the stage's decision."""
+"""What an image file is and what is wrong with it. A fault is a value, not an error: the stage decides what to do about it."""
 
 import io
 import struct
@@ -11,31 +11,15 @@ from typing import Literal, get_args
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-Kind = Literal[
-    "empty",
-    "not_an_image",
-    "truncated",
-    "bomb",
-    "unknown_class",
-    "conflicting",
-    "leaked",
-    "duplicate",
-    "tiny",
-    "extreme_aspect",
-    "damaged",
-    "wrong_format",
-    "cmyk",
-    "deep",
-    "alpha",
-    "palette",
-    "grey",
-    "exif_damaged",
-    "exif_rotated",
-]
+_Unreadable = Literal["empty", "not_an_image", "truncated", "bomb"]
+_InDataset = Literal["unknown_class", "conflicting", "leaked", "duplicate"]  # needs the labels, or other images, to be seen
+_InPixels = Literal["tiny", "extreme_aspect", "damaged"]
+_InFormat = Literal["wrong_format", "cmyk", "deep", "alpha", "palette", "grey", "exif_damaged", "exif_rotated"]
+Fault = Literal[_Unreadable, _InDataset, _InPixels, _InFormat]
 Policy = Literal["ignore", "repair", "drop", "stop"]
-KINDS: tuple[Kind, ...] = get_args(Kind)  # the worst first
+FAULTS: tuple[Fault, ...] = get_args(Fault)  # the worst first
 POLICIES: tuple[Policy, ...] = get_args(Policy)  # the strictest last
-MEANINGS: dict[Kind, str] = {
+FAULT_MEANINGS: dict[Fault, str] = {
     "empty": "a file of no bytes",
     "not_an_image": "not an image of a format that is read",
     "truncated": "an image that breaks off",
@@ -56,6 +40,7 @@ MEANINGS: dict[Kind, str] = {
     "exif_damaged": "EXIF that cannot be read",
     "exif_rotated": "an EXIF orientation, which is not applied",
 }
+DECODE_FAULTS: frozenset[Fault] = frozenset({"not_an_image", "truncated", "bomb", "damaged"})  # a bad transfer looks the same
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 SUFFIXES = {
     ".jpg": "JPEG",
@@ -69,9 +54,7 @@ SUFFIXES = {
     ".ppm": "PPM",
     ".pgm": "PPM",
 }
-_NO_PIXELS: frozenset[Kind] = frozenset({"empty", "not_an_image", "truncated", "bomb"})
-UNDECODED: frozenset[Kind] = frozenset({"not_an_image", "truncated", "bomb", "damaged"})  # may be a link's fault, not a file's
-_COLORS: dict[Kind, tuple[str, ...]] = {
+_MODES: dict[Fault, tuple[str, ...]] = {  # Pillow's modes that are faults
     "cmyk": ("CMYK", "YCbCr", "LAB", "HSV"),
     "deep": ("I", "I;16", "I;16B", "I;16L", "I;16N"),
     "alpha": ("RGBA", "RGBa", "LA", "La", "PA"),
@@ -79,10 +62,11 @@ _COLORS: dict[Kind, tuple[str, ...]] = {
     "grey": ("L", "1"),
 }
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
-
-_WEIGHTS = {"WEBP": 2}  # its decoder holds four pictures at a time
+_EXIF_ORIENTATION = 0x0112
+_EXIF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_WEBP_COPIES = 2  # its decoder takes twice the memory of the others for a pixel
 _LARGE_PX = 4_000_000
-_large = threading.Lock()
+_large_image = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -106,7 +90,7 @@ class CountsConfig:
 
 @dataclass(frozen=True)
 class ValidateConfig:
-    """What counts as a fault of an image, and what is done about each kind.
+    """What counts as a fault of an image, and what is done about each fault.
 
     ignore: no fault. repair: used, converted to RGB. drop: left out. stop: the stage fails.
     """
@@ -115,69 +99,68 @@ class ValidateConfig:
     max_aspect: float
     max_pixels: int
     counts: CountsConfig
-    policy: dict[Kind, Policy]
+    policy: dict[Fault, Policy]
 
     def __post_init__(self) -> None:
-        if self.min_side_px < 1:
-            raise ValueError(f"min_side_px: must be at least 1, got {self.min_side_px}")
-        if self.max_aspect < 1:
-            raise ValueError(f"max_aspect: must be at least 1, got {self.max_aspect}")
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels: must be at least 1, got {self.max_pixels}")
-        if missing := [kind for kind in KINDS if kind not in self.policy]:
+        for name in ("min_side_px", "max_aspect", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if missing := [fault for fault in FAULTS if fault not in self.policy]:
             raise ValueError(f"policy: missing {', '.join(missing)}")
-        for kind in (*sorted(_NO_PIXELS), "unknown_class"):
-            if self.policy[kind] not in ("drop", "stop"):
+        for fault in (*get_args(_Unreadable), "unknown_class"):
+            if self.policy[fault] not in ("drop", "stop"):
                 raise ValueError(
-                    f"policy.{kind}: must be drop or stop, for there is nothing to repair; got {self.policy[kind]!r}"
+                    f"policy.{fault}: must be drop or stop, for there is nothing to repair; got {self.policy[fault]!r}"
                 )
 
-    def worst(self, kinds: set[Kind]) -> Kind | None:
-        """The kind that decides: of the strictest policy, then the first in KINDS; None if all are ignored."""
-        seen = [kind for kind in KINDS if kind in kinds and self.policy[kind] != "ignore"]
-        return max(seen, key=lambda kind: POLICIES.index(self.policy[kind]), default=None)
+    def worst(self, faults: set[Fault]) -> Fault | None:
+        """The fault that decides: of the strictest policy, then the first in FAULTS; None if all are ignored."""
+        counted = [fault for fault in FAULTS if fault in faults and self.policy[fault] != "ignore"]
+        return max(counted, key=lambda fault: POLICIES.index(self.policy[fault]), default=None)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one file turned out to be. Sizes in pixels, 0 where unknown; `format` and `mode` are Pillow's words."""
+class ImageReport:
+    """What one file is. width, height: pixels, 0 where unknown; mode, format: Pillow's names, empty where unknown."""
 
     width: int
     height: int
     mode: str
     format: str
-    faults: frozenset[Kind]
+    faults: frozenset[Fault]
 
 
-def look(data: bytes, name: str, config: ValidateConfig) -> Look:
-    """Decodes a whole file and says what it is; its name's suffix says what it should be."""
+def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport:
+    """Decodes a whole file and reports what it is.
+
+    Args:
+        data: The file's bytes.
+        name: Its name, whose suffix says which format it should have.
+        config: What counts as a fault.
+    """
     if not data:
-        return Look(0, 0, "", "", frozenset({"empty"}))
+        return ImageReport(0, 0, "", "", frozenset({"empty"}))
     try:
         image = open_image(data)
-    except Exception as error:  # noqa: BLE001 - Pillow lets through whatever its parsers meet
-        return Look(0, 0, "", "", frozenset({_unopened(data, error)}))
+    except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything
+        return ImageReport(0, 0, "", "", frozenset({_open_fault(data, error)}))
     with image:
         width, height = image.size
-        kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG with further pictures behind it
-        faults: set[Kind] = set()
-        if width * height * _WEIGHTS.get(kind, 1) > config.max_pixels:
-            return Look(width, height, image.mode, kind, frozenset({"bomb"}))
+        file_format = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG followed by further pictures
+        if width * height * (_WEBP_COPIES if file_format == "WEBP" else 1) > config.max_pixels:
+            return ImageReport(width, height, image.mode, file_format, frozenset({"bomb"}))
         if image.mode == "F":  # nothing says which number is white
-            return Look(width, height, image.mode, kind, frozenset({"not_an_image"}))
-        with one_at_a_time(width * height):
-            if fault := _decode_fault(image, data, kind):
-                faults.add(fault)
-    if min(width, height) < config.min_side_px:
-        faults.add("tiny")
-    if max(width, height) > config.max_aspect * min(width, height):
-        faults.add("extreme_aspect")
-    if kind != SUFFIXES.get(suffix(name), kind):
-        faults.add("wrong_format")
-    faults |= {fault for fault, modes in _COLORS.items() if image.mode in modes}
-    if fault := _exif_fault(image.info.get("exif")):
-        faults.add(fault)
-    return Look(width, height, image.mode, kind, frozenset(faults))
+            return ImageReport(width, height, image.mode, file_format, frozenset({"not_an_image"}))
+        with large_image_lock(width * height):
+            decode_fault = _decode_fault(image, data, file_format)
+    checks: dict[Fault, bool] = {
+        "tiny": min(width, height) < config.min_side_px,
+        "extreme_aspect": max(width, height) > config.max_aspect * min(width, height),
+        "wrong_format": file_format != SUFFIXES.get(suffix(name), file_format),
+        **{fault: image.mode in modes for fault, modes in _MODES.items()},
+    }
+    found = {decode_fault, _exif_fault(image.info.get("exif")), *(fault for fault, failed in checks.items() if failed)}
+    return ImageReport(width, height, image.mode, file_format, frozenset(fault for fault in found if fault))
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -208,62 +191,59 @@ def suffix(name: str) -> str:
     return f".{last.lower()}" if dot and stem else ""
 
 
-def _unopened(data: bytes, error: Exception) -> Kind:
-    """Why a file could not even be opened."""
+@contextmanager
+def large_image_lock(num_pixels: int) -> Iterator[None]:
+    """Lets threads decode large images only one at a time, so that memory does not grow with their number."""
+    if num_pixels <= _LARGE_PX:
+        yield
+    else:
+        with _large_image:
+            yield
+
+
+def _open_fault(data: bytes, error: Exception) -> Fault:
+    """Why a file could not be opened."""
     if isinstance(error, Image.DecompressionBombError) or "too large" in str(error):
         return "bomb"
     return "truncated" if data.startswith(_MAGIC) else "not_an_image"
 
 
-@contextmanager
-def one_at_a_time(pixels: int) -> Iterator[None]:
-    """Lets threads decode small images side by side, and large ones in turn: memory does not grow with the threads."""
-    if pixels <= _LARGE_PX:
-        yield
-        return
-    with _large:
-        yield
-
-
-def _decode_fault(image: Image.Image, data: bytes, kind: str) -> Kind | None:
-    """Decodes the whole file. A JPEG comes at an eighth of its size: all its bits are read; what is left out cannot fail."""
-    is_plain = kind == "JPEG" and image.mode in ("RGB", "L")
-    if is_plain:
+def _decode_fault(image: Image.Image, data: bytes, file_format: str) -> Fault | None:
+    """Decodes the whole file; a JPEG at an eighth of its size, which reads all of its bits and skips arithmetic alone."""
+    is_plain_jpeg = file_format == "JPEG" and image.mode in ("RGB", "L")
+    if is_plain_jpeg:
         try:
             simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8)
-        except ValueError as warning:  # strict: what libjpeg only warns of is raised too
-            if "Premature end" in str(warning):
+        except ValueError as error:  # also for what libjpeg only warns of
+            if "Premature end" in str(error):
                 return "truncated"
         else:
             return None
     try:
-        if kind == "JPEG":
+        if file_format == "JPEG":
             image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
     except Exception as error:  # noqa: BLE001 - as above
         return "bomb" if "too large" in str(error) else "truncated"
-    return "damaged" if is_plain else None
+    return "damaged" if is_plain_jpeg else None
 
 
-def _exif_fault(exif: bytes | None) -> Kind | None:
-    """Reads the first directory of EXIF by hand: Pillow's reader warns on a channel that threads share."""
+def _exif_fault(exif: bytes | None) -> Fault | None:
+    """Parses the first directory of EXIF. Pillow's parser reports damage by warnings, whose filters all threads share."""
     if not exif:
         return None
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return "exif_damaged"
     try:
-        if order is None:
-            return "exif_damaged"
         (start,) = struct.unpack_from(order + "I", tiff, 4)
         (count,) = struct.unpack_from(order + "H", tiff, start)
         entries = [struct.unpack_from(order + "HHII", tiff, start + 2 + 12 * i) for i in range(count)]
     except struct.error:
         return "exif_damaged"
     for i, (tag, _, _, _) in enumerate(entries):
-        if tag == 0x0112:
-            (turn,) = struct.unpack_from(order + "H", tiff, start + 2 + 12 * i + 8)
-            if turn > 1:
-                return "exif_rotated"
-    sizes = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-    ends = [place + count * sizes.get(type_, 1) for _, type_, count, place in entries if count * sizes.get(type_, 1) > 4]
-    return "exif_damaged" if any(end > len(tiff) for end in ends) else None
+        if tag == _EXIF_ORIENTATION and struct.unpack_from(order + "H", tiff, start + 2 + 12 * i + 8)[0] > 1:
+            return "exif_rotated"
+    sizes = [(count * _EXIF_TYPE_BYTES.get(type_, 1), offset) for _, type_, count, offset in entries]
+    return "exif_damaged" if any(size > 4 and offset + size > len(tiff) for size, offset in sizes) else None

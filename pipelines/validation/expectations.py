@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from alexnet.images.inspect import KINDS, MEANINGS, ValidateConfig
+from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, ValidateConfig
 from pipelines.validation import datadocs
 
 KEYS = 1000  # culprits that the report names for a rule, or for a kind of fault that does not stop, at most
@@ -104,9 +104,9 @@ def image_rules(config: ValidateConfig, classes: int) -> list[Any]:
             column="faults",
             regex=rf"\b{kind}\b",
             severity=_SEVERITIES[config.policy[kind]],
-            description=f"No image is {kind}: {MEANINGS[kind]} (policy: {config.policy[kind]})",
+            description=f"No image is {kind}: {FAULT_MEANINGS[kind]} (policy: {config.policy[kind]})",
         )
-        for kind in KINDS
+        for kind in FAULTS
         if config.policy[kind] != "ignore"
     ]
     return shape + faults

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
 from alexnet.errors import DataError
-from alexnet.images.inspect import KINDS, UNDECODED, Kind, Look, ValidateConfig, look
+from alexnet.images.inspect import DECODE_FAULTS, FAULTS, Fault, ImageReport, ValidateConfig, inspect_image
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.base import Item, Part, Source
 from pipelines.validation.scan_cache import ScanCache
@@ -101,22 +101,22 @@ def _rows(source: Source, labels: dict[str, int], config: ValidateConfig, part: 
         }
 
 
-def _look_twice(source: Source, config: ValidateConfig, item: Item, data: bytes) -> tuple[bytes, Look]:
+def _look_twice(source: Source, config: ValidateConfig, item: Item, data: bytes) -> tuple[bytes, ImageReport]:
     """What an image is. A link may flip a bit: an image that does not decode as it should is read once more."""
     name = item.key + item.suffix
-    seen = look(data, name, config)
-    if seen.faults & UNDECODED:
+    seen = inspect_image(data, name, config)
+    if seen.faults & DECODE_FAULTS:
         again = source.read(item.path, item.offset, item.bytes)
         if again != data:
-            return again, look(again, name, config)
+            return again, inspect_image(again, name, config)
     return data, seen
 
 
-def _joined(kinds: Iterable[Kind]) -> str | None:
-    return ",".join(sorted(kinds, key=KINDS.index)) or None
+def _joined(kinds: Iterable[Fault]) -> str | None:
+    return ",".join(sorted(kinds, key=FAULTS.index)) or None
 
 
-def action(fault: Kind | None, config: ValidateConfig) -> str:
+def action(fault: Fault | None, config: ValidateConfig) -> str:
     """What is done about an image."""
     return "use" if fault is None else config.policy[fault]
 
@@ -154,7 +154,7 @@ def _mark_copies(rows: pd.DataFrame, config: ValidateConfig) -> None:
     leaked = same["split"].transform("nunique") > 1
     if config.policy["leaked"] == "drop":
         leaked &= copies["split"] == "train"  # the validation set stays as it is
-    marks: dict[Kind, pd.Series] = {
+    marks: dict[Fault, pd.Series] = {
         "conflicting": same["label"].transform("nunique") > 1,
         "leaked": leaked,
         "duplicate": copies.duplicated(["sha256", "split"]),

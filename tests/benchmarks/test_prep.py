@@ -1,12 +1,12 @@
 import pytest
 
-from alexnet.images.inspect import KINDS
+from alexnet.images.inspect import FAULTS
 from alexnet.images.resize import decode
 from benchmarks import prep, synthetic
 
 
 def test_the_suite_finds_exactly_the_planted_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {*synthetic.ALONE, *synthetic.COPIES} == {*KINDS}
+    assert {*synthetic.ALONE, *synthetic.COPIES} == {*FAULTS}
     found = prep.scale_child(60_000)
     assert found["exactly_the_planted_images"], (found["planted"], found["found"])
 

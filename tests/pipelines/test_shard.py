@@ -94,7 +94,7 @@ def test_the_statistics_are_those_of_the_training_images(workplace: Workplace, i
     for row in index.read(INDEX).to_pylist():
         if row["split"] == "train":
             sums.add(prepare((images / row["path"]).read_bytes(), 32, "triangle"))
-    expected, found = PixelStatistics.of(sums), PixelStatistics.read(PIXELS)
+    expected, found = PixelStatistics.from_sums(sums), PixelStatistics.read(PIXELS)
     assert all(np.array_equal(getattr(found, name), value) for name, value in vars(expected).items())
 
 

@@ -41,7 +41,7 @@ def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -
     sums = PixelSums(SIDE_PX)
     for level in (0, 90, 255):
         sums.add(np.full((SIDE_PX, SIDE_PX, 3), level, np.uint8))
-    PixelStatistics.of(sums).write(place.path("pixels.npz"))
+    PixelStatistics.from_sums(sums).write(place.path("pixels.npz"))
     place.path("history.csv").unlink()
     return place
 

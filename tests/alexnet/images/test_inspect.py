@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet.config import build
 from alexnet.errors import ParamsError
-from alexnet.images.inspect import KINDS, MEANINGS, Look, ValidateConfig, look, one_at_a_time, suffix
+from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, ImageReport, ValidateConfig, inspect_image, large_image_lock, suffix
 from pipelines.config import params
 from tests.support import pictures
 
@@ -25,11 +25,11 @@ STRICT = replace(CONFIG, policy=CONFIG.policy | {"grey": "repair"})
 
 
 def faults(data: bytes, name: str = "a.jpg") -> set[str]:
-    return set(look(data, name, STRICT).faults)
+    return set(inspect_image(data, name, STRICT).faults)
 
 
 def test_a_good_image_has_no_fault_and_says_what_it_is() -> None:
-    assert look(pictures.jpeg(1), "a.jpg", CONFIG) == Look(64, 48, "RGB", "JPEG", frozenset())
+    assert inspect_image(pictures.jpeg(1), "a.jpg", CONFIG) == ImageReport(64, 48, "RGB", "JPEG", frozenset())
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_importing_changes_no_setting_of_pillow() -> None:
 def test_pillows_limit_of_the_host_process_does_not_count(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pictures.file_of(pictures.picture(1, 60, 100), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3_500)  # Pillow warns of this image; a warning fails the test
-    assert look(data, f"a.{kind.lower()}", CONFIG).faults == set()
+    assert inspect_image(data, f"a.{kind.lower()}", CONFIG).faults == set()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_500)  # and refuses it
     config, size = replace(CONFIG, max_pixels=5_999), (0, 0, "", "") if kind == "WEBP" else (60, 100, "RGB", kind)
-    assert look(data, f"a.{kind.lower()}", config) == Look(*size, frozenset({"bomb"}))
+    assert inspect_image(data, f"a.{kind.lower()}", config) == ImageReport(*size, frozenset({"bomb"}))
 
 
 def test_bytes_after_the_end_are_no_fault() -> None:
@@ -91,7 +91,7 @@ def test_a_bomb_is_found_before_it_is_decoded() -> None:
 
     data = pictures.huge_png(40_000)
     tracemalloc.start()
-    look(data, "a.png", CONFIG)
+    inspect_image(data, "a.png", CONFIG)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -116,8 +116,8 @@ def test_numbers_without_a_white_are_no_image() -> None:
 
 def test_a_webp_counts_twice() -> None:
     webp = pictures.file_of(pictures.picture(1, 100, 100), "WEBP")
-    assert not look(webp, "a.webp", replace(CONFIG, max_pixels=20_000)).faults
-    assert look(webp, "a.webp", replace(CONFIG, max_pixels=19_999)).faults == {"bomb"}
+    assert not inspect_image(webp, "a.webp", replace(CONFIG, max_pixels=20_000)).faults
+    assert inspect_image(webp, "a.webp", replace(CONFIG, max_pixels=19_999)).faults == {"bomb"}
 
 
 def test_large_images_are_decoded_in_turn_and_small_ones_are_not() -> None:
@@ -126,7 +126,7 @@ def test_large_images_are_decoded_in_turn_and_small_ones_are_not() -> None:
 
     def enter(pixels: int) -> None:
         nonlocal inside, most
-        with one_at_a_time(pixels):
+        with large_image_lock(pixels):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -157,12 +157,12 @@ sys.stdout.buffer.write(part.getvalue())
 LOOK = """
 import sys
 from pathlib import Path
-from alexnet.images.inspect import look
+from alexnet.images.inspect import inspect_image
 from pipelines.validation import index
 from pipelines.config import params
 from pipelines.sources import imagenet
 data = sys.stdin.buffer.read()
-seen = look(data, "a", params.load().validate)
+seen = inspect_image(data, "a", params.load().validate)
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(*sorted(seen.faults - {"cmyk", "palette", "wrong_format"}), int(peak.split()[1]) >> 10)
 """
@@ -204,7 +204,7 @@ def test_no_cut_of_a_jpeg_passes(data: st.DataObject) -> None:
 def test_no_bytes_raise(tail: bytes, magic: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert look(magic + tail, "a.jpg", CONFIG).faults <= set(KINDS)
+        assert inspect_image(magic + tail, "a.jpg", CONFIG).faults <= set(FAULTS)
 
 
 @settings(deadline=None, max_examples=40)
@@ -225,7 +225,7 @@ def test_the_strictest_policy_decides_then_the_order_of_kinds() -> None:
 
 
 def test_every_kind_has_a_meaning() -> None:
-    assert tuple(MEANINGS) == KINDS
+    assert tuple(FAULT_MEANINGS) == FAULTS
 
 
 def tree(**changes: object) -> dict[str, object]:
@@ -240,8 +240,8 @@ def tree(**changes: object) -> dict[str, object]:
         ({"min_side_px": 0}, "validate.min_side_px: must be at least 1, got 0"),
         ({"max_aspect": 0.5}, "validate.max_aspect: must be at least 1, got 0.5"),
         ({"max_pixels": 0}, "validate.max_pixels: must be at least 1, got 0"),
-        ({"policy": dict.fromkeys(KINDS[1:], "stop")}, "validate.policy: missing empty"),
-        ({"policy": CONFIG.policy | {"gray": "drop"}}, f"validate.policy: must be one of {', '.join(KINDS)}, got 'gray'"),
+        ({"policy": dict.fromkeys(FAULTS[1:], "stop")}, "validate.policy: missing empty"),
+        ({"policy": CONFIG.policy | {"gray": "drop"}}, f"validate.policy: must be one of {', '.join(FAULTS)}, got 'gray'"),
         (
             {"policy": CONFIG.policy | {"tiny": "keep"}},
             "validate.policy.tiny: must be one of ignore, repair, drop, stop, got 'keep'",

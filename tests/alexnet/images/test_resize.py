@@ -36,20 +36,20 @@ def test_the_square_is_the_same_as_by_pillow(width: int, height: int, seed: int)
     assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 45
 
 
-@pytest.mark.parametrize("by", ["triangle", "area"])
-def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(by: Filter) -> None:
+@pytest.mark.parametrize("resize_filter", ["triangle", "area"])
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(resize_filter: Filter) -> None:
     data = pictures.jpeg(2, 1300, 1100)
     assert decode(data, 128).shape == (138, 163, 3)  # an eighth
     assert decode(data).shape == (1100, 1300, 3)
-    assert psnr(prepare(data, 64, by), twin(data, 64)) > 40
+    assert psnr(prepare(data, 64, resize_filter), twin(data, 64)) > 40
 
 
 def test_thin_lines_are_antialiased() -> None:
     lines = np.zeros((512, 512, 3), np.uint8)
     lines[::2] = 255
     data = pictures.file_of(Image.fromarray(lines), "PNG")
-    for by in get_args(Filter):
-        assert np.abs(prepare(data, 64, by).astype(int) - 128).max() <= 5
+    for resize_filter in get_args(Filter):
+        assert np.abs(prepare(data, 64, resize_filter).astype(int) - 128).max() <= 5
 
 
 def test_area_is_the_mean_where_it_shrinks_by_a_whole_number() -> None:
@@ -83,7 +83,7 @@ def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pyte
     image = image.quantize(256) if mode == "P" else image.convert(mode)
     data = pictures.file_of(image) if mode == "CMYK" else pictures.file_of(image, "PNG")
     assert decode(data, 128).shape == (1101, 1301, 3)
-    monkeypatch.setattr("alexnet.images.resize._MANY_PX", 1 << 20)
+    monkeypatch.setattr("alexnet.images.resize._BLOCK_MEAN_PX", 1 << 20)
     assert decode(data, 128).shape == (138, 163, 3)
     assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 40
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.images import statistics as pixels
+from alexnet.images import statistics
 from alexnet.images.statistics import PixelStatistics, PixelSums
 
 
@@ -16,7 +16,7 @@ def _sums_are_made_by(request: pytest.FixtureRequest) -> Iterator[None]:
     """Both ways; the first is numpy's too where there is no C++ compiler."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "numpy":
-            patch.setattr(pixels, "_kernels", lambda: None)
+            patch.setattr(statistics, "_kernels", lambda: None)
         yield
 
 
@@ -33,7 +33,7 @@ def sums_of(batch: np.ndarray) -> PixelSums:
 
 def test_the_statistics_are_numpys() -> None:
     batch = images(20)
-    found = PixelStatistics.of(sums_of(batch))
+    found = PixelStatistics.from_sums(sums_of(batch))
     flat = batch.reshape(-1, 3).astype(float)
     assert found.images == 20
     assert np.allclose(found.mean_image, batch.astype(float).mean(0), atol=1e-4)
@@ -63,7 +63,7 @@ def test_many_bright_images_and_large_ones_do_not_overflow(images: int, side_px:
         sums.add(np.full((side_px, side_px, 3), 255, np.uint8))
     assert (sums.sums == images * 255).all()
     assert np.array_equal(sums.products, np.triu(np.full((3, 3), images * side_px**2 * 255**2)))
-    assert PixelStatistics.of(sums).channel_std.tolist() == [0, 0, 0]
+    assert PixelStatistics.from_sums(sums).channel_std.tolist() == [0, 0, 0]
 
 
 @settings(deadline=None, max_examples=25)
@@ -77,7 +77,7 @@ def test_the_sums_are_exact(side_px: int, seed: int) -> None:
 
 
 def test_a_file_reads_back_and_equal_statistics_are_equal_bytes(tmp_path: Path) -> None:
-    found = PixelStatistics.of(sums_of(images(3)))
+    found = PixelStatistics.from_sums(sums_of(images(3)))
     for name in ("a.npz", "b.npz"):
         found.write(tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

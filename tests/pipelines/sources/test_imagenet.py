@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.images.inspect import KINDS
+from alexnet.images.inspect import FAULTS
 from alexnet.shards.manifest import Manifest
 from alexnet.shards.tar import index_tar
 from pipelines import fetch, shard, validate
@@ -236,13 +236,13 @@ def test_a_maker_that_is_asked_too_much_says_so(asked: dict[str, Any], message: 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of the EXIF; the stage silences them
 def test_every_planted_fault_is_found_and_none_is_invented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(ilsvrc.PLANTABLE) == set(KINDS)
+    assert set(ilsvrc.PLANTABLE) == set(FAULTS)
     made = ilsvrc.make(tmp_path, synsets=40, images=5, plant=[*ilsvrc.PLANTABLE, *ilsvrc.PLANTABLE])
     rows = indexed(opened(tmp_path, monkeypatch), DROPPING)
     # What leaked is dropped from the training set alone.
     expected = {key: kinds for key, kinds in made.faults.items() if kinds != {"leaked"} or not key.startswith("ILSVRC")}
     assert {row["key"]: set(row["faults"].split(",")) for row in rows if row["faults"]} == expected
-    assert set.union(*expected.values()) == set(KINDS)
+    assert set.union(*expected.values()) == set(FAULTS)
     worst = {key: DROPPING.worst(kinds) for key, kinds in expected.items()}  # type: ignore[arg-type]
     assert {row["key"]: row["fault"] for row in rows if row["fault"]} == worst
     assert all(row["action"] == ("use" if not row["fault"] else DROPPING.policy[row["fault"]]) for row in rows)
