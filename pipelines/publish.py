@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
-from alexnet.files.atomic import atomic_write_bytes
+from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
-from pipelines.publishing import page
-from pipelines.publishing.card import Facts, card, front_matter
+from pipelines.config.params import Params
+from pipelines.publishing.card import Facts, render_card
+from pipelines.publishing.page import render_page
 from pipelines.registry import release as releases
 from pipelines.registry import signing
 from pipelines.registry.release import PublishConfig, Release
@@ -26,9 +26,8 @@ from pipelines.registry.store import Registry
 from pipelines.runtime import console, environment
 from pipelines.storage.bucket import registry_bucket
 
-_FOLDER = environment.LOCAL / "release"  # what was published last, to look at
+_FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
 _LOCK = Path("dvc.lock")
-_LATER = ("publish",)  # stages of dvc.lock that are not part of what is published: they say what was published before
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,10 @@ def main() -> None:
 
 def publish(inputs: Inputs, receipt_path: Path) -> None:
     """Publishes what earlier stages made, and writes the receipt: equal content, equal receipt."""
-    config = params.load().publish
+    given = params.load()
+    config = given.publish
     registry = Registry(registry_bucket(), config.name)
-    release, folder = make_release(inputs, config.name), _FOLDER
+    release, folder = make_release(inputs, given), _FOLDER
     signature = signing.sign(release.manifest())
     with console.track_bytes(release.total_bytes, "publish") as advance:
         is_new = registry.publish(release, folder, signature, lambda path: advance(release.files[path].bytes))
@@ -100,22 +100,23 @@ def gate(config: PublishConfig, metrics: Metrics, validation: dict[str, Any]) ->
     return None
 
 
-def make_release(inputs: Inputs, name: str) -> Release:
+def make_release(inputs: Inputs, given: Params) -> Release:
     """Lays out everything that is published in .local/release; equal inputs are equal bytes."""
-    beside = _FOLDER.with_name(f".{_FOLDER.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _copy_all(inputs, beside)
-        facts = _facts(inputs, beside, name)
-        written = card(facts, beside)
-        (beside / "README.md").write_text(page.to_markdown(written, front_matter(facts)))
-        (beside / "index.html").write_text(page.to_html(written, beside))
-        release = releases.of_folder(name, beside)
-        shutil.rmtree(_FOLDER, ignore_errors=True)
-        beside.rename(_FOLDER)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return release
+    with atomic_folder(_FOLDER) as folder:
+        _copy_all(inputs, folder)
+        facts = Facts(
+            name=given.publish.name,
+            params=given,
+            manifest=Manifest.read(inputs.manifest),
+            metrics=Metrics.read(inputs.metrics),
+            validation=_read_json(inputs.validation),
+            digests={path: file.sha256 for path, file in releases.scan(folder).items() if "/" not in path},
+            commit=git_commit(),
+        )
+        card = render_card(facts, folder)
+        (folder / "README.md").write_text(card)
+        (folder / "index.html").write_text(render_page(card, facts, folder))
+        return releases.of_folder(given.publish.name, folder)
 
 
 def _copy_all(inputs: Inputs, folder: Path) -> None:
@@ -139,27 +140,14 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
 
 
 def lineage(lock: str) -> str:
-    """dvc.lock without the stages that come after: what was published before is no part of what is published now."""
-    tree = YAML(typ="safe", pure=True).load(lock)
-    tree["stages"] = {name: stage for name, stage in sorted(tree["stages"].items()) if name not in _LATER}
+    """dvc.lock without the publish stage, whose entry is about the release before this one."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    tree = yaml.load(lock)
+    tree["stages"] = {name: stage for name, stage in sorted(tree["stages"].items()) if name != "publish"}
     text = io.StringIO()
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
-    writer.dump(tree, text)
+    yaml.dump(tree, text)
     return text.getvalue()
-
-
-def _facts(inputs: Inputs, folder: Path, name: str) -> Facts:
-    digests = {path: file.sha256 for path, file in releases.scan(folder).items() if "/" not in path}
-    return Facts(
-        name=name,
-        params=params.load(),
-        manifest=Manifest.read(inputs.manifest),
-        metrics=Metrics.read(inputs.metrics),
-        validation=_read_json(inputs.validation),
-        digests=digests,
-        commit=git_commit(),
-    )
 
 
 def git_commit() -> str | None:

@@ -164,8 +164,6 @@ WITHOUT_A_TEST: set[str] = {
     "pipelines/evaluation/inference.py",
     "pipelines/evaluation/outcome.py",
     "pipelines/evaluation/plots.py",
-    "pipelines/publishing/card.py",
-    "pipelines/publishing/page.py",
     "pipelines/registry/client.py",
     "pipelines/registry/signing.py",
     "pipelines/runtime/errors.py",

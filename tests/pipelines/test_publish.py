@@ -1,4 +1,4 @@
-"""Publishing: what is in a release, when its alias moves, and what its card says."""
+"""Publishing: what is in a release, and when its alias moves."""
 
 import json
 import logging
@@ -7,21 +7,16 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
-from alexnet.inference.metrics import Metrics
 from pipelines import publish
 from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
 from pipelines.publish import Inputs, gate, lineage
-from pipelines.publishing import page
-from pipelines.publishing.card import Facts, card, front_matter
-from pipelines.publishing.page import Bullets, Code, Figure, Heading, Page, Paragraph, Table
 from pipelines.registry import release as releases
 from pipelines.registry.client import Client
 from pipelines.registry.release import PublishConfig
@@ -176,81 +171,7 @@ def test_the_commit_is_named_with_whether_files_differ_from_it(tmp_path: Path, m
     assert publish.git_commit() == f"{commit} with changes"
 
 
-# The card.
-
-
-def facts(place: Place, **changes: Any) -> Facts:
-    whole = Facts(
-        name="alexnet",
-        params=params.load(),
-        manifest=place.manifest,
-        metrics=Metrics.read(place.path("metrics.json")),
-        validation=VALIDATION,
-        digests={"model.safetensors": "ab" * 32},
-        commit=None,
-    )
-    return replace(whole, **changes)
-
-
-def test_a_card_says_what_the_metrics_say_and_where_it_came_from(place: Place) -> None:
-    Path("release/evaluation").mkdir(parents=True)
-    Path("release/evaluation/per_class.csv").write_bytes(place.path("evaluation/per_class.csv").read_bytes())
-    given = facts(place)
-    text = page.to_markdown(card(given, Path("release")), front_matter(given))
-    center = given.metrics.center_crop.top1_error
-    assert f"| this network, center crop | {center:.2%} |" in text
-    assert "top-5" not in text.split("## Use it", 1)[0].replace("Top-5 error would say nothing of so few classes", "")
-    assert "ab" * 32 in text
-    assert "not made in a git checkout" in text
-    assert "tiny" in text
-    assert "No image is tiny" in text  # a rule that does not hold is a limit
-    assert "five of the ten crops are flipped" in text
-
-
-def test_the_front_matter_is_what_hugging_face_reads(place: Place) -> None:
-    given = facts(place)
-    text = page.to_markdown(Page("title", "lead", [], []), front_matter(given))
-    start, matter, _ = text.split("---\n", 2)
-    tree = YAML(typ="safe", pure=True).load(matter)
-    assert start == ""
-    assert tree["pipeline_tag"] == "image-classification"
-    assert tree["license"] == "other"
-    assert tree["model-index"][0]["results"][0]["metrics"][0]["value"] == given.metrics.center_crop.top1_error
-    solar = replace(given, manifest=replace(place.manifest, source="solar-cells"))
-    assert front_matter(solar)["license"] == "cc-by-nc-sa-4.0"
-
-
-def test_a_page_needs_nothing_else_and_shows_data_as_data(tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(b"\x89PNG")
-    evil = "<script>alert(1)</script> `x` | **b**"
-    made = Page(
-        "A & B",
-        "lead",
-        [("1.00%", "errors")],
-        [
-            Heading("H"),
-            Paragraph(f"{page.code(evil)} and **bold** and [link](https://example.org/?a=1&b=2)"),
-            Bullets(["one", "two"]),
-            Table(["a", "b"], [[page.code(evil), "2"]]),
-            Code("a < b", "sh"),
-            Figure("one.png", 'a "caption"'),
-        ],
-    )
-    html = page.to_html(made, tmp_path)
-    assert "<script" not in html
-    assert "&lt;script&gt;" in html
-    assert "<strong>bold</strong>" in html
-    assert '<a href="https://example.org/?a=1&amp;b=2">link</a>' in html
-    assert "data:image/png;base64,iVBORw==" in html
-    assert not re.findall(r'(?:src|href)="(?!data:|https://example)', html)
-    text = page.to_markdown(made, {"license": "other"})
-    assert text.startswith("---\nlicense: other\n---\n\n# A & B\n")
-    assert "| --- | --: |" in text
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in rows} == {3}  # a bar in a name makes no column
-
-
 def test_what_is_laid_out_is_a_release(place: Place) -> None:
-    release = publish.make_release(inputs(place), "alexnet")
+    release = publish.make_release(inputs(place), params.load())
     assert releases.differences(Path(".local/release"), release) == []
-    assert publish.make_release(inputs(place), "alexnet") == release
+    assert publish.make_release(inputs(place), params.load()) == release

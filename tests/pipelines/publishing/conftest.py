@@ -1,0 +1,31 @@
+"""What the tests of the card and the page share."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import params
+from pipelines.publishing.card import Facts
+from tests.support import shardmaker
+from tests.support.modelmaker import METRICS, VALIDATION
+from tests.support.workplace import PARAMS
+
+PER_CLASS = "name,images,center_top1_error,ten_top1_error\nclass 0,1,0.0,0.5\nclass 1,0,nan,nan\nclass 2,4,0.25,0.5\n"
+
+
+@pytest.fixture
+def facts() -> Facts:
+    """Of a release with the shipped parameters and three classes."""
+    manifest = shardmaker.make([3]).manifest()
+    return Facts("alexnet", params.load(PARAMS), manifest, METRICS, VALIDATION, {"model.safetensors": "ab" * 32}, None)
+
+
+@pytest.fixture
+def release_folder(tmp_path: Path) -> Path:
+    """The errors by class and the pictures, as they lie in a release."""
+    for name in ("evaluation", "pictures"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "evaluation/per_class.csv").write_text(PER_CLASS)
+    for name in ("predictions", "confusion", "curves", "kernels"):
+        (tmp_path / f"pictures/{name}.png").write_bytes(b"\x89PNG")
+    return tmp_path

@@ -1,0 +1,101 @@
+"""The card: its facts, its front matter, and class names that are never markup."""
+
+import csv
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from ruamel.yaml import YAML
+
+from alexnet.shards.manifest import Synset
+from pipelines.publishing.card import Facts, code, code_cell, render_card
+
+
+def table(text: str, first_header: str) -> list[list[str]]:
+    """The rows of the card's table with this first header cell."""
+    (found,) = re.findall(rf"^\| {first_header} \|.*\n\| ---.*\n((?:\|.*\n)*)", text, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
+
+
+def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, release_folder: Path) -> None:
+    text = render_card(facts, release_folder)
+    assert table(text, "on the same images") == [
+        ["this network, ten crops", "20.00%"],
+        ["this network, center crop", "10.00%"],
+        ["ridge regression on 16x16 thumbnails", "30.00%"],
+        ["always the most frequent class", "70.00%"],
+    ]
+    assert table(text, "class") == [
+        ["`class 2`", "4", "25.0%", "50.0%"],
+        ["`class 0`", "1", "0.0%", "50.0%"],
+        ["`class 1`", "0", "nan%", "nan%"],
+    ]
+    assert table(text, "split") == [["train", "7", "2 to 3"], ["val", "5", "1 to 2"]]
+    assert table(text, "fault") == [["tiny", "a side too short", "drop", "1"]]
+    assert table(text, "") == [
+        ["`model.safetensors`", f"`{'ab' * 32}`"],
+        ["shards", "`shards/test/`"],
+        ["git commit", "not made in a git checkout"],
+    ]
+    assert table(text, "layer")[-1][0] == "total"
+    assert "classifies a folder of images into 3 classes, with 10.00% top-1 error on 5 images" in text
+    assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
+    assert "ten crops have a higher error than the center crop here" in text
+    assert "two towers, which read each other's channels at `conv3`, `fc6`, `fc7`, `fc8`; input" in text
+    assert "\n\n\n" not in text
+
+
+def test_top5_error_is_given_where_it_can_differ_from_zero(facts: Facts, release_folder: Path) -> None:
+    assert "top-5 error |" not in render_card(facts, release_folder)
+    synsets = tuple(Synset(label, f"n{label:08}", f"class {label}") for label in range(6))
+    text = render_card(replace(facts, manifest=replace(facts.manifest, synsets=synsets)), release_folder)
+    assert table(text, "on the same images")[0] == ["this network, ten crops", "20.00%", "0.00%"]
+    assert {len(row) for row in table(text, "on the same images")} == {3}
+    assert "name: top-5 error, center crop" in text
+
+
+def test_a_card_of_many_classes_shows_the_hardest(facts: Facts, release_folder: Path) -> None:
+    rows = [{"name": f"c{i}", "images": 1, "center_top1_error": i / 100, "ten_top1_error": 0.5} for i in range(31)]
+    with (release_folder / "evaluation/per_class.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    text = render_card(facts, release_folder)
+    assert [row[0] for row in table(text, "class")] == [f"`c{i}`" for i in range(30, 0, -1)]
+    assert "The 30 hardest of 31 classes, highest error first" in text
+
+
+def test_the_front_matter_is_what_hugging_face_reads(facts: Facts, release_folder: Path) -> None:
+    start, matter, _ = render_card(facts, release_folder).split("---\n", 2)
+    tree = YAML(typ="safe", pure=True).load(matter)
+    assert start == ""
+    assert tree["pipeline_tag"] == "image-classification"
+    assert tree["license"] == "other"
+    (result,) = tree["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "test", "type": "test", "split": "validation"}
+    assert result["metrics"] == [
+        {"type": "error_rate", "name": "top-1 error, center crop", "value": 0.1},
+        {"type": "error_rate", "name": "top-1 error, ten crops", "value": 0.2},
+    ]
+
+
+@pytest.mark.parametrize(("source", "model_license"), [("solar-cells", "cc-by-nc-sa-4.0"), ("digits", "apache-2.0")])
+def test_a_model_has_the_license_that_its_images_allow(
+    facts: Facts, release_folder: Path, source: str, model_license: str
+) -> None:
+    text = render_card(replace(facts, manifest=replace(facts.manifest, source=source)), release_folder)
+    assert text.startswith(f'---\nlicense: "{model_license}"\n')
+
+
+@given(st.text() | st.text("`|\\<*[]()! a", max_size=12))
+def test_text_from_data_is_never_markup(text: str) -> None:
+    """In a table's cell and in running text it is one code span that holds the text itself."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    shown = html.escape(" ".join(text.split()) or " ", quote=False).replace('"', "&quot;").replace("\0", "\ufffd")
+    assert f"<td><code>{shown}</code></td>\n<td>b</td>" in markdown.render(f"| h | i |\n| - | - |\n| {code_cell(text)} | b |\n")
+    assert markdown.render(f"a {code(text)} b") == f"<p>a <code>{shown}</code> b</p>\n"

