@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from flows.dag import stages_for
+from pipelines.cli import main
 from pipelines.config import params, tree
 from tools import dvc_deps
 
@@ -162,7 +163,7 @@ WITHOUT_A_TEST: set[str] = {
     "pipelines/cli/summary.py",
     "pipelines/config/params.py",
     "pipelines/evaluation/inference.py",
-    "pipelines/evaluation/outcome.py",
+    "pipelines/evaluation/predictions.py",
     "pipelines/evaluation/plots.py",
     "pipelines/registry/client.py",
     "pipelines/registry/signing.py",
@@ -217,6 +218,54 @@ def test_no_function_has_more_than_six_parameters() -> None:
                 if len(named) + (takes.vararg is not None) + (takes.kwarg is not None) > 6:
                     many.add(f"{module}: {node.name}")
     assert many <= WITH_MANY_PARAMETERS
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def _code(text: str) -> str:
+    """What a Markdown text sets as code: fenced blocks, indented blocks and spans."""
+    return "\n".join(
+        "".join(groups) for groups in re.findall(r"^```\n(.*?)^```$|^    ([^\n]+)$|`([^`\n]+)`", text, re.MULTILINE | re.DOTALL)
+    )
+
+
+def test_every_path_in_the_readme_exists() -> None:
+    top = {path.relative_to(ROOT).parts[0] for path in _tracked()}
+    named = {path for path in re.findall(r"(?<![\w/.@-])[\w.-]+(?:/[\w.-]+)*/?", _code(README)) if path.split("/")[0] in top}
+    paths = {path for path in named if "/" in path or "." in path}
+    assert {"dvc.yaml", "alexnet/model/network.py", "infra/"} <= paths
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    modules = set(re.findall(r"-m ((?:alexnet|benchmarks|flows|infra|pipelines|tests|tools)[\w.]*)", _code(README)))
+    assert "infra.stack" in modules
+    assert {module for module in modules if not (ROOT / Path(*module.split("."))).with_suffix(".py").exists()} == set()
+    verbs = set(re.findall(r"(?:^|[\s/])alexnet ([a-z-]+)", _code(README), re.MULTILINE))
+    assert {"pull", "use"} <= verbs
+    for verb in verbs:
+        with pytest.raises(SystemExit, match="^0$"):
+            main.main([verb, "--help"])
+
+
+def test_the_readme_shows_every_folder_and_no_other() -> None:
+    tree = README.partition("## Where things are")[2].split("```")[1]
+    shown: set[str] = set()
+    parent = ""
+    for indent, name in re.findall(r"^( *)(\w+)/ ", tree, re.MULTILINE):
+        parent = parent if indent else name
+        shown.add(f"{parent}/{name}" if indent else name)
+    folders = {path.relative_to(ROOT).parent for path in _tracked()}
+    expected = {folder.parts[0] for folder in folders if folder.parts and not folder.parts[0].startswith(".")}
+    expected |= {str(folder) for folder in folders if len(folder.parts) == 2 and folder.parts[0] in ("alexnet", "pipelines")}
+    assert shown == expected
+
+
+def test_six_files_tell_the_whole() -> None:
+    sentence = re.search(r"Read these six and you know the whole: (.*?)\.\n", README, re.DOTALL)
+    assert sentence
+    assert len(re.findall(r"`[^`]+`", sentence[1])) == 6
 
 
 def _tracked() -> list[Path]:
