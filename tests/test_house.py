@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +220,15 @@ def test_no_function_has_more_than_six_parameters() -> None:
                 if len(named) + (takes.vararg is not None) + (takes.kwarg is not None) > 6:
                     many.add(f"{module}: {node.name}")
     assert many <= WITH_MANY_PARAMETERS
+
+
+def test_a_wheel_has_every_file_that_the_code_reads() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (patterns,) = project["tool"]["setuptools"]["package-data"].values()
+    files = {path for path in _tracked() if path.relative_to(ROOT).parts[0] in ("alexnet", "pipelines")}
+    others = {path.name for path in files if path.suffix != ".py"}
+    assert "cpu.cpp" in others
+    assert {name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)} == set()
 
 
 README = (ROOT / "README.md").read_text()
