@@ -26,8 +26,8 @@ class Listing:
 def listing(name: str, source: Source) -> Listing:
     """The listing of a source that has images in every class."""
     files = source.files()
-    lines = "".join(f"{file.path}\0{file.bytes}\0{file.stamp}\n" for file in files)
-    return Listing(name, len(files), sum(file.bytes for file in files), hashlib.sha256(lines.encode()).hexdigest())
+    lines = "".join(f"{file.path}\0{file.size}\0{file.stamp}\n" for file in files)
+    return Listing(name, len(files), sum(file.size for file in files), hashlib.sha256(lines.encode()).hexdigest())
 
 
 def main(source: Path) -> None:

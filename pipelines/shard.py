@@ -90,7 +90,7 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     tasks = [task for split in SPLITS for task in plan(used, split, given.shard, given.seed)]
     shards, sums = make(tasks, bucket, Job(source, prefix, given.shard, bucket.place, codecs()))
     _check_all_there(shards, bucket, prefix)
-    names = source.names()
+    names = source.class_names()
     manifest = Manifest(
         source=given.source.name,
         prefix=prefix,

@@ -48,7 +48,7 @@ def main(index_path: Path, report_path: Path) -> None:
     part = index_path.with_name(f".{index_path.name}.part")
     try:
         digest = index.write(table, part)
-        rules = judge(table, given.validate, sorted(source.names()), DOCS, digest)
+        rules = judge(table, given.validate, sorted(source.class_names()), DOCS, digest)
         report = make_report(given.source.name, table, given.validate, rules, digest)
         write_front_page(DOCS, report)
         _upload_docs(bucket, report["data_docs"].removesuffix("index.html"))
@@ -64,7 +64,7 @@ def main(index_path: Path, report_path: Path) -> None:
 
 def build_index(source: Source, config: SourceConfig, rules: ValidateConfig, cache: ScanCache | None = None) -> pa.Table:
     """The index of a source."""
-    batches = _counted(index.scan(source, rules, cache), source.count())
+    batches = _counted(index.scan(source, rules, cache), source.num_images())
     return index.complete(batches, rules, config.val_fraction)
 
 

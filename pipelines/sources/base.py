@@ -1,4 +1,4 @@
-"""Sources of images. Each is a list of items, in a fixed order, and a way to read one; what follows treats all alike."""
+"""The protocol of a source of images: which files and classes it has, and its images, one partition at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from alexnet.shards.manifest import Split
 
-LICENSES = {  # of data that may not be used freely
+LICENSES = {  # of sources that may not be used for every purpose
     "solar-cells": "CC BY-NC-SA 4.0 (Buerhop-Lutz et al., ELPV; non-commercial use only)",
     "imagenet": "non-commercial research and education only (image-net.org/download)",
 }
@@ -22,9 +22,10 @@ class ArchiveConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Which source, and the part of every class that validates where the source has no such split.
+    """Which source is used.
 
-    archives: what must have known digests; only `imagenet` has any.
+    val_fraction: of every class, where the source has no validation split of its own. archives: whose MD5 is checked; only
+    `imagenet` has any.
     """
 
     name: Literal["digits", "solar-cells", "folder", "imagenet", "imagenette"]
@@ -39,11 +40,11 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image file. key: its name from here on, without dots and slashes; split: None where the source gives none.
+class SourceImage:
+    """One image of a source.
 
-    path: of the file that holds it, relative to the source; offset, bytes: where in that file; suffix: of the image's own
-    name, in lower case, with its dot.
+    key: its name in shards, without dots and slashes. split: None where the source has none. path, offset, size: the file that
+    holds it, relative to the source, and its bytes in that file. suffix: of the image's own name, lower case, with the dot.
     """
 
     key: str
@@ -51,55 +52,58 @@ class Item:
     wnid: str
     path: str
     offset: int
-    bytes: int
+    size: int
     suffix: str
 
 
 @dataclass(frozen=True)
-class File:
-    """A file of the source: path relative to it, bytes, and a stamp that changes when the file does."""
+class SourceFile:
+    """A file of a source: its path relative to the source, its bytes, and a stamp that changes when the file does."""
 
     path: str
-    bytes: int
+    size: int
     stamp: str
 
 
 @dataclass(frozen=True)
-class Part:
-    """A piece of a source that one worker reads: these items, or what is found in a range of an archive."""
+class Partition:
+    """What one worker reads of a source: either these images, or those in a range of an archive.
 
-    items: tuple[Item, ...] = ()
+    wnid: of all images in that range, if they have one. is_last: the range ends with the archive's end mark.
+    """
+
+    images: tuple[SourceImage, ...] = ()
     path: str = ""
     offset: int = 0
     size: int = 0
     split: Split | None = None
     wnid: str = ""
-    is_last: bool = True  # of the archive's pieces: the one that ends in its end mark
+    is_last: bool = True
 
 
 class Source(Protocol):
-    """Images by class. Opening one is quick; it can be sent to another machine that sees the same place."""
+    """Images by class. Opening one is quick, and it can be pickled for a worker that can reach the same files."""
 
-    def files(self) -> list[File]:
-        """All files, by path. Raises DataError when there are no images, or an empty class, as far as the names tell."""
+    def files(self) -> list[SourceFile]:
+        """All files, by path. Raises DataError when there are no images, or a class has none, as far as names tell."""
         ...
 
-    def names(self) -> dict[str, str]:
-        """Every class's wnid and its name for people."""
+    def class_names(self) -> dict[str, str]:
+        """Readable names of all classes, by wnid."""
         ...
 
-    def count(self) -> int:
-        """How many images there should be; only to show progress."""
+    def num_images(self) -> int:
+        """About how many images there are, for a progress bar."""
         ...
 
-    def parts(self) -> Iterator[Part]:
-        """The whole source in pieces."""
+    def partitions(self) -> Iterator[Partition]:
+        """The whole source, in a fixed order."""
         ...
 
-    def walk(self, part: Part) -> Iterator[tuple[Item, bytes]]:
-        """Every image of a piece, with its bytes. Raises DataError when something cannot be had."""
+    def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
+        """Every image of a partition, with its bytes. Raises DataError when one cannot be read."""
         ...
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """The image whose `size` bytes stand in a file from `offset` on. Raises DataError when they cannot be had."""
+        """The bytes of one image, as its SourceImage locates them. Raises DataError when they cannot be read."""
         ...

@@ -21,7 +21,7 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.runtime import environment
-from pipelines.sources.base import File, Item, Part
+from pipelines.sources.base import Partition, SourceFile, SourceImage
 from pipelines.sources.tar_stream import LARGEST
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ _KEY_BYTES = 80
 _PIECE = 1 << 20
 _IMAGES = 256  # of a part
 
-Found = tuple[Split | None, str, File]  # an image's split, class and file
+Found = tuple[Split | None, str, SourceFile]  # an image's split, class and file
 
 
 class Tree(Protocol):
     """Files below one place."""
 
-    def list(self) -> list[File]:
+    def list(self) -> list[SourceFile]:
         """All of them, by path."""
         ...
 
@@ -62,7 +62,7 @@ class LocalTree:
 
     root: Path
 
-    def list(self) -> list[File]:
+    def list(self) -> list[SourceFile]:
         """All files by path, and empty folders with a slash at their end; hidden ones are left out."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX")
@@ -83,7 +83,7 @@ class LocalTree:
             yield self.read(path, start, min(_PIECE, offset + size - start))
 
 
-def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[File]:
+def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[SourceFile]:
     """above: the folders that this one lies in, by device and number: a link that leads back to one has no end."""
     try:
         own = Path(folder).stat()
@@ -94,7 +94,7 @@ def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterato
         raise DataError(f"{where}: {error.strerror}; a link that leads nowhere, or no right to read it; mend it") from None
     above |= {(own.st_dev, own.st_ino)}
     if not seen and below:
-        yield File(below, 0, "")
+        yield SourceFile(below, 0, "")
     for name, found in seen:
         if not _is_text(name):
             where = os.fsencode(f"{folder}/{name}").decode(errors="backslashreplace")
@@ -104,7 +104,7 @@ def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterato
         if stat.S_ISDIR(found.st_mode):
             yield from _walk(f"{folder}/{name}", f"{below}{name}/", above)
         elif stat.S_ISREG(found.st_mode):
-            yield File(f"{below}{name}", found.st_size, str(found.st_mtime_ns))
+            yield SourceFile(f"{below}{name}", found.st_size, str(found.st_mtime_ns))
 
 
 def _is_text(name: str) -> bool:
@@ -121,10 +121,10 @@ class BucketTree:
     bucket: str
     prefix: str
 
-    def list(self) -> list[File]:
+    def list(self) -> list[SourceFile]:
         """All objects by path, with their entity tags as stamps."""
         found = self._objects.listing(self.prefix)
-        files = [File(key.removeprefix(self.prefix), size, etag) for key, size, etag in found]
+        files = [SourceFile(key.removeprefix(self.prefix), size, etag) for key, size, etag in found]
         return sorted((file for file in files if "/." not in f"/{file.path}"), key=lambda file: file.path)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
@@ -185,43 +185,43 @@ class FolderSource:
     named: bool = False
     known: Classes | None = None
 
-    def files(self) -> list[File]:
+    def files(self) -> list[SourceFile]:
         """All files, images or not."""
         files = [file for file in self._listing if not file.path.endswith("/")]
         assert self._found  # raises if there are no images
         return files
 
-    def items(self) -> Iterator[Item]:
+    def images(self) -> Iterator[SourceImage]:
         """Every file with an image's suffix that lies in a class's folder, by path."""
         found = self._found
         for key, (split, wnid, file) in zip(_keys(found, self.named), found, strict=True):
-            yield Item(key, split, wnid, file.path, 0, file.bytes, suffix(file.path))
+            yield SourceImage(key, split, wnid, file.path, 0, file.size, suffix(file.path))
 
-    def names(self) -> dict[str, str]:
+    def class_names(self) -> dict[str, str]:
         """The list's; without one, folders are called what they are called, unless there are words for them."""
         if self.known:
             return self.known.names
         return {wnid: self.words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
 
-    def count(self) -> int:
+    def num_images(self) -> int:
         """Images."""
         return len(self._found)
 
-    def parts(self) -> Iterator[Part]:
+    def partitions(self) -> Iterator[Partition]:
         """Some images at a time."""
-        items = self.items()
-        while some := tuple(islice(items, _IMAGES)):
-            yield Part(some)
+        images = self.images()
+        while some := tuple(islice(images, _IMAGES)):
+            yield Partition(some)
 
-    def walk(self, part: Part) -> Iterator[tuple[Item, bytes]]:
+    def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
         """Whole files."""
-        for item in part.items:
-            if item.bytes > LARGEST:
-                raise DataError(f"{self.where}/{item.path}: has {item.bytes:,} bytes, more than any image; remove it")
-            data = self.read(item.path, item.offset, item.bytes)
-            if len(data) != item.bytes:
-                raise DataError(f"{item.path}: has {len(data)} bytes, {item.bytes} were listed; the source changed, run again")
-            yield item, data
+        for image in partition.images:
+            if image.size > LARGEST:
+                raise DataError(f"{self.where}/{image.path}: has {image.size:,} bytes, more than any image; remove it")
+            data = self.read(image.path, image.offset, image.size)
+            if len(data) != image.size:
+                raise DataError(f"{image.path}: has {len(data)} bytes, {image.size} were listed; the source changed, run again")
+            yield image, data
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Part of a file."""
@@ -231,7 +231,7 @@ class FolderSource:
         return FolderSource, (self.tree, self.where, self.words, self.named, self.known)  # sent without its list
 
     @cached_property
-    def _listing(self) -> list[File]:
+    def _listing(self) -> list[SourceFile]:
         return self.tree.list()
 
     @cached_property
@@ -255,7 +255,7 @@ class FolderSource:
         self._check(folders)
         return sorted(found, key=lambda each: each[2].path)
 
-    def _may_be_flat(self, file: File, root: str, split: Split | None) -> bool:
+    def _may_be_flat(self, file: SourceFile, root: str, split: Split | None) -> bool:
         """Whether an image beside the classes' folders has a row."""
         if self.known or not root:
             return self.known is not None and split is not None
@@ -278,7 +278,7 @@ class FolderSource:
             raise DataError(f"{self.where}: one class only, {classes.pop()}; it takes two to tell apart")
 
 
-def _roots(files: list[File], flat: bool) -> dict[str, Split | None]:
+def _roots(files: list[SourceFile], flat: bool) -> dict[str, Split | None]:
     """The folders that hold the classes' folders (or, flat, the images themselves), and their splits."""
     tops = {file.path.split("/")[0] for file in files if file.path.count("/") > 1}
     loose = {file.path.split("/")[0] for file in files if file.path.count("/") == 1 and suffix(file.path) in SUFFIXES}

@@ -22,7 +22,7 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.runtime import console, environment
-from pipelines.sources.base import ArchiveConfig, File, Item, Part, Source
+from pipelines.sources.base import ArchiveConfig, Partition, Source, SourceFile, SourceImage
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
 from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, cuts, following, header, walk
@@ -46,7 +46,7 @@ class ArchivesSource:
     year: Year
     archives: tuple[ArchiveConfig, ...]
 
-    def files(self) -> list[File]:
+    def files(self) -> list[SourceFile]:
         """The archives. Those with a known digest are read whole when they are new."""
         files = sorted(self._files.values(), key=lambda file: file.path)
         for archive in self.archives:
@@ -54,17 +54,17 @@ class ArchivesSource:
         assert self._devkit  # raises when it is damaged
         return files
 
-    def names(self) -> dict[str, str]:
+    def class_names(self) -> dict[str, str]:
         """The devkit's classes."""
         return self._devkit.names
 
-    def count(self) -> int:
+    def num_images(self) -> int:
         """By the devkit."""
         return self._devkit.train_images + len(self._devkit.val_wnids)
 
-    def parts(self) -> Iterator[Part]:
+    def partitions(self) -> Iterator[Partition]:
         """Pieces of the validation archive, and then of every synset's tar, most of which are one piece."""
-        yield from self._pieces(Part(path=self.year.val, size=self._files[self.year.val].bytes, split="val"))
+        yield from self._pieces(Partition(path=self.year.val, size=self._files[self.year.val].size, split="val"))
         for member in self._synset_tars():
             match = _TRAIN_TAR.fullmatch(self._name(member))
             if match is None:
@@ -72,23 +72,23 @@ class ArchivesSource:
                     f"{self.where}/{self.year.train}: member {member.name!r} at byte {member.offset - BLOCK:,}; "
                     "allowed: n00000000.tar"
                 )
-            tar = Part(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=match[1])
+            tar = Partition(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=match[1])
             yield from self._pieces(tar)
 
-    def walk(self, part: Part) -> Iterator[tuple[Item, bytes]]:
+    def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
         """The images of one piece of a tar, read once from front to back."""
-        where = f"{self.where}/{part.path}"
-        pieces = self.tree.stream(part.path, part.offset, part.size)
-        for member, data in walk(pieces, part.offset, part.offset + part.size, where, part.is_last):
+        where = f"{self.where}/{partition.path}"
+        pieces = self.tree.stream(partition.path, partition.offset, partition.size)
+        for member, data in walk(pieces, partition.offset, partition.offset + partition.size, where, partition.is_last):
             if self._is_skipped(member):
                 continue
-            key, wnid = self._named(part, member, where)
-            ending = suffix(member.name)
-            if patch := self._patches.get((part.split, key)):
-                item = Item(key, part.split, wnid, str(self.year.patches), patch.offset, patch.size, ending)
-                yield item, self.read(item.path, item.offset, item.bytes)
+            key, wnid = self._named(partition, member, where)
+            image = SourceImage(key, partition.split, wnid, partition.path, member.offset, member.size, suffix(member.name))
+            if patch := self._patches.get((partition.split, key)):
+                image = replace(image, path=str(self.year.patches), offset=patch.offset, size=patch.size)
+                yield image, self.read(image.path, image.offset, image.size)
             else:
-                yield Item(key, part.split, wnid, part.path, member.offset, member.size, ending), self._unzipped(data)
+                yield image, self._unzipped(data)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """A ranged read."""
@@ -97,15 +97,15 @@ class ArchivesSource:
     def __reduce__(self) -> tuple[type["ArchivesSource"], tuple[Tree, str, Year, tuple[ArchiveConfig, ...]]]:
         return ArchivesSource, (self.tree, self.where, self.year, self.archives)  # sent without what it has read
 
-    def _named(self, part: Part, member: Member, where: str) -> tuple[str, str]:
+    def _named(self, partition: Partition, member: Member, where: str) -> tuple[str, str]:
         """Key and wnid of an image. The number of a validation image that the devkit does not have is no wnid."""
-        match = (_TRAIN_IMAGE if part.split == "train" else _VAL_IMAGE).fullmatch(self._name(member))
+        match = (_TRAIN_IMAGE if partition.split == "train" else _VAL_IMAGE).fullmatch(self._name(member))
         if match is None:
-            allowed = "n00000000_0.JPEG" if part.split == "train" else f"{self.year.name}_val_00000000.JPEG"
+            allowed = "n00000000_0.JPEG" if partition.split == "train" else f"{self.year.name}_val_00000000.JPEG"
             raise DataError(f"{where}: member {member.name!r} at byte {member.offset - BLOCK:,}; allowed: {allowed}")
-        if part.split == "train":
+        if partition.split == "train":
             # An image in another synset's tar has no label that could be trusted.
-            return match[1], part.wnid if match[1].startswith(f"{part.wnid}_") else ""
+            return match[1], partition.wnid if match[1].startswith(f"{partition.wnid}_") else ""
         number = int(match[2])
         known = self._devkit.val_wnids
         return match[1], known[number - 1] if 1 <= number <= len(known) else ""
@@ -127,7 +127,7 @@ class ArchivesSource:
             return data
         return image if unpacking.eof else data
 
-    def _pieces(self, tar: Part) -> Iterator[Part]:
+    def _pieces(self, tar: Partition) -> Iterator[Partition]:
         """A tar cut where members begin, into pieces of about the same size."""
         image = _TRAIN_IMAGE if tar.split == "train" else _VAL_IMAGE
 
@@ -140,7 +140,7 @@ class ArchivesSource:
             yield replace(tar, offset=start, size=stop - start, is_last=stop == end)
 
     def _synset_tars(self) -> Iterator[Member]:
-        at, end = 0, self._files[self.year.train].bytes
+        at, end = 0, self._files[self.year.train].size
         while at < end:
             where = f"{self.where}/{self.year.train}"
             member = header(self.tree.read(self.year.train, at, BLOCK), at, end, where)
@@ -152,7 +152,7 @@ class ArchivesSource:
         raise DataError(f"{self.where}/{self.year.train}: no end mark at byte {at:,}; the archive is cut, fetch it again")
 
     @cached_property
-    def _files(self) -> dict[str, File]:
+    def _files(self) -> dict[str, SourceFile]:
         found = {file.path: file for file in self.tree.list()}
         wanted = self.year.archives
         if missing := [name for name in wanted if name not in found]:
@@ -169,34 +169,34 @@ class ArchivesSource:
 
 
 @cache
-def _devkit_at(tree: Tree, file: File, year: Year, where: str) -> Devkit:
+def _devkit_at(tree: Tree, file: SourceFile, year: Year, where: str) -> Devkit:
     """Once a process: a source that was sent has forgotten it."""
-    return read_devkit(tree.read(file.path, 0, file.bytes), year, f"{where}/{file.path}")
+    return read_devkit(tree.read(file.path, 0, file.size), year, f"{where}/{file.path}")
 
 
 @cache
-def _patches_at(tree: Tree, file: File, where: str) -> dict[tuple[str | None, str], Member]:
+def _patches_at(tree: Tree, file: SourceFile, where: str) -> dict[tuple[str | None, str], Member]:
     """Where the images are that take another's place, by its split and key; once a process too."""
-    pieces = tree.stream(file.path, 0, file.bytes)
-    members = (member for member, _ in walk(pieces, 0, file.bytes, f"{where}/{file.path}"))
+    pieces = tree.stream(file.path, 0, file.size)
+    members = (member for member, _ in walk(pieces, 0, file.size, f"{where}/{file.path}"))
     found = ((_PATCH.fullmatch(member.name), member) for member in members)
     return {(match[1], match[2].removesuffix(".JPEG")): member for match, member in found if match}
 
 
-def _check_digest(tree: Tree, where: str, files: dict[str, File], archive: ArchiveConfig) -> None:
+def _check_digest(tree: Tree, where: str, files: dict[str, SourceFile], archive: ArchiveConfig) -> None:
     """Raises DataError when an archive is not the published one. What was read once and did not change is believed."""
     if archive.file not in files:
         return
     file = files[archive.file]
-    mark = f"{where}/{file.path} {file.bytes} {file.stamp}"
+    mark = f"{where}/{file.path} {file.size} {file.stamp}"
     try:
         known = json.loads(_KNOWN.read_text())
     except (OSError, ValueError):
         known = {}
     if mark not in known:
         digest = hashlib.md5(usedforsecurity=False)
-        pieces = tree.stream(file.path, 0, file.bytes)
-        for piece in console.track(pieces, -(-file.bytes >> 20), f"md5 of {file.path}", unit="MiB"):
+        pieces = tree.stream(file.path, 0, file.size)
+        for piece in console.track(pieces, -(-file.size >> 20), f"md5 of {file.path}", unit="MiB"):
             digest.update(piece)
         known[mark] = digest.hexdigest()
         atomic_write_bytes(_KNOWN, json.dumps(known, indent=1, sort_keys=True).encode())
@@ -236,7 +236,7 @@ def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> Source:
     return _unpacked(tree, where, top, archives)
 
 
-def _unpacked(tree: Tree, where: str, top: dict[str, File], archives: tuple[ArchiveConfig, ...]) -> FolderSource:
+def _unpacked(tree: Tree, where: str, top: dict[str, SourceFile], archives: tuple[ArchiveConfig, ...]) -> FolderSource:
     """The folders, with the labels of a devkit where one is there."""
     for year in YEARS:
         if year.devkit in top:

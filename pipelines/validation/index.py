@@ -15,7 +15,7 @@ from pyarrow import ArrowInvalid
 from alexnet.errors import DataError
 from alexnet.images.inspect import DECODE_FAULTS, FAULTS, Fault, ImageReport, ValidateConfig, inspect_image
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
-from pipelines.sources.base import Item, Part, Source
+from pipelines.sources.base import Partition, Source, SourceImage
 from pipelines.validation.scan_cache import ScanCache
 
 SEEN = pa.schema(  # what one image shows by itself
@@ -50,63 +50,67 @@ def scan(source: Source, config: ValidateConfig, cache: ScanCache | None = None)
 
     cache: the rows of pieces that an earlier run finished; these are not read again.
     """
-    labels = {wnid: label for label, wnid in enumerate(sorted(source.names()))}
+    labels = {wnid: label for label, wnid in enumerate(sorted(source.class_names()))}
     earlier: list[pa.Table] = []
 
-    def unread() -> Iterator[Part]:
-        for part in source.parts():
-            rows = cache.read(part, SEEN) if cache else None
+    def unread() -> Iterator[Partition]:
+        for partition in source.partitions():
+            rows = cache.read(partition, SEEN) if cache else None
             if rows is None:
-                yield part
+                yield partition
             else:
                 earlier.append(rows)
 
-    for part, rows in map_unordered(partial(_scan_part, source, labels, config), unread()):
+    for partition, rows in map_unordered(partial(_scan_partition, source, labels, config), unread()):
         if cache:
-            cache.write(part, rows)
+            cache.write(partition, rows)
         yield from rows.to_batches()
     for rows in earlier:
         yield from rows.to_batches()
 
 
-def _scan_part(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> tuple[Part, pa.Table]:
-    return part, pa.Table.from_batches(scan_part(source, labels, config, part), SEEN)
+def _scan_partition(
+    source: Source, labels: dict[str, int], config: ValidateConfig, partition: Partition
+) -> tuple[Partition, pa.Table]:
+    return partition, pa.Table.from_batches(scan_partition(source, labels, config, partition), SEEN)
 
 
-def scan_part(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> Iterator[pa.RecordBatch]:
+def scan_partition(
+    source: Source, labels: dict[str, int], config: ValidateConfig, partition: Partition
+) -> Iterator[pa.RecordBatch]:
     """Rows of one piece of the source."""
-    rows = _rows(source, labels, config, part)
+    rows = _rows(source, labels, config, partition)
     while some := list(islice(rows, _ROWS)):
         yield pa.RecordBatch.from_pylist(some, SEEN)
 
 
-def _rows(source: Source, labels: dict[str, int], config: ValidateConfig, part: Part) -> Iterator[dict[str, object]]:
-    for item, first in source.walk(part):
+def _rows(source: Source, labels: dict[str, int], config: ValidateConfig, partition: Partition) -> Iterator[dict[str, object]]:
+    for image, first in source.read_images(partition):
         raise_if_cancelled()
-        data, seen = _look_twice(source, config, item, first)
+        data, seen = _look_twice(source, config, image, first)
         yield {
-            "key": item.key,
-            "split": item.split,
-            "wnid": item.wnid,
-            "label": labels.get(item.wnid, -1),
-            "path": item.path,
-            "offset": item.offset,
-            "bytes": item.bytes,
+            "key": image.key,
+            "split": image.split,
+            "wnid": image.wnid,
+            "label": labels.get(image.wnid, -1),
+            "path": image.path,
+            "offset": image.offset,
+            "bytes": image.size,
             "sha256": hashlib.sha256(data).hexdigest(),
             "width": seen.width,
             "height": seen.height,
             "mode": seen.mode,
             "format": seen.format,
-            "faults": _joined(seen.faults if item.wnid in labels else {*seen.faults, "unknown_class"}),
+            "faults": _joined(seen.faults if image.wnid in labels else {*seen.faults, "unknown_class"}),
         }
 
 
-def _look_twice(source: Source, config: ValidateConfig, item: Item, data: bytes) -> tuple[bytes, ImageReport]:
+def _look_twice(source: Source, config: ValidateConfig, image: SourceImage, data: bytes) -> tuple[bytes, ImageReport]:
     """What an image is. A link may flip a bit: an image that does not decode as it should is read once more."""
-    name = item.key + item.suffix
+    name = image.key + image.suffix
     seen = inspect_image(data, name, config)
     if seen.faults & DECODE_FAULTS:
-        again = source.read(item.path, item.offset, item.bytes)
+        again = source.read(image.path, image.offset, image.size)
         if again != data:
             return again, inspect_image(again, name, config)
     return data, seen

@@ -19,7 +19,7 @@ from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
 from pipelines.runtime import environment
-from pipelines.sources.base import Part, Source
+from pipelines.sources.base import Partition, Source
 
 FOLDER = environment.LOCAL / "validate"
 
@@ -30,34 +30,34 @@ class ScanCache:
 
     folder: Path
 
-    def read(self, part: Part, schema: pa.Schema) -> pa.Table | None:
+    def read(self, partition: Partition, schema: pa.Schema) -> pa.Table | None:
         """A piece's rows; None where there are none, or a file is damaged."""
         try:
-            rows = pq.read_table(self._path(part))
+            rows = pq.read_table(self._path(partition))
         except (ArrowInvalid, OSError):
             return None
         return rows if rows.schema.equals(schema) else None
 
-    def write(self, part: Part, rows: pa.Table) -> None:
+    def write(self, partition: Partition, rows: pa.Table) -> None:
         """Keeps a piece's rows."""
         out = pa.BufferOutputStream()
         pq.write_table(rows, out, compression="zstd")
-        atomic_write_bytes(self._path(part), out.getvalue().to_pybytes())
+        atomic_write_bytes(self._path(partition), out.getvalue().to_pybytes())
 
     def forget(self) -> None:
         """Removes all."""
         shutil.rmtree(FOLDER, ignore_errors=True)
 
-    def _path(self, part: Part) -> Path:
-        return self.folder / f"{hashlib.sha256(repr(part).encode()).hexdigest()[:32]}.parquet"
+    def _path(self, partition: Partition) -> Path:
+        return self.folder / f"{hashlib.sha256(repr(partition).encode()).hexdigest()[:32]}.parquet"
 
 
 def open_scan_cache(name: str, source: Source, config: ValidateConfig) -> ScanCache:
     """What was kept of this very source, seen by this very code; what was kept of any other is removed."""
     decides = {
         "name": name,
-        "files": [(file.path, file.bytes, file.stamp) for file in source.files()],
-        "classes": sorted(source.names()),
+        "files": [(file.path, file.size, file.stamp) for file in source.files()],
+        "classes": sorted(source.class_names()),
         "config": [config.min_side_px, config.max_aspect, config.max_pixels],
         "code": [path.read_text() for path in _code()],
         "codecs": [version(codec) for codec in ("pillow", "simplejpeg")],

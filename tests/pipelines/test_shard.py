@@ -486,4 +486,4 @@ def test_a_source_can_be_sent_to_another_process(workplace: Workplace) -> None:
 
     source = open_source(params.load().source)
     again: Source = pickle.loads(pickle.dumps(source))
-    assert list(again.parts()) == list(source.parts())
+    assert list(again.partitions()) == list(source.partitions())

@@ -15,7 +15,7 @@ from alexnet.errors import DataError
 from pipelines import validate
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources.base import Item, Part
+from pipelines.sources.base import Partition, SourceImage
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
@@ -184,14 +184,14 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     finished = {path: path.stat().st_mtime_ns for path in scan_cache.FOLDER.rglob("*.parquet")}
     assert 2 <= len(finished) < 7
     assert not INDEX.exists()
-    read: list[Part] = []
-    walk = ArchivesSource.walk
+    read: list[Partition] = []
+    read_images = ArchivesSource.read_images
 
-    def watched(source: ArchivesSource, part: Part) -> Iterator[tuple[Item, bytes]]:
-        read.append(part)
-        return walk(source, part)
+    def watched(source: ArchivesSource, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
+        read.append(partition)
+        return read_images(source, partition)
 
-    monkeypatch.setattr(ArchivesSource, "walk", watched)
+    monkeypatch.setattr(ArchivesSource, "read_images", watched)
     validate.main(INDEX, REPORT)
     assert len(read) == 7 - len(finished)
     assert (INDEX.read_bytes(), REPORT.read_bytes()) == unbroken
@@ -204,15 +204,15 @@ import itertools, os, signal
 from pathlib import Path
 from pipelines import validate
 from pipelines.sources.imagenet import ArchivesSource
-walk, images = ArchivesSource.walk, itertools.count()
+read_images, images = ArchivesSource.read_images, itertools.count()
 
-def killed(source, part):
-    for each in walk(source, part):
+def killed(source, partition):
+    for each in read_images(source, partition):
         if next(images) > 220:
             os.kill(os.getpid(), signal.SIGKILL)
         yield each
 
-ArchivesSource.walk = killed
+ArchivesSource.read_images = killed
 os.environ["ALEXNET_WORKERS"] = "1"
 validate.main(Path("artifacts/index.parquet"), Path("artifacts/validation.json"))
 """
@@ -227,7 +227,7 @@ def test_what_was_seen_outlives_another_policy_and_nothing_else(
     (seen,) = scan_cache.FOLDER.rglob("*.parquet")
     workplace.params(validate={"policy": {"truncated": "drop"}})
     with monkeypatch.context() as blind:
-        blind.setattr(FolderSource, "walk", None)  # a second look would fail
+        blind.setattr(FolderSource, "read_images", None)  # a second look would fail
         validate.main(INDEX, REPORT)
     assert report()["faults"]["truncated"]["policy"] == "drop"
 
@@ -245,15 +245,15 @@ def test_what_was_seen_outlives_another_policy_and_nothing_else(
 
 
 def test_a_damaged_file_of_the_scan_cache_is_scanned_again(tmp_path: Path) -> None:
-    folder, part = scan_cache.ScanCache(tmp_path), Part(path="a")
-    assert folder.read(part, index.SEEN) is None
+    folder, partition = scan_cache.ScanCache(tmp_path), Partition(path="a")
+    assert folder.read(partition, index.SEEN) is None
     rows = index.SEEN.empty_table()
-    folder.write(part, rows)
-    assert folder.read(part, index.SEEN) == rows
-    assert folder.read(part, index.SCHEMA) is None
+    folder.write(partition, rows)
+    assert folder.read(partition, index.SEEN) == rows
+    assert folder.read(partition, index.SCHEMA) is None
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-9])
-    assert folder.read(part, index.SEEN) is None
+    assert folder.read(partition, index.SEEN) is None
 
 
 def test_a_class_of_which_every_image_is_dropped_is_named(workplace: Workplace, images: Path) -> None:

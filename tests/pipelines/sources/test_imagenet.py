@@ -58,7 +58,7 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = ilsvrc.make(tmp_path, synsets=5)
     source = opened(tmp_path, monkeypatch)
     rows = {row["key"]: row for row in indexed(source)}
-    assert len(rows) == source.count() == 5 * (4 + 2)
+    assert len(rows) == source.num_images() == 5 * (4 + 2)
     images = {key: (wnid, "train", data) for wnid, some in made.train.items() for key, data in some}
     labels = dict(zip((key for key, _ in made.val), range(10), strict=True))
     images |= {key: (made.wnids[labels[key] % 5], "val", data) for key, data in made.val}
@@ -68,7 +68,7 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert row["path"] == (ILSVRC2012.train if split == "train" else ILSVRC2012.val)
         assert source.read(row["path"], row["offset"], row["bytes"]) == data
         assert row["fault"] is None
-    assert source.names() == {wnid: f"thing {i}, object {i}" for i, wnid in enumerate(made.wnids)}
+    assert source.class_names() == {wnid: f"thing {i}, object {i}" for i, wnid in enumerate(made.wnids)}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ILSVRC2012.devkit, ILSVRC2012.train, ILSVRC2012.val])
 
 
@@ -113,7 +113,7 @@ def test_a_large_archive_is_cut_where_images_begin(tmp_path: Path, monkeypatch: 
     whole = indexed(opened(tmp_path, monkeypatch))
     monkeypatch.setattr(imagenet, "_PIECE", 8_000)
     source = opened(tmp_path, monkeypatch)
-    parts = list(source.parts())
+    parts = list(source.partitions())
     assert len(parts) > 4 * len(made.wnids)
     assert sum(part.is_last for part in parts) == 1 + len(made.wnids)
     assert indexed(source) == whole
@@ -157,7 +157,7 @@ def test_an_unpacked_archive_is_the_same_source(flat: bool, tmp_path: Path, monk
     made = ilsvrc.make(tmp_path / "archives")
     source = opened(unpack(made, tmp_path / "archives", tmp_path / "unpacked", flat), monkeypatch)
     assert labels(indexed(source)) == truth(made)
-    assert source.names() == {wnid: f"thing {i}, object {i}" for i, wnid in enumerate(made.wnids)}
+    assert source.class_names() == {wnid: f"thing {i}, object {i}" for i, wnid in enumerate(made.wnids)}
 
 
 def test_unpacked_images_that_the_devkit_contradicts_have_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

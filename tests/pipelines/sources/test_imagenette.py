@@ -61,13 +61,13 @@ def test_the_archive_is_fetched_once_and_only_its_images_are_taken(address: str,
     data = archive(("../../evil.JPEG", b"x"), ("/etc/evil", b"x"), ("imagenette2-320/noisy.csv", b"x"))
     (tmp_path / "web/imagenette2-320.tgz").write_bytes(data)
     source = imagenette.open_imagenette(address, sha256(data))
-    items = list(source.items())
+    items = list(source.images())
     assert [(item.split, item.wnid) for item in items].count(("val", WNIDS[1])) == 3
     assert items[0].key == f"{WNIDS[0]}_0-" + items[0].key[-16:]  # stands in both splits here
     assert len(items) == 12
-    assert source.names()[WNIDS[0]] == "tench"
+    assert source.class_names()[WNIDS[0]] == "tench"
     (tmp_path / "web/imagenette2-320.tgz").unlink()
-    assert list(imagenette.open_imagenette(address, sha256(data)).items()) == items
+    assert list(imagenette.open_imagenette(address, sha256(data)).images()) == items
     assert not list(tmp_path.rglob("*evil*"))
     assert not list(tmp_path.rglob("*_99*"))
 
@@ -100,7 +100,7 @@ def test_without_a_network_the_archive_may_be_named(address: str, tmp_path: Path
     with pytest.raises(DataError, match="it is damaged or was changed"):
         open_source(config)
     assert (tmp_path / "mine.tgz").is_file()  # the user's own is not removed
-    assert len(list(imagenette.open_imagenette(sha256=sha256(data)).items())) == 12
+    assert len(list(imagenette.open_imagenette(sha256=sha256(data)).images())) == 12
 
 
 def test_a_damaged_archive_leaves_nothing(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from alexnet.errors import DataError, ParamsError
 from pipelines.runtime.environment import Store
 from pipelines.sources import digits, folder, solar_cells
 from pipelines.sources import packaged as written
-from pipelines.sources.base import File, SourceConfig
+from pipelines.sources.base import SourceConfig, SourceFile
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
@@ -32,8 +32,8 @@ class Listed:
     def __init__(self, *paths: str) -> None:
         self.paths = paths
 
-    def list(self) -> list[File]:
-        return [File(path, 1, "") for path in sorted(self.paths)]
+    def list(self) -> list[SourceFile]:
+        return [SourceFile(path, 1, "") for path in sorted(self.paths)]
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         return path.encode()[offset : offset + size]
@@ -43,17 +43,17 @@ class Listed:
 
 
 def seen(*paths: str) -> list[tuple[str, str | None, str]]:
-    return [(item.key, item.split, item.path) for item in FolderSource(Listed(*paths), "here").items()]
+    return [(item.key, item.split, item.path) for item in FolderSource(Listed(*paths), "here").images()]
 
 
 def test_one_folder_a_class_has_no_split_of_its_own(tmp_path: Path) -> None:
     source = make(tmp_path, "hat/1.jpg", "cap/2.PNG", "cap/deeper/3.jpeg", "notes.txt", "hat/notes.txt", "hat/.hidden.jpg")
-    assert [(item.key, item.split, item.wnid, item.path, item.offset, item.bytes) for item in source.items()] == [
+    assert [(item.key, item.split, item.wnid, item.path, item.offset, item.size) for item in source.images()] == [
         ("cap_2", None, "cap", "cap/2.PNG", 0, 9),
         ("cap_3", None, "cap", "cap/deeper/3.jpeg", 0, 17),
         ("hat_1", None, "hat", "hat/1.jpg", 0, 9),
     ]
-    assert source.names() == {"cap": "cap", "hat": "hat"}
+    assert source.class_names() == {"cap": "cap", "hat": "hat"}
     assert [file.path for file in source.files()] == [
         "cap/2.PNG",
         "cap/deeper/3.jpeg",
@@ -131,7 +131,7 @@ def test_what_is_no_source_is_named(paths: list[str], message: str) -> None:
 def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(DataError, match="no images in class b"):
-        list(make(tmp_path, "a/1.jpg").items())
+        list(make(tmp_path, "a/1.jpg").images())
 
 
 def test_a_missing_source_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_bucket_is_the_same_source_as_a_folder(
     monkeypatch.setattr("pipelines.runtime.environment.store", lambda: fresh_store)
     monkeypatch.setenv("ALEXNET_SOURCE", f"s3://{bucket.name}/some/where/")
     remote = open_source(SourceConfig("folder", 0.25, ()))
-    assert [part.items for part in remote.parts()] == [part.items for part in local.parts()]
+    assert [partition.images for partition in remote.partitions()] == [partition.images for partition in local.partitions()]
     assert remote.read("train/a/1.jpg", 6, 4) == local.read("train/a/1.jpg", 6, 4) == b"a/1."
     before = remote.files()
     bucket.put("some/where/train/a/1.jpg", b"TRAIN/a/1.jpg")
@@ -186,7 +186,7 @@ def test_links_that_lead_nowhere_or_round_are_named(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/3.jpg").write_bytes(b"3")
     (tmp_path / "source/b/more").symlink_to(tmp_path / "elsewhere")
-    assert [item.path for item in source.items()] == ["a/1.jpg", "b/1.jpg", "b/more/3.jpg"]
+    assert [item.path for item in source.images()] == ["a/1.jpg", "b/1.jpg", "b/more/3.jpg"]
 
 
 def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
 def test_the_digits_are_ten_classes_of_five_hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = digits.open_digits()
-    items = list(source.items())
+    items = list(source.images())
     assert len(items) == 5000
-    assert {wnid: sum(item.wnid == wnid for item in items) for wnid in source.names()} == {str(d): 500 for d in range(10)}
+    assert {wnid: sum(item.wnid == wnid for item in items) for wnid in source.class_names()} == {str(d): 500 for d in range(10)}
     assert {file.stamp for file in source.files()} == {"0"}
     assert digits.open_digits().files() == source.files()
 
@@ -260,7 +260,7 @@ def installed(root: Path, labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_solar_cells_are_four_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = "images/cell1.png 1.0 mono\nimages/cell2.png 0.0 mono\nimages/cell3.png 0.667 poly\nimages/cell4.png 0.333 poly\n"
     installed(tmp_path, labels, monkeypatch)
-    assert [item.key for item in solar_cells.open_solar_cells().items()] == [
+    assert [item.key for item in solar_cells.open_solar_cells().images()] == [
         "mono-defective_cell1",
         "mono-sound_cell2",
         "poly-defective_cell3",

@@ -157,8 +157,8 @@ def test_what_a_link_garbles_is_read_again_before_it_is_believed(tmp_path: Path)
 def test_a_piece_of_many_images_is_no_pile_of_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(index, "_ROWS", 2)
     source = FolderSource(LocalTree(pictures.folder(tmp_path, images=3)), "here")
-    (part,) = source.parts()
-    batches = list(index.scan_part(source, {"class0": 0, "class1": 1}, CONFIG, part))
+    (partition,) = source.partitions()
+    batches = list(index.scan_partition(source, {"class0": 0, "class1": 1}, CONFIG, partition))
     assert [batch.num_rows for batch in batches] == [2, 2, 2]
     assert index.complete(batches, CONFIG, 0.25).equals(index.complete(index.scan(source, CONFIG), CONFIG, 0.25))
 
@@ -173,7 +173,7 @@ def test_a_file_larger_than_any_image_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None:
     source = FolderSource(LocalTree(pictures.folder(tmp_path)), "here")
-    list(source.items())
+    list(source.images())
     (tmp_path / "class1" / "3.jpg").write_bytes(b"12")
     with pytest.raises(DataError, match=r"class1/3\.jpg: has 2 bytes, \d+ were listed; the source changed, run again"):
         list(index.scan(source, CONFIG))
