@@ -19,7 +19,8 @@ from torch import Tensor
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Cropping, Loader, cached_image
-from alexnet.randomness import tensors as keyed
+from alexnet.randomness.keys import random_key
+from alexnet.randomness.tensors import random_integers, uniform
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from benchmarks.corpus import CLASSES, QUALITY, SIDE_PX
@@ -76,8 +77,8 @@ def decode_only(folder: Path, shards: list[Shard], workers: int) -> Epoch:
 
 def places(epoch: int, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Keyed places of crops, half of them flipped."""
-    tops, lefts = keyed.below(keyed.key(1, "crop", epoch), samples, 2, SIDE_PX - CROP_PX + 1).unbind(1)
-    return tops, lefts, keyed.uniform(keyed.key(1, "flip", epoch), samples, 1)[:, 0] < 0.5
+    tops, lefts = random_integers(random_key(1, "crop", epoch), samples, 2, SIDE_PX - CROP_PX + 1).unbind(1)
+    return tops, lefts, uniform(random_key(1, "flip", epoch), samples, 1)[:, 0] < 0.5
 
 
 def ours(folder: Path, shards: list[Shard], workers: int, *, crop: bool) -> Epoch:

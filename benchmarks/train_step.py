@@ -25,12 +25,11 @@ from torch.nn import functional
 
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
-from alexnet.model.architecture import ModelConfig
-from alexnet.model.describe import counts
-from alexnet.model.network import AlexNet, initial
-from alexnet.ops.malloc import keep_freed
+from alexnet.model.architecture import ModelConfig, layer_counts
+from alexnet.model.network import AlexNet, initial_weights
+from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.training.schedule import rates_at
-from alexnet.training.trainer import Job, Trainer
+from alexnet.training.trainer import Trainer, TrainingJob
 from benchmarks import timing
 from pipelines.config import params
 
@@ -76,7 +75,7 @@ def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = Tru
         model = replace(model, lrn=replace(model.lrn, layers=()), map_norm=replace(model.map_norm, layers=()))
     train = replace(settings.train, precision=precision, batch_size=batch)  # type: ignore[arg-type]  # checked by the reader
     network = AlexNet(model).to(device).to(memory_format=torch.channels_last)
-    network.load_full(initial(model, 1))
+    network.load_full(initial_weights(model, 1))
     pixels = PixelStatistics(
         mean_image=np.full((256, 256, 3), 120.0, np.float32),
         channel_mean=np.full(3, 120.0),
@@ -85,7 +84,7 @@ def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = Tru
         eigen_std=np.array([20.0, 37.0, 122.0]),
         images=1,
     )
-    trainer = Trainer(Job(1, model, train, "benchmark"), network, pixels, device)
+    trainer = Trainer(TrainingJob(1, model, train, "benchmark"), network, pixels, device)
     trainer.set_rates(rates_at(train.schedule, 0, []))
     images = torch.randint(0, 256, (batch, 256, 256, 3), dtype=torch.uint8, device=device)
     data = Batch(images, torch.arange(batch, device=device) % 1000, torch.arange(batch))
@@ -139,7 +138,7 @@ def _peak_gflops(precision: str, device: torch.device) -> float:
 
 def _gflop_per_image() -> float:
     """Forward and backward of the reference; conv1's input needs no gradient."""
-    layers = counts(params.load(preset="imagenet").model)
+    layers = layer_counts(params.load(preset="imagenet").model)
     return 2 * (3 * sum(layer.macs for layer in layers) - layers[0].macs) / 1e9
 
 
@@ -194,7 +193,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    keep_freed()  # for the peers as well
+    disable_malloc_trim()  # for the peers as well
     torch.backends.cudnn.benchmark = True  # and this
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.memory:

@@ -29,12 +29,12 @@ from alexnet.distributed.team import Team
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
-from alexnet.model.network import AlexNet, initial
-from alexnet.ops.malloc import keep_freed
-from alexnet.randomness import tensors as keyed
+from alexnet.model.network import AlexNet, initial_weights
+from alexnet.ops.malloc import disable_malloc_trim
+from alexnet.randomness.tensors import random_integers
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rates
-from alexnet.training.trainer import Job, Trainer
+from alexnet.training.trainer import Trainer, TrainingJob
 from benchmarks import timing
 from pipelines.config import params
 from pipelines.runtime import environment, launch
@@ -122,14 +122,14 @@ def serve(order: str) -> None:
     form = Form(**said["form"])
     with launch.join(towers=2) as placement:
         torch.set_num_threads(form.threads)
-        keep_freed()
+        disable_malloc_trim()
         # By itself a process would take two GPUs where there are two.
         team = placement.team if form.processes > 1 else Team(_APART if form.parts == 2 else None)
         device = placement.devices[0]
         trainer = _trainer(form, team, device, said["batch"], said["precision"])
         whole = np.arange(said["batch"], dtype=np.int64)
         share = torch.from_numpy(sampler.share(whole, team.replica, team.replicas).copy())
-        images = keyed.below(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
+        images = random_integers(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
         batch = Batch(images.to(device), (share % 1000).to(device), share)
         print(json.dumps({"form": placement.why}), flush=True)
         for number, word in enumerate(sys.stdin):
@@ -146,7 +146,7 @@ def _trainer(form: Form, team: Team, device: torch.device, batch: int, precision
         network.to_devices([gpus[0], gpus[-1]])
     else:
         network.to(device).to(memory_format=torch.channels_last)
-    network.load_full(initial(settings.model, 1))
+    network.load_full(initial_weights(settings.model, 1))
     pixels = PixelStatistics(
         mean_image=np.full((_SIDE_PX, _SIDE_PX, 3), 120.0, np.float32),
         channel_mean=np.full(3, 120.0),
@@ -155,7 +155,7 @@ def _trainer(form: Form, team: Team, device: torch.device, batch: int, precision
         eigen_std=np.array([20.0, 37.0, 122.0]),
         images=1,
     )
-    trainer = Trainer(Job(1, settings.model, recipe, "benchmark"), network, pixels, device, team)
+    trainer = Trainer(TrainingJob(1, settings.model, recipe, "benchmark"), network, pixels, device, team)
     trainer.set_rates(Rates(1e-5, 1e-5, 1e-5))
     return trainer
 

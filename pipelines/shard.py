@@ -25,7 +25,7 @@ from alexnet.files.atomic import atomic_write
 from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.ops.threads import Prefetcher
-from alexnet.randomness import keys
+from alexnet.randomness.keys import permutation, random_key
 from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.shards.tar import Sample, tar_of
 from pipelines.config import params
@@ -130,7 +130,7 @@ def plan(used: pa.Table, split: Split, config: ShardConfig, seed: int) -> list[T
     count = config.train_shards if split == "train" else config.val_shards
     if count > rows.num_rows:
         raise ParamsError(f"shard.{split}_shards: {count} shards for {rows.num_rows} images; must be at most as many")
-    order = keys.permutation(keys.key(seed, "shard", split), rows.num_rows)
+    order = permutation(random_key(seed, "shard", split), rows.num_rows)
     edges = [rows.num_rows * number // count for number in range(count + 1)]
     return [Task(split, number, rows.take(pa.array(order[edges[number] : edges[number + 1]]))) for number in range(count)]
 

@@ -26,10 +26,10 @@ from alexnet.loading.config import AugmentConfig
 from alexnet.loading.loader import Encoded, Loader
 from alexnet.model.architecture import CROP_PX
 from alexnet.model.network import AlexNet
-from alexnet.ops.malloc import keep_freed
+from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest, Split
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.trainer import Job, Progress, Row, Stopped, Trainer, Watch, fit
+from alexnet.training.trainer import Callbacks, Progress, Row, Trainer, TrainingJob, TrainingStopped, fit
 from pipelines.config import params
 from pipelines.runtime import console, environment, launch
 from pipelines.storage.dataset import open_dataset
@@ -55,13 +55,14 @@ def main() -> None:
     train(args.manifest, args.pixels, args.model, args.history, args.variant)
 
 
-def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[Job, Manifest, PixelStatistics]:
+def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[TrainingJob, Manifest, PixelStatistics]:
     """The job that these inputs make. Raises what is wrong with them."""
     settings = params.load(variant=variant)
     manifest, pixels = Manifest.read(manifest_path), PixelStatistics.read(pixels_path)
     _check_classes(manifest, settings.model.classes)
     _check_crops(manifest, settings.train.augment)
-    return Job(settings.seed, settings.model, settings.train, _data_digest(manifest_path, pixels_path)), manifest, pixels
+    job = TrainingJob(settings.seed, settings.model, settings.train, _data_digest(manifest_path, pixels_path))
+    return job, manifest, pixels
 
 
 def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path: Path, variant: str | None = None) -> None:
@@ -71,7 +72,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
     with _stop_on_sigterm() as stopped, launch.join(job.model.towers) as placement, ExitStack() as held:
         placement.team.broadcast_from_rank0(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
         torch.set_num_threads(placement.threads)
-        keep_freed()
+        disable_malloc_trim()
         trainer = _trainer(job, pixels, placement)
         loaders = [_loader(job, manifest, split, placement) for split in ("train", "val")]
         show = held.enter_context(_Show(trainer, loaders))
@@ -79,7 +80,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         try:
             history = fit(trainer, train_batches, val_batches, checkpoints, _watch(placement, show, stopped))
             tensors = trainer.tensors()
-        except Stopped as stop:
+        except TrainingStopped as stop:
             show.say(f"train: {stop}")
             history = None
         if history is not None and placement.team.is_rank0:
@@ -91,7 +92,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         raise SystemExit(launch.STOPPED_STATUS)
 
 
-def _trainer(job: Job, pixels: PixelStatistics, placement: launch.Placement) -> Trainer:
+def _trainer(job: TrainingJob, pixels: PixelStatistics, placement: launch.Placement) -> Trainer:
     network = AlexNet(job.model, tower_ranges=placement.team.tower_ranges, link=placement.team.link)
     if len(placement.devices) > 1:
         network.to_devices(placement.devices)
@@ -100,7 +101,7 @@ def _trainer(job: Job, pixels: PixelStatistics, placement: launch.Placement) -> 
     return Trainer(job, network, pixels, placement.devices[0], placement.team)
 
 
-def _loader(job: Job, manifest: Manifest, split: Split, placement: launch.Placement) -> Loader:
+def _loader(job: TrainingJob, manifest: Manifest, split: Split, placement: launch.Placement) -> Loader:
     return Loader(
         open_dataset(manifest, split),
         job.train.batch_size,
@@ -115,14 +116,14 @@ def _loader(job: Job, manifest: Manifest, split: Split, placement: launch.Placem
     )
 
 
-def _watch(placement: launch.Placement, show: "_Show", stopped: list[int]) -> Watch:
+def _watch(placement: launch.Placement, show: "_Show", stopped: list[int]) -> Callbacks:
     """Rank 0 speaks for all; each says whether it was told to stop."""
-    look_every = _LOOK_EVERY if placement.devices[0].type == "cuda" else 1
-    common = Watch(
+    fetch_loss_every = _LOOK_EVERY if placement.devices[0].type == "cuda" else 1
+    common = Callbacks(
         should_stop=lambda: bool(stopped),
         on_epoch=show.epoch,
         checkpoint_seconds=environment.checkpoint_seconds(),
-        look_every=look_every,
+        fetch_loss_every=fetch_loss_every,
     )
     if not placement.team.is_rank0:
         return common
@@ -151,7 +152,7 @@ def _data_digest(*paths: Path) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
 
 
-def _checkpoints(job: Job) -> Checkpoints:
+def _checkpoints(job: TrainingJob) -> Checkpoints:
     """In a folder named after the job: another job never finds them."""
     fingerprint = hashlib.sha256(json.dumps(dataclasses.asdict(job), sort_keys=True).encode()).hexdigest()[:16]
     return Checkpoints(_CHECKPOINTS / fingerprint)

@@ -18,7 +18,7 @@ import pytest
 
 from alexnet.distributed.team import Team
 from alexnet.errors import DataError
-from alexnet.randomness import tensors as keyed
+from alexnet.randomness.keys import random_key
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.trainer import Diverged
 from pipelines.runtime.launch import STOPPED_STATUS
@@ -37,7 +37,7 @@ def digest(folder: Path) -> str:
 
 def draw(limit: int, *words: int | str) -> int:
     """A number below the limit, the same in every test run."""
-    return keyed.key("kill", *words) % limit
+    return random_key("kill", *words) % limit
 
 
 def wait(until: Callable[[], bool], seconds: float = 100.0) -> None:

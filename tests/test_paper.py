@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from alexnet.model.architecture import LAYERS, ModelConfig, table
-from alexnet.model.describe import Count, counts, total
-from alexnet.model.network import AlexNet, Draw, initial
+from alexnet.model.architecture import LAYERS, LayerCounts, ModelConfig, layer_counts, table, total_counts
+from alexnet.model.network import AlexNet, DropoutKey, initial_weights
 from alexnet.model.response_norm import local_response_norm
 from pipelines.config import params
 
@@ -26,8 +25,8 @@ def paper() -> ModelConfig:
     return params.load(preset="imagenet").model
 
 
-def network_of(variant: str | None = None) -> tuple[Count, ...]:
-    return counts(params.load(preset="imagenet", variant=variant).model)
+def network_of(variant: str | None = None) -> tuple[LayerCounts, ...]:
+    return layer_counts(params.load(preset="imagenet", variant=variant).model)
 
 
 def test_the_table_of_the_reference_is_the_papers_figure_2() -> None:
@@ -68,13 +67,13 @@ def test_a_tower_has_half_of_every_layer_and_nothing_of_fc8() -> None:
         0,
     ]
     assert [c.tower_macs for c in layers[:5]] == [52_707_600, 111_974_400, 74_760_192, 56_070_144, 37_380_096]
-    whole = total(layers)
+    whole = total_counts(layers)
     assert 2 * whole.tower_parameters + 4_097_000 == whole.parameters
     assert 2 * whole.tower_macs + 4_096_000 == whole.macs
 
 
 def test_the_network_has_60_million_parameters_and_650_000_neurons() -> None:
-    whole = total(network_of())
+    whole = total_counts(network_of())
     assert (whole.weights, whole.biases) == (60_954_656, 10_568)
     assert whole.parameters == 60_965_224  # the abstract rounds it to 60 million
     assert whole.neurons == 659_272  # and this to 650,000
@@ -83,13 +82,13 @@ def test_the_network_has_60_million_parameters_and_650_000_neurons() -> None:
 
 
 def test_nine_tenths_of_the_parameters_are_fc6s_and_fc7s() -> None:
-    shares = [round(100 * c.parameters / total(network_of()).parameters, 2) for c in network_of()]
+    shares = [round(100 * c.parameters / total_counts(network_of()).parameters, 2) for c in network_of()]
     assert shares == [0.06, 0.50, 1.45, 1.09, 0.73, 61.93, 27.53, 6.72]
 
 
 def test_figure_2_prints_too_few_neurons_for_conv1() -> None:
     """253,440 is a 55 x 48 rectangle of 96 maps; only with the right figure is the sum the paper's 650,000."""
-    conv1, whole = network_of()[0], total(network_of())
+    conv1, whole = network_of()[0], total_counts(network_of())
     assert 55 * 48 * conv1.kernels == 253_440
     assert whole.neurons - conv1.neurons + 253_440 == 622_312
 
@@ -119,17 +118,17 @@ def test_pooling_windows_never_hang_over_the_edge_unless_they_do_not_overlap(pap
     ],
 )
 def test_the_variants_have_their_published_sizes(variant: str, parameters: int, neurons: int, macs: int) -> None:
-    whole = total(network_of(variant))
+    whole = total_counts(network_of(variant))
     assert (whole.parameters, whole.neurons, whole.macs) == (parameters, neurons, macs)
 
 
 def test_other_connections_and_other_classes_have_their_published_sizes(paper: ModelConfig) -> None:
-    ungrouped = total(counts(replace(paper, cross_connections=LAYERS)))
+    ungrouped = total_counts(layer_counts(replace(paper, cross_connections=LAYERS)))
     assert (ungrouped.parameters, ungrouped.macs) == (62_378_344, 1_135_256_096)
     without_conv3 = tuple(name for name in paper.cross_connections if name != "conv3")
-    assert total(counts(replace(paper, cross_connections=without_conv3))).parameters == 60_522_856
+    assert total_counts(layer_counts(replace(paper, cross_connections=without_conv3))).parameters == 60_522_856
     six = params.load(preset="imagenet", variant="six-conv").model
-    assert total(counts(replace(six, classes=10_184))).parameters == 99_182_152  # Fall 2009
+    assert total_counts(layer_counts(replace(six, classes=10_184))).parameters == 99_182_152  # Fall 2009
 
 
 def test_non_overlapping_pooling_leaves_the_sizes_of_run_147() -> None:
@@ -141,7 +140,7 @@ def test_non_overlapping_pooling_leaves_the_sizes_of_run_147() -> None:
 
 def test_a_step_of_128_images_needs_two_cards_of_3_gb(paper: ModelConfig) -> None:
     """In float32: weights, momentum and gradient, and the outputs of every layer, which have gradients too; in MiB."""
-    assert round(total(network_of()).parameters * 3 * 4 / 2**20) == 698
+    assert round(total_counts(network_of()).parameters * 3 * 4 / 2**20) == 698
     outputs = sum(
         row.outputs * (row.size_px**2 * (1 + len(row.norms)) + row.out_px**2 * (row.pools + row.drops)) for row in table(paper)
     )
@@ -149,7 +148,7 @@ def test_a_step_of_128_images_needs_two_cards_of_3_gb(paper: ModelConfig) -> Non
 
 
 def test_an_image_costs_4_gflop_to_train_on() -> None:
-    forward = 2 * total(network_of()).macs
+    forward = 2 * total_counts(network_of()).macs
     assert round(3 * forward / 1e9, 2) == 4.35
     assert round((3 * forward - 2 * network_of()[0].macs) / 1e9, 3) == 4.136  # conv1 needs no gradient of its input
     training = 90 * TRAIN_2012 * 3 * forward
@@ -175,13 +174,13 @@ def test_crops_and_flips_make_2178_images_of_one_where_the_text_says_2048() -> N
 
 def test_only_fc_layers_and_conv3_and_conv4_hold_more_than_a_hundredth_of_the_parameters() -> None:
     """Section 1 says no convolution does; conv3 holds 1.45 % and conv4 1.09 %."""
-    large = [c.name for c in network_of() if c.parameters > 0.01 * total(network_of()).parameters]
+    large = [c.name for c in network_of() if c.parameters > 0.01 * total_counts(network_of()).parameters]
     assert large == ["conv3", "conv4", "fc6", "fc7", "fc8"]
 
 
 def test_padding_by_3_at_right_and_bottom_is_the_runs_rounding_up(paper: ModelConfig) -> None:
     """A 227-pixel image whose last three rows and columns are zero gives the same conv1, unpadded."""
-    full = initial(paper, seed=1, dtype=torch.float64)
+    full = initial_weights(paper, seed=1, dtype=torch.float64)
     images = torch.randn(1, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     padded = torch.zeros(1, 3, 227, 227, dtype=torch.float64)
     padded[:, :, :224, :224] = images
@@ -191,7 +190,7 @@ def test_padding_by_3_at_right_and_bottom_is_the_runs_rounding_up(paper: ModelCo
 
 
 def test_start_values_are_those_of_the_run(paper: ModelConfig) -> None:
-    full = initial(paper, seed=1)
+    full = initial_weights(paper, seed=1)
     for row in table(paper):
         std = 0.03 if row.name in ("conv3", "conv4", "conv5") else 0.01
         weight = full[f"{row.name}.weight"]
@@ -227,14 +226,14 @@ def test_small_activity_is_divided_by_1_68_where_caffe_leaves_it() -> None:
 def untrained(config: ModelConfig, seed: int) -> AlexNet:
     """The network as it starts."""
     network = AlexNet(config)
-    network.load_full(initial(config, seed))
+    network.load_full(initial_weights(config, seed))
     return network
 
 
 def first_pass(network: AlexNet, images: torch.Tensor) -> tuple[float, float]:
     """The loss in training, over all labels alike, and how far apart images lie at the logits in testing."""
     with torch.no_grad():
-        trained, tested = network(images, Draw(3, torch.arange(len(images)))), network(images)
+        trained, tested = network(images, DropoutKey(3, torch.arange(len(images)))), network(images)
     return (trained.logsumexp(1) - trained.mean(1)).mean().item(), tested.std(0).mean().item()
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from alexnet.loading.config import AugmentConfig, ColorNoiseConfig
 from alexnet.model.architecture import CROP_PX
-from alexnet.ops.compile import fused
-from alexnet.randomness import tensors as keyed
+from alexnet.ops.compile import compile_on_gpu
+from alexnet.randomness.keys import random_key
+from alexnet.randomness.tensors import copy_to_device, normal, random_bits, random_integers
 
 CENTER_VIEW = 8  # of ten_crops
 
@@ -58,7 +59,7 @@ class Augment:
         else:
             places = torch.stack(self._draw(samples, margin, epoch), 1)
             drawn = torch.cat([places, torch.zeros(len(samples), 3) if shift is None else shift], 1)
-            crops = fused(_seen, images.device)(images, keyed.sent(drawn, images.device), mean, divide)
+            crops = compile_on_gpu(_seen, images.device)(images, copy_to_device(drawn, images.device), mean, divide)
         return crops.permute(0, 3, 1, 2)
 
     def _cut(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
@@ -76,18 +77,18 @@ class Augment:
     def _draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Top and left offsets, and whether to flip, of every sample."""
         rows = torch.div(samples, self.config.crop_run, rounding_mode="floor")
-        k = keyed.key(self.seed, "crop", epoch)
+        k = random_key(self.seed, "crop", epoch)
         if self.config.crop == "random":
             first = (margin + 1 - self.config.crop_offsets) // 2  # larger images: around the center still
-            tops, lefts = (first + keyed.below(k, rows, 2, self.config.crop_offsets)).unbind(1)
+            tops, lefts = (first + random_integers(k, rows, 2, self.config.crop_offsets)).unbind(1)
         else:
             tops = lefts = torch.full_like(rows, margin // 2)
-        flips = keyed.bits(keyed.key(k, "flip"), rows, torch.zeros(1, dtype=torch.int64))[:, 0] >= 2**31
+        flips = random_bits(random_key(k, "flip"), rows, torch.zeros(1, dtype=torch.int64))[:, 0] >= 2**31
         return tops, lefts, flips if self.config.flip else torch.zeros_like(flips)
 
     def _color_noise(self, noise: ColorNoiseConfig, samples: Int64[Tensor, " n"], epoch: int) -> Float[Tensor, "n 3"]:
         """RGB shifts: one draw an image along each eigenvector."""
-        draws = keyed.normal(keyed.key(self.seed, "color noise", epoch), samples, 3) * noise.std
+        draws = normal(random_key(self.seed, "color noise", epoch), samples, 3) * noise.std
         scale = self.eigen_std if noise.along == "std" else self.eigen_std**2 / 255
         return (draws * scale) @ self.eigenvectors.T
 

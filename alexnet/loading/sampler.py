@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from alexnet.randomness import tensors as keyed
+from alexnet.randomness.keys import permutation, random_key
 
 Order = Int64[np.ndarray, " _"]
 
@@ -36,21 +36,21 @@ def order(
     if not shuffle:
         return np.arange(total, dtype=np.int64)
     if window_shards is None or window_shards >= len(counts):
-        return keyed.permutation(keyed.key(seed, epoch, "order"), total).astype(np.int64)
+        return permutation(random_key(seed, epoch, "order"), total).astype(np.int64)
     if window_shards < 1:
         raise ValueError(f"window_shards must be at least 1, got {window_shards}")
     firsts = np.concatenate([[0], np.cumsum(counts)])
-    shards = keyed.permutation(keyed.key(seed, epoch, "shards"), len(counts))
+    shards = permutation(random_key(seed, epoch, "shards"), len(counts))
     windows = [shards[start : start + window_shards] for start in range(0, len(shards), window_shards)]
     return np.concatenate(
-        [_mixed(firsts, window, keyed.key(seed, epoch, "window", number)) for number, window in enumerate(windows)]
+        [_mixed(firsts, window, random_key(seed, epoch, "window", number)) for number, window in enumerate(windows)]
     )
 
 
 def _mixed(firsts: Order, window: Order, key: int) -> Order:
     """The samples of a window's shards, permuted."""
     samples: Order = np.concatenate([np.arange(firsts[shard], firsts[shard + 1], dtype=np.int64) for shard in window])
-    mixed: Order = samples[keyed.permutation(key, len(samples))]
+    mixed: Order = samples[permutation(key, len(samples))]
     return mixed
 
 

@@ -3,7 +3,8 @@
 Sections are those of the paper; `run` is run #145 of the released source (layers-145.cfg), whose numbers the paper reports.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import prod
 from typing import Literal
 
 CROP_PX = 224
@@ -213,3 +214,58 @@ def _full(config: ModelConfig, name: str, inputs: int, outputs: int) -> Layer:
         std=config.init.std,
         bias=float(name in config.init.ones),
     )
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """What one layer has and does for one 224x224 crop, over both towers; tower_*: in each of them.
+
+    neurons: outputs before pooling, as the paper counts them. macs: multiply-accumulates. fc8 belongs to the whole network, as
+    in 2012 all of its classes were on one GPU: its tower_* are 0.
+    """
+
+    name: str
+    kernels: int
+    size_px: int
+    out_px: int
+    weights: int
+    biases: int
+    neurons: int
+    macs: int
+    tower_kernels: int
+    tower_parameters: int
+    tower_macs: int
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return self.weights + self.biases
+
+
+def layer_counts(config: ModelConfig) -> tuple[LayerCounts, ...]:
+    """The counts of every layer."""
+    return tuple(_count(row, config.towers) for row in table(config))
+
+
+def _count(row: Layer, towers: int) -> LayerCounts:
+    weights, area = prod(row.weight_shape(towers)), row.size_px**2
+    share = 0 if row.name == "fc8" else 1
+    return LayerCounts(
+        name=row.name,
+        kernels=row.outputs,
+        size_px=row.size_px,
+        out_px=row.out_px,
+        weights=weights,
+        biases=row.outputs,
+        neurons=row.outputs * area,
+        macs=weights * area,
+        tower_kernels=share * row.outputs // towers,
+        tower_parameters=share * (weights + row.outputs) // towers,
+        tower_macs=share * weights * area // towers,
+    )
+
+
+def total_counts(layers: tuple[LayerCounts, ...]) -> LayerCounts:
+    """The sums over all layers, under the name `total`; sizes in pixels are 0."""
+    names = [field.name for field in fields(LayerCounts) if field.name not in ("name", "size_px", "out_px")]
+    return LayerCounts("total", size_px=0, out_px=0, **{name: sum(getattr(layer, name) for layer in layers) for name in names})

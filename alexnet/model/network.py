@@ -12,12 +12,13 @@ from torch.nn import functional
 from alexnet.model.architecture import Layer, ModelConfig, table
 from alexnet.model.links import Link, LocalLink
 from alexnet.model.response_norm import local_response_norm, map_norm
-from alexnet.randomness import tensors as keyed
+from alexnet.randomness.keys import random_key
+from alexnet.randomness.tensors import dropout_mask
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Which random numbers a training pass uses: a key for the step, and the global index of every sample, on the host."""
+class DropoutKey:
+    """What the dropout masks of a training pass depend on: the step's random key, and the samples' global indices (CPU)."""
 
     key: int
     samples: Int64[Tensor, " n"]
@@ -50,21 +51,21 @@ class AlexNet(nn.Module):
         self.fc8_bias = nn.Parameter(torch.zeros(config.classes))
 
     def forward(
-        self, images: Float[Tensor, "n 3 224 224"], draw: Draw | None = None, upto: str = "fc8"
+        self, images: Float[Tensor, "n 3 224 224"], dropout: DropoutKey | None = None, upto: str = "fc8"
     ) -> Float[Tensor, "n ..."]:
         """Logits; with `upto`, the output of that layer as the next one reads it, towers joined.
 
-        images are on the 0-255 scale with the mean image subtracted. Training passes need `draw`; without it units are
+        images are on the 0-255 scale with the mean image subtracted. Training passes need `dropout`; without it units are
         kept and scaled, as in testing (4.2).
         """
         maps = [images.to(part.device, non_blocking=True) for part in self._parts()]
         for row in self.layers:
-            maps = self._layer(row, maps, draw)
+            maps = self._layer(row, maps, dropout)
             if row.name == upto:
                 return self.link.gather(maps)[0] if row.name != "fc8" else maps[0]
         raise ValueError(f"no layer {upto!r}; layers: {', '.join(row.name for row in self.layers)}")
 
-    def _layer(self, row: Layer, maps: list[Tensor], draw: Draw | None) -> list[Tensor]:
+    def _layer(self, row: Layer, maps: list[Tensor], dropout: DropoutKey | None) -> list[Tensor]:
         if row.name == "fc6":
             maps = [x.flatten(1) for x in maps]
         if row.name == "fc8":
@@ -77,7 +78,7 @@ class AlexNet(nn.Module):
             if row.sees_all and row.name != "conv1":
                 maps = self.link.gather(maps)
             maps = [part.apply_weights(row, x) for part, x in zip(parts, maps, strict=True)]
-        return [part.finish(row, x, self.config, draw) for part, x in zip(parts, maps, strict=True)]
+        return [part.finish(row, x, self.config, dropout) for part, x in zip(parts, maps, strict=True)]
 
     def _logits(self, maps: list[Tensor]) -> list[Tensor]:
         row = self.layers[-1]
@@ -87,7 +88,7 @@ class AlexNet(nn.Module):
     def _parts(self) -> list["_Part"]:
         return list(self.parts)  # type: ignore[arg-type]  # ModuleList is not generic
 
-    def pieces(self) -> list[tuple[str, tuple[slice, ...], nn.Parameter]]:
+    def parameter_slices(self) -> list[tuple[str, tuple[slice, ...], nn.Parameter]]:
         """Every parameter held here: the full tensor's name, the slice of it, and the parameter."""
         found = [
             (name, where, part.get(row, kind))
@@ -110,7 +111,7 @@ class AlexNet(nn.Module):
         Raises:
             ValueError: one is missing or of another shape.
         """
-        for name, where, parameter in self.pieces():
+        for name, where, parameter in self.parameter_slices():
             if name not in tensors:
                 raise ValueError(f"{name}: missing from the weights; they hold {', '.join(sorted(tensors))}")
             piece = tensors[name][where]
@@ -153,12 +154,12 @@ def full_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def initial(config: ModelConfig, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def initial_weights(config: ModelConfig, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Start values of the full tensors (section 5), keyed by name: equal in every form."""
     tensors: dict[str, Tensor] = {}
     for row in table(config):
         shape = row.weight_shape(config.towers)
-        generator = torch.Generator().manual_seed(keyed.key(seed, "initial", row.name) >> 1)
+        generator = torch.Generator().manual_seed(random_key(seed, "initial", row.name) >> 1)
         tensors[f"{row.name}.weight"] = (torch.randn(shape, generator=generator, dtype=torch.float32) * row.std).to(dtype)
         tensors[f"{row.name}.bias"] = torch.full((row.outputs,), row.bias, dtype=dtype)
     return tensors
@@ -207,7 +208,7 @@ class _Part(nn.Module):
         own = torch.einsum("ngi,goi->ngo", x.unflatten(1, (groups, -1)), weight.unflatten(0, (groups, -1)))
         return own.flatten(1) + bias
 
-    def finish(self, row: Layer, x: Tensor, config: ModelConfig, draw: Draw | None) -> Tensor:
+    def finish(self, row: Layer, x: Tensor, config: ModelConfig, dropout: DropoutKey | None) -> Tensor:
         """What follows the weights: non-linearity, norms, pooling, dropout, in the configured order."""
         activate = functional.relu if config.nonlinearity == "relu" else torch.tanh
         if row.activates == "first":
@@ -218,7 +219,7 @@ class _Part(nn.Module):
             x = functional.max_pool2d(x, config.pool.size, config.pool.stride, ceil_mode=True)
         if row.activates == "last":
             x = activate(x)
-        return self._drop(row, x, config.dropout, draw) if row.drops else x
+        return self._drop(row, x, config.dropout, dropout) if row.drops else x
 
     def _norm(self, norm: str, x: Tensor, config: ModelConfig) -> Tensor:
         if norm == "lrn":
@@ -228,10 +229,12 @@ class _Part(nn.Module):
         m = config.map_norm
         return map_norm(x, size=m.size, alpha=m.alpha / m.size**2, beta=m.beta, k=m.k)
 
-    def _drop(self, row: Layer, x: Float[Tensor, "n units"], rate: float, draw: Draw | None) -> Float[Tensor, "n units"]:
+    def _drop(
+        self, row: Layer, x: Float[Tensor, "n units"], rate: float, dropout: DropoutKey | None
+    ) -> Float[Tensor, "n units"]:
         """Dropout as in 2012 (4.2): training drops and does not rescale, testing multiplies by what is kept."""
-        if draw is None:
+        if dropout is None:
             return x * (1 - rate)
         first = row.outputs * self.towers[0] // self.count
         units = range(first, first + x.shape[1])
-        return x * keyed.kept(keyed.key(draw.key, row.name), draw.samples, units, rate, x.device)
+        return x * dropout_mask(random_key(dropout.key, row.name), dropout.samples, units, rate, x.device)

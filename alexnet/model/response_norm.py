@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alexnet.ops import cpu as native
-from alexnet.ops.compile import fused
+from alexnet.ops.compile import compile_on_gpu
 
 Maps = Float[Tensor, "n c h w"]
 Spread = Literal["band", "box"]
@@ -55,8 +55,8 @@ def _norm(grad: Tensor | None, x: Maps, spread: Spread, towers: int, size: int, 
         return native.map_norm(grad, x, size, alpha, beta, k)
     constants = spread, towers, size, alpha, beta, k
     if grad is None:
-        return fused(_forward, x.device)(x, *constants)
-    return fused(_backward, x.device)(grad, x, *constants)
+        return compile_on_gpu(_forward, x.device)(x, *constants)
+    return compile_on_gpu(_backward, x.device)(grad, x, *constants)
 
 
 def _forward(x: Maps, spread: Spread, towers: int, size: int, alpha: float, beta: float, k: float) -> Maps:

@@ -1,4 +1,4 @@
-"""C++ compiled once for this machine, where a compiler is at hand; whoever uses it does without where there is none."""
+"""C++ source files compiled on first use, and cached for this machine. Callers have a slower way where there is no compiler."""
 
 import ctypes
 import hashlib
@@ -15,18 +15,18 @@ _COMPILERS = ("c++", "g++", "clang++")
 
 
 def load(source: Path) -> ctypes.CDLL | None:
-    """The library made of a source file, or None where it cannot be made. Calls of it release the interpreter's lock."""
+    """The library compiled from a source file, or None where it cannot be. Calls into it release the interpreter's lock."""
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         return None
     try:
-        return _kept(source, compiler) or _unkept(source, compiler)
+        return _load_cached(source, compiler) or _load_uncached(source, compiler)
     except (OSError, subprocess.CalledProcessError):
         return None  # a broken compiler
 
 
-def _kept(source: Path, compiler: str) -> ctypes.CDLL | None:
-    """The library for this source, compiler and processor, made when it is not there yet; None without a usable home."""
+def _load_cached(source: Path, compiler: str) -> ctypes.CDLL | None:
+    """The library from the cache, compiled when it is not there yet; None without a usable home."""
     words = (source.read_text(), compiler, *_COMPILE, *_LINK, platform.machine(), _processor())
     try:
         folder = Path.home() / ".cache" / "alexnet"
@@ -36,18 +36,18 @@ def _kept(source: Path, compiler: str) -> ctypes.CDLL | None:
             with tempfile.TemporaryDirectory(dir=folder, prefix=f"{source.stem}-") as beside:
                 _build(source, compiler, Path(beside)).replace(path)
         return ctypes.CDLL(str(path))
-    except (OSError, RuntimeError):  # read-only; or no home is known, as of a user who is only a number
+    except (OSError, RuntimeError):  # read-only; or no home is known, as for a user id without a name
         return None
 
 
-def _unkept(source: Path, compiler: str) -> ctypes.CDLL:
-    """The library for this process alone: once loaded, it needs no file."""
+def _load_uncached(source: Path, compiler: str) -> ctypes.CDLL:
+    """The library compiled for this process alone: once loaded, it needs no file."""
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         return ctypes.CDLL(str(_build(source, compiler, Path(folder))))
 
 
 def _build(source: Path, compiler: str, folder: Path) -> Path:
-    """Makes the library in the folder."""
+    """Compiles the library in the folder."""
     compiled, linked = folder / "compiled.o", folder / "linked.so"
     for words in ((*_COMPILE, "-o", str(compiled), str(source)), (*_LINK, "-o", str(linked), str(compiled))):
         subprocess.run([compiler, *words], check=True, capture_output=True)

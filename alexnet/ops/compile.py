@@ -1,6 +1,6 @@
-"""Functions of tensors that torch's compiler makes into one kernel each.
+"""Functions of tensors that torch.compile makes into one kernel each.
 
-On a GPU every operation by itself is a launch and a way to memory and back.
+On a GPU every operation by itself is a launch and a round trip to memory.
 """
 
 import functools
@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_MOST_SHAPES = 64  # a function is compiled for: layers, and batches of an epoch's middle, its end, and validation's end
+_MAX_SHAPES = 64  # a function is compiled for: layers, and batches of an epoch's middle, its end, and validation's end
 
 
-def fused(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
-    """The function for this device: compiled for a GPU, as it is elsewhere."""
-    return compiled(function) if device.type == "cuda" else function
+def compile_on_gpu(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+    """The function, compiled when the device is a GPU."""
+    return compile_function(function) if device.type == "cuda" else function
 
 
 @functools.cache
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function, compiled anew for every shape and number; without a C compiler, which Triton needs, as it is."""
+def compile_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function compiled anew for every shape and number, or unchanged without a C compiler, which Triton needs."""
     named = os.environ.get("CC")
     if not any(shutil.which(name) for name in ([named] if named else ["gcc", "clang"])):
         return function
     config: Any = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, _MOST_SHAPES)  # beyond it functions run as they are, unsaid
+    config.recompile_limit = max(config.recompile_limit, _MAX_SHAPES)  # beyond it torch silently stops compiling the function
     return torch.compile(function, dynamic=False)

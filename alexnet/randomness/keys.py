@@ -1,4 +1,4 @@
-"""Keys made of words, and permutations by them: what needs no torch, so that a stage that does not train starts quickly."""
+"""64-bit keys for random numbers, and permutations. Without torch, so that a stage that does not train starts quickly."""
 
 import numpy as np
 from jaxtyping import Int64, UInt64
@@ -14,8 +14,8 @@ def _mix_64(word: int) -> int:
     return word ^ (word >> 31)
 
 
-def key(*words: int | str) -> int:
-    """64 bits that depend on every word and on their order."""
+def random_key(*words: int | str) -> int:
+    """A hash of 64 bits that depends on every word and on their order, such as (seed, purpose, epoch)."""
     state = 0
     for word in words:
         parts = word.encode() if isinstance(word, str) else (word,)
@@ -25,15 +25,15 @@ def key(*words: int | str) -> int:
     return state
 
 
-def permutation(k: int, count: int) -> Int64[np.ndarray, " count"]:
-    """A permutation of 0..count-1: the indices in the order of their random words, ties by index."""
-    return np.argsort(_words(k, count), kind="stable")
+def permutation(key: int, count: int) -> Int64[np.ndarray, " count"]:
+    """A random permutation of 0..count-1."""
+    return np.argsort(_words(key, count), kind="stable")
 
 
-def _words(k: int, count: int) -> UInt64[np.ndarray, " count"]:
+def _words(key: int, count: int) -> UInt64[np.ndarray, " count"]:
     """splitmix64's output for `count` successive states."""
     with np.errstate(over="ignore"):
-        word = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(k)
+        word = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
         word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return word ^ (word >> np.uint64(31))

@@ -1,30 +1,28 @@
-"""Random numbers as a pure function of a key: the same on any device, for any split of the work, with nothing to save.
+"""Random tensors as pure functions of a key: the same on any device and for any split of the work, with no state to save.
 
-A key is made of words such as (seed, epoch, purpose); `bits` then gives 32 bits for every (row, column).
+Each function draws a number for every pair of a row, such as a sample's global index, and a column.
 """
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from alexnet.ops.compile import fused
-from alexnet.randomness.keys import key, permutation
-
-__all__ = ["below", "bits", "kept", "key", "normal", "permutation", "sent", "uniform"]
+from alexnet.ops.compile import compile_on_gpu
+from alexnet.randomness.keys import random_key
 
 _MASK_32 = (1 << 32) - 1
 
 
 def _mix_32(words: Tensor) -> Tensor:
-    """murmur3's finalizer on 32-bit values held in int64: integers only, so every device agrees."""
+    """murmur3's finalizer on 32-bit values in int64: integers only, so every device agrees."""
     words = ((words ^ (words >> 16)) * 0x85EBCA6B) & _MASK_32
     words = ((words ^ (words >> 13)) * 0xC2B2AE35) & _MASK_32
     return words ^ (words >> 16)
 
 
-def bits(k: int, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Int64[Tensor, "n m"]:
-    """32 random bits for every pair of global row and column index."""
-    return _bits(k & _MASK_32, k >> 32, rows, cols)
+def random_bits(key: int, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Int64[Tensor, "n m"]:
+    """32 random bits for every row and column."""
+    return _bits(key & _MASK_32, key >> 32, rows, cols)
 
 
 def _bits(low: int | Tensor, high: int | Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -33,39 +31,35 @@ def _bits(low: int | Tensor, high: int | Tensor, rows: Tensor, cols: Tensor) -> 
     return _mix_32(row_words[:, None] ^ col_words[None, :] ^ low)
 
 
-def kept(k: int, rows: Int64[Tensor, " n"], cols: range, rate: float, device: torch.device) -> Bool[Tensor, "n m"]:
-    """Which places stay when each is dropped at this rate. The rows are on the host, the answer is on the device.
-
-    The key goes there with the rows, as numbers of a tensor: as a plain number, every key would be compiled anew.
-    """
-    words = sent(torch.cat([torch.tensor([k & _MASK_32, k >> 32]), rows]), device)
-    return fused(_kept, device)(words, cols.start, cols.stop, int(rate * 2**32))
+def dropout_mask(key: int, rows: Int64[Tensor, " n"], cols: range, rate: float, device: torch.device) -> Bool[Tensor, "n m"]:
+    """A mask on the device, False with probability `rate`. The rows are on the CPU."""
+    # The key travels as numbers of a tensor: as a plain number, every key would be compiled anew.
+    words = copy_to_device(torch.cat([torch.tensor([key & _MASK_32, key >> 32]), rows]), device)
+    return compile_on_gpu(_mask, device)(words, cols.start, cols.stop, int(rate * 2**32))
 
 
-def _kept(words: Tensor, first: int, last: int, threshold: int) -> Tensor:
+def _mask(words: Tensor, first: int, last: int, threshold: int) -> Tensor:
     cols = torch.arange(first, last, device=words.device)
     return _bits(words[0], words[1], words[2:], cols) >= threshold
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """The host's values on the device, without a wait for what it is computing."""
+def copy_to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor copied to the device without waiting for the work queued there."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-def uniform(k: int, rows: Int64[Tensor, " n"], count: int) -> Tensor:
-    """Float64 numbers in (0, 1), `count` for every row."""
-    cols = torch.arange(count, device=rows.device)
-    return (bits(k, rows, cols).double() + 0.5) / 2**32
+def uniform(key: int, rows: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "n m"]:
+    """Numbers in (0, 1), `count` for every row."""
+    return (random_bits(key, rows, torch.arange(count, device=rows.device)).double() + 0.5) / 2**32
 
 
-def below(k: int, rows: Int64[Tensor, " n"], count: int, limit: int) -> Int64[Tensor, "n m"]:
-    """Integers in 0..limit-1, `count` for every row (limit far below 2**32, so that the bias is too)."""
-    cols = torch.arange(count, device=rows.device)
-    return (bits(k, rows, cols) * limit) >> 32
+def random_integers(key: int, rows: Int64[Tensor, " n"], count: int, limit: int) -> Int64[Tensor, "n m"]:
+    """Integers in 0..limit-1, `count` for every row; limit is far below 2**32, and so is the bias."""
+    return (random_bits(key, rows, torch.arange(count, device=rows.device)) * limit) >> 32
 
 
-def normal(k: int, rows: Int64[Tensor, " n"], count: int) -> Tensor:
-    """Standard normal float64 numbers, `count` for every row (Box-Muller)."""
-    first = uniform(key(k, 1), rows, count)
-    second = uniform(key(k, 2), rows, count)
+def normal(key: int, rows: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "n m"]:
+    """Standard normal numbers, `count` for every row (Box-Muller)."""
+    first = uniform(random_key(key, 1), rows, count)
+    second = uniform(random_key(key, 2), rows, count)
     return torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * torch.pi * second)

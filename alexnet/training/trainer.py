@@ -19,8 +19,8 @@ from alexnet.loading.augment import Augment, center, center_crop
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
-from alexnet.model.network import AlexNet, Draw, full_shapes, initial, layout
-from alexnet.randomness import tensors as keyed
+from alexnet.model.network import AlexNet, DropoutKey, full_shapes, initial_weights, layout
+from alexnet.randomness.keys import random_key
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rates, TrainConfig, rates_at
 from alexnet.training.sgd import PaperSgd
@@ -42,7 +42,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """All that determines the outcome. data: digest of what is trained on."""
 
     seed: int
@@ -76,7 +76,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """What the caller wants to know and decide while training goes on."""
 
     on_step: Callable[[Progress], None] = lambda progress: None
@@ -84,10 +84,10 @@ class Watch:
     on_note: Callable[[str], None] = lambda note: None
     should_stop: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = 300.0
-    look_every: int = 1  # steps between looks at the loss; a look waits for the device
+    fetch_loss_every: int = 1  # steps between looks at the loss; a look waits for the device
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """Training was asked to stop; a checkpoint of this step is written."""
 
     def __init__(self, step: int) -> None:
@@ -102,11 +102,11 @@ class Trainer:
     """A network in training: one step, one validation, one state. `fit` calls it in order."""
 
     def __init__(
-        self, job: Job, network: AlexNet, pixels: PixelStatistics, device: torch.device, team: Team | None = None
+        self, job: TrainingJob, network: AlexNet, pixels: PixelStatistics, device: torch.device, team: Team | None = None
     ) -> None:
         self.job, self.network, self.device = job, network, device
         self.team = team or Team()
-        self.team.register_parameters([parameter for _, _, parameter in network.pieces()])
+        self.team.register_parameters([parameter for _, _, parameter in network.parameter_slices()])
         mean = torch.from_numpy(pixels.mean_image)
         self.augment = Augment(
             job.train.augment, mean, torch.from_numpy(pixels.eigenvectors), torch.from_numpy(pixels.eigen_std), job.seed
@@ -146,8 +146,8 @@ class Trainer:
 
     def _losses(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         crops = self.augment(batch.images, batch.samples, epoch).to(self._dtype())
-        draw = Draw(keyed.key(self.job.seed, "dropout", number), batch.samples)
-        logits = self._logits(crops, draw)
+        dropout = DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples)
+        logits = self._logits(crops, dropout)
         right = (logits.detach().argmax(1) == batch.labels).sum()
         return functional.cross_entropy(logits, batch.labels, reduction="none"), right
 
@@ -179,9 +179,9 @@ class Trainer:
         wrong = torch.stack([~best[:, 0], ~best.any(1)]).sum(1).double()
         return torch.cat([loss[None], wrong])
 
-    def _logits(self, crops: Tensor, draw: Draw | None) -> Tensor:
+    def _logits(self, crops: Tensor, dropout: DropoutKey | None) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.job.train.precision == "bf16"):
-            logits = self.network(crops, draw)
+            logits = self.network(crops, dropout)
         return logits if logits.dtype is torch.float64 else logits.float()  # type: ignore[no-any-return]  # Module.__call__
 
     def _dtype(self) -> torch.dtype:
@@ -193,7 +193,7 @@ class Trainer:
         The next call overwrites them.
         """
         own: list[Piece] = []
-        for name, where, parameter in self.network.pieces():
+        for name, where, parameter in self.network.parameter_slices():
             own.append((name, where, parameter.detach()))
             own.append((f"velocity/{name}", where, self.optimizer.velocity(parameter)))
         if not self.team.is_rank0:
@@ -214,7 +214,7 @@ class Trainer:
     def load(self, tensors: Mapping[str, Any]) -> None:
         """Takes up the tensors of a checkpoint, written by any form."""
         self.network.load_full(tensors)
-        for name, where, parameter in self.network.pieces():
+        for name, where, parameter in self.network.parameter_slices():
             self.optimizer.velocity(parameter).copy_(tensors[f"velocity/{name}"][where])
 
 
@@ -226,18 +226,18 @@ def _groups(network: AlexNet, config: TrainConfig) -> list[State]:
         "conv1_biases": {"weight_decay": config.bias_weight_decay},
         "biases": {"weight_decay": config.bias_weight_decay},
     }
-    for name, _, parameter in network.pieces():
+    for name, _, parameter in network.parameter_slices():
         layer, kind = name.split(".")
         of_all, of_conv1 = ("weights", "conv1") if kind == "weight" else ("biases", "conv1_biases")
         groups[of_conv1 if layer == "conv1" else of_all].setdefault("params", []).append(parameter)
     return [{"name": name, "lr": 0.0, **group} for name, group in groups.items() if "params" in group]
 
 
-def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints, watch: Watch) -> list[Row]:
+def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints, watch: Callbacks) -> list[Row]:
     """Trains to the last epoch, from the newest checkpoint if there is one. Returns the history.
 
     Raises:
-        Stopped: `watch.should_stop` said so; a checkpoint is written.
+        TrainingStopped: `watch.should_stop` said so; a checkpoint is written.
         Diverged: the loss became NaN or infinite; names the step and the last good checkpoint.
         DataError: the checkpoints belong to another run, or all are damaged.
     """
@@ -255,7 +255,7 @@ def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints
         if scores is None:  # the epoch's steps are done: on resuming, validation is what comes next
             saver.save(state)
             saver.wait()
-            raise Stopped(state["step"])
+            raise TrainingStopped(state["step"])
         loss, top1, top5 = scores
         row = Row(
             epoch, state["step"], rates.weights, sums.loss / sums.samples, 1 - sums.right / sums.samples, loss, top1, top5
@@ -278,7 +278,7 @@ class _Sums:
     samples: int
 
 
-def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watch: Watch) -> _Sums:
+def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watch: Callbacks) -> _Sums:
     sums = _Sums(state["loss"], state["right"], state["samples"])
     unseen: list[Seen] = []
     team = trainer.team
@@ -291,7 +291,7 @@ def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watc
         state["step_in_epoch"] += 1
         last = state["step_in_epoch"] == steps
         stop, save = team.agree(watch.should_stop(), saver.due(), now=last)
-        if last or stop or save or len(unseen) >= watch.look_every:
+        if last or stop or save or len(unseen) >= watch.fetch_loss_every:
             _look(unseen, sums, state["step"], saver)
             state.update(loss=sums.loss, right=sums.right, samples=sums.samples)
             watch.on_step(Progress(epoch, state["step_in_epoch"], steps, sums.loss / sums.samples))
@@ -299,7 +299,7 @@ def _epoch(trainer: Trainer, train: Batches, state: State, saver: "_Saver", watc
                 saver.save(state)
             if stop:
                 saver.wait()
-                raise Stopped(state["step"])
+                raise TrainingStopped(state["step"])
     return sums
 
 
@@ -324,7 +324,7 @@ def _look(unseen: list[Seen], sums: _Sums, step: int, saver: "_Saver") -> None:
 class _Saver:
     """Writes a checkpoint when told to, beside training: only the copy of the weights holds it up."""
 
-    def __init__(self, trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> None:
+    def __init__(self, trainer: Trainer, checkpoints: Checkpoints, watch: Callbacks) -> None:
         self.trainer, self.checkpoints = trainer, checkpoints
         self.seconds, self.last = watch.checkpoint_seconds, time.monotonic()
         self.last_good = checkpoints.last() or "none yet"
@@ -367,16 +367,16 @@ class _Saver:
             self._error = error
 
 
-def _identity(job: Job) -> State:
+def _identity(job: TrainingJob) -> State:
     """The job as plain JSON values, to be compared with a checkpoint's."""
     return json.loads(json.dumps(asdict(job)))  # type: ignore[no-any-return]  # json is untyped
 
 
-def _begin(trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> State:
+def _begin(trainer: Trainer, checkpoints: Checkpoints, watch: Callbacks) -> State:
     owner, name, state = _newest(trainer.team, checkpoints, watch)
     if not name:
         job = trainer.job
-        trainer.network.load_full(initial(job.model, job.seed))
+        trainer.network.load_full(initial_weights(job.model, job.seed))
         return {"step": 0, "epoch": 0, "step_in_epoch": 0, "loss": 0.0, "right": 0, "samples": 0, "history": []}
     _refuse_another_run(state.pop("job"), _identity(trainer.job))
     with checkpoints.open(name) as tensors:
@@ -385,7 +385,7 @@ def _begin(trainer: Trainer, checkpoints: Checkpoints, watch: Watch) -> State:
     return state
 
 
-def _newest(team: Team, checkpoints: Checkpoints, watch: Watch) -> tuple[int, str, State]:
+def _newest(team: Team, checkpoints: Checkpoints, watch: Callbacks) -> tuple[int, str, State]:
     """The newest whole checkpoint on any machine, and a rank there: a launcher may have moved rank 0 to another machine.
 
     An empty name where there is none.

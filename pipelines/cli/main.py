@@ -198,12 +198,12 @@ def _use(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> int:
-    from alexnet.model.describe import counts, total
+    from alexnet.model.architecture import layer_counts, total_counts
     from pipelines.config import params
 
     model = params.load(preset=args.preset, variant=args.variant).model
-    layers = counts(model)
-    rows = [*layers, total(layers)]
+    layers = layer_counts(model)
+    rows = [*layers, total_counts(layers)]
     split, at = model.towers > 1, [row.name for row in layers if row.name in model.cross_connections]
     header = f"{'':6}{'kernels':>9}{'output':>9}{'parameters':>13}{'neurons':>10}{'multiply-adds':>15}"
     lines = [header + (f"{'each tower: kernels':>22}{'parameters':>13}{'multiply-adds':>15}" if split else "")]

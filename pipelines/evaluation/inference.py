@@ -10,7 +10,7 @@ from alexnet.inference.pretrained import Model, load_model
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
-from alexnet.ops.malloc import keep_freed
+from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest
 from pipelines.runtime import console, environment
 
@@ -26,7 +26,7 @@ def open_model(path: Path, manifest: Manifest) -> Model:
             f"{len(manifest.synsets)} in {manifest.side_px} px, or others of the same number; train on these shards"
         )
     torch.set_num_threads(environment.workers())
-    keep_freed()
+    disable_malloc_trim()
     return model.to(torch.device(environment.devices()[0]))
 
 

@@ -64,7 +64,7 @@ def draw_all(
     """Every picture, as PNG; predictions and confusions by the protocol with the lower error."""
     names = [synset.name for synset in model.synsets]
     draw_curves(folder / "curves.png", history, metrics.baselines.ridge.top1_error)
-    weight = next(tensor for name, _, tensor in model.network.pieces() if name == "conv1.weight")
+    weight = next(tensor for name, _, tensor in model.network.parameter_slices() if name == "conv1.weight")
     draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.towers, model.mean_image)
     views = metrics.best_views
     draw_predictions(folder / "predictions.png", samples, predictions, views, names)

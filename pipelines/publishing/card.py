@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from alexnet.inference.metrics import VIEWS_NAMES, Metrics
-from alexnet.model.describe import Count, counts, total
+from alexnet.model.architecture import LayerCounts, layer_counts, total_counts
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
 
@@ -75,10 +75,10 @@ class Facts:
     commit: str | None
 
     @property
-    def layers(self) -> tuple[Count, ...]:
+    def layers(self) -> tuple[LayerCounts, ...]:
         """The numbers of every layer, then their totals."""
-        layers = counts(self.params.model)
-        return (*layers, total(layers))
+        layers = layer_counts(self.params.model)
+        return (*layers, total_counts(layers))
 
 
 def render_card(facts: Facts, folder: Path) -> str:

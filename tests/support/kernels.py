@@ -16,9 +16,10 @@ from alexnet.loading import sampler
 from alexnet.loading.augment import _seen
 from alexnet.loading.loader import Batch
 from alexnet.model import response_norm as norms
-from alexnet.model.network import AlexNet, initial
-from alexnet.ops import compile as fused
-from alexnet.randomness import tensors as keyed
+from alexnet.model.network import AlexNet, initial_weights
+from alexnet.ops.compile import compile_function
+from alexnet.randomness.keys import random_key
+from alexnet.randomness.tensors import _mask, dropout_mask
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Trainer
 from tests.support import team
@@ -26,7 +27,7 @@ from tests.support import team
 
 def compare(function: Callable[..., Tensor], calls: list[tuple[Any, ...]]) -> None:
     """The function compiled and as it is, on every list of arguments."""
-    compiled = fused.compiled(function)
+    compiled = compile_function(function)
     assert compiled is not function, "no compiler"
     for arguments in calls:
         expected, found = function(*arguments), compiled(*arguments)
@@ -45,11 +46,11 @@ def check_masks() -> None:
     """Another key or other samples are another draw of the same kernel."""
     before = graphs()
     calls = [(torch.tensor([key & 0xFFFFFFFF, key >> 32, *range(at, at + 5)]), 8, 24, 2**31) for at, key in enumerate(KEYS)]
-    compare(keyed._kept, calls)
+    compare(_mask, calls)
     assert graphs() == before + 1
 
 
-KEYS = [keyed.key("mask", number) for number in range(3)]
+KEYS = [random_key("mask", number) for number in range(3)]
 
 
 def check_norms() -> None:
@@ -72,7 +73,7 @@ def trainer(device: torch.device) -> Trainer:
     """A small network with every augmentation and dropout, in float32."""
     job = team.job(team.Run(double=False))
     network = AlexNet(job.model).to(device).to(memory_format=torch.channels_last)
-    network.load_full(initial(job.model, 7))
+    network.load_full(initial_weights(job.model, 7))
     made = Trainer(job, network, team.pixels(), device)
     made.set_rates(Rates(0.002, 0.004, 0.002))
     return made
@@ -87,7 +88,7 @@ def check_cuda() -> None:
     batch = team.batch(order, trainers[0].job.model.classes)
     crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers)
     assert torch.allclose(crops, gpu_crops, rtol=0, atol=1e-4)
-    mask, gpu_mask = (keyed.kept(KEYS[0], batch.samples, range(16, 32), 0.5, device).cpu() for device in devices)
+    mask, gpu_mask = (dropout_mask(KEYS[0], batch.samples, range(16, 32), 0.5, device).cpu() for device in devices)
     assert torch.equal(mask, gpu_mask)
     for number in range(5):
         batch = team.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)

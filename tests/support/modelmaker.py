@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from alexnet.inference.metrics import Baseline, Baselines, ErrorRates, Metrics
 from alexnet.inference.pretrained import Model, save_model
-from alexnet.model.network import AlexNet, initial
+from alexnet.model.network import AlexNet, initial_weights
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.runtime.environment import Store
@@ -97,7 +97,7 @@ def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Pla
 def make_model(manifest: Manifest) -> tuple[Model, dict[str, torch.Tensor]]:
     """A network of random weights and its full tensors."""
     config = params.load(Path("params.yaml")).model
-    weights, network = initial(config, seed=1), AlexNet(config)
+    weights, network = initial_weights(config, seed=1), AlexNet(config)
     network.load_full(weights)
     mean = torch.full((SIDE_PX, SIDE_PX, 3), 120.0)
     return Model(network, config, manifest.synsets, SIDE_PX, mean), weights

@@ -31,10 +31,10 @@ from alexnet.loading import sampler
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, full_shapes
-from alexnet.randomness import tensors as keyed
+from alexnet.randomness.tensors import random_integers
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rate, Rates
-from alexnet.training.trainer import Job, Stopped, Trainer, Watch, fit
+from alexnet.training.trainer import Callbacks, Trainer, TrainingJob, TrainingStopped, fit
 from pipelines.config import params
 from pipelines.runtime import launch
 
@@ -107,11 +107,11 @@ def batch(samples: sampler.Order, classes: int) -> Batch:
     """Images of noise around a level that tells the class."""
     indices = torch.from_numpy(samples.copy())
     labels = indices % classes
-    noise = keyed.below(5, indices, SIDE_PX * SIDE_PX * 3, 64).view(len(indices), SIDE_PX, SIDE_PX, 3)
+    noise = random_integers(5, indices, SIDE_PX * SIDE_PX * 3, 64).view(len(indices), SIDE_PX, SIDE_PX, 3)
     return Batch((noise + 40 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels, indices)
 
 
-def job(run: Run) -> Job:
+def job(run: Run) -> TrainingJob:
     """The reference with few kernels, dropout and every augmentation on."""
     base = params.load(preset="imagenet")
     init = replace(base.model.init, std=0.05, middle_std=0.1)
@@ -131,7 +131,7 @@ def job(run: Run) -> Job:
     assert augment.flip
     assert augment.color_noise.std > 0
     assert augment.color_noise.end_epoch is None or augment.color_noise.end_epoch >= run.epochs
-    return Job(run.seed, model, train, run.data)
+    return TrainingJob(run.seed, model, train, run.data)
 
 
 def pixels() -> PixelStatistics:
@@ -183,11 +183,11 @@ def execute(run: Run, folder: Path, team: Team) -> bool:
         if team.is_rank0:
             append(folder / "notes", text)
 
-    watch = Watch(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
+    watch = Callbacks(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
     with checkpoints.lock() if team.is_rank0 else nullcontext():
         try:
             history = fit(made, train, val, checkpoints, watch)
-        except Stopped as stopped:
+        except TrainingStopped as stopped:
             print(stopped, flush=True)
             if team.is_rank0:
                 (folder / "stopped").touch()
@@ -214,9 +214,9 @@ def _take(source: Path, folder: Path) -> None:
 
 
 def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory) -> None:
-    from alexnet.model.network import initial
+    from alexnet.model.network import initial_weights
 
-    made.network.load_full(initial(made.job.model, run.seed))
+    made.network.load_full(initial_weights(made.job.model, run.seed))
     made.set_rates(rates_of(run))
     kept: dict[str, Tensor] = {}
     losses: list[float] = []
@@ -226,11 +226,12 @@ def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory
             loss, _ = made.step(given, number // train.steps_per_epoch, number)
             losses.append(team.all_reduce_sum(loss[None]).item())
             if number == 0:
-                kept |= {f"grad/{i}": p.grad.clone() for i, (_, _, p) in enumerate(made.network.pieces()) if p.grad is not None}
+                parameters = enumerate(made.network.parameter_slices())
+                kept |= {f"grad/{i}": p.grad.clone() for i, (_, _, p) in parameters if p.grad is not None}
             number += 1
             if number == run.steps:
                 break
-    for i, (_, _, parameter) in enumerate(made.network.pieces()):
+    for i, (_, _, parameter) in enumerate(made.network.parameter_slices()):
         kept[f"weight/{i}"] = parameter.detach().clone()
         kept[f"velocity/{i}"] = made.optimizer.velocity(parameter).clone()
     kept["losses"] = torch.tensor(losses, dtype=torch.float64)
@@ -248,7 +249,7 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
     model = job(run).model
     full = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name, shape in full_shapes(model).items()}
     for rank, held in ranks.items():
-        pieces = AlexNet(model, tower_ranges=held).pieces()
+        pieces = AlexNet(model, tower_ranges=held).parameter_slices()
         tensors = load_file(folder / f"pieces-{rank}.safetensors")
         for i, (name, where, _) in enumerate(pieces):
             full[name][where] = tensors[f"{kind}/{i}"].double()

@@ -10,20 +10,20 @@ import torch
 from alexnet.errors import DataError, ParamsError
 from alexnet.inference.pretrained import CONFIG, WEIGHTS, Model, load_model, save_model
 from alexnet.model.architecture import ModelConfig
-from alexnet.model.network import AlexNet, initial
+from alexnet.model.network import AlexNet, initial_weights
 from alexnet.shards.manifest import Synset
 
 
 @pytest.fixture
 def model(tiny: ModelConfig) -> Model:
     network = AlexNet(tiny)
-    network.load_full(initial(tiny, seed=1))
+    network.load_full(initial_weights(tiny, seed=1))
     synsets = tuple(Synset(label, f"n{label:08d}", f"class {label}") for label in range(tiny.classes))
     return Model(network, tiny, synsets, 256, torch.full((256, 256, 3), 120.0))
 
 
 def save(folder: Path, model: Model) -> Path:
-    save_model(folder, model, initial(model.config, seed=1))
+    save_model(folder, model, initial_weights(model.config, seed=1))
     return folder
 
 

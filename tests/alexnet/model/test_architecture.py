@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from alexnet.model.architecture import ModelConfig, table
-from alexnet.model.describe import counts
+from alexnet.model.architecture import ModelConfig, layer_counts, table
 from pipelines.config import params
 
 
@@ -74,7 +73,7 @@ def test_every_variant_is_tested_and_builds_at_both_widths() -> None:
     assert set(tree.read(params.FILE)["variants"]) == set(CHANGES)
     for variant in CHANGES:
         for preset in (None, "imagenet"):
-            assert counts(params.load(preset=preset, variant=variant).model)
+            assert layer_counts(params.load(preset=preset, variant=variant).model)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from alexnet.model import response_norm as norms
 from alexnet.model.architecture import ModelConfig, PaddingConfig
-from alexnet.model.network import AlexNet, Draw, initial
+from alexnet.model.network import AlexNet, DropoutKey, initial_weights
 from alexnet.model.response_norm import local_response_norm, map_norm
 
 APART = ((0, 1), (1, 2))
@@ -18,10 +18,10 @@ APART = ((0, 1), (1, 2))
 def gradients(network: AlexNet, full: dict[str, Tensor], images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits in training, and the full tensors of the gradient of their loss."""
     network.load_full(full)
-    logits = network(images, Draw(9, torch.arange(len(images))))
+    logits = network(images, DropoutKey(9, torch.arange(len(images))))
     functional.cross_entropy(logits, labels).backward()
     joined = {name: torch.zeros_like(tensor) for name, tensor in full.items()}
-    for name, where, parameter in network.pieces():
+    for name, where, parameter in network.parameter_slices():
         assert parameter.grad is not None
         joined[name][where] = parameter.grad
     return logits.detach(), joined
@@ -41,7 +41,7 @@ def gradients(network: AlexNet, full: dict[str, Tensor], images: Tensor, labels:
 )
 def test_two_towers_apart_are_the_grouped_network(tiny: ModelConfig, change: dict[str, object]) -> None:
     config = replace(tiny, **change)  # type: ignore[arg-type]  # a partial tree of fields
-    full = initial(config, seed=3, dtype=torch.float64)
+    full = initial_weights(config, seed=3, dtype=torch.float64)
     images = torch.randn(4, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 50
     labels = torch.arange(4) % config.classes
     logits, grads = gradients(AlexNet(config).double(), full, images, labels)
@@ -52,7 +52,7 @@ def test_two_towers_apart_are_the_grouped_network(tiny: ModelConfig, change: dic
 
 
 def test_the_grouped_network_is_plain_torch_written_out(tiny: ModelConfig) -> None:
-    full = initial(tiny, seed=5, dtype=torch.float64)
+    full = initial_weights(tiny, seed=5, dtype=torch.float64)
     network = AlexNet(tiny).double()
     network.load_full(full)
     images = torch.randn(2, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 50
@@ -124,11 +124,11 @@ def test_torchs_own_norm_does_not_lose_digits_to_autocast() -> None:
 
 def test_dropout_keeps_the_expectation_that_testing_uses(tiny: ModelConfig) -> None:
     network = AlexNet(replace(tiny, units=64))
-    network.load_full(initial(network.config, seed=1))
+    network.load_full(initial_weights(network.config, seed=1))
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)).repeat(512, 1, 1, 1) * 50
     with torch.no_grad():
         tested = network(images[:1], upto="fc6")
-        trained = network(images, Draw(5, torch.arange(512)), upto="fc6")
+        trained = network(images, DropoutKey(5, torch.arange(512)), upto="fc6")
     assert set((trained / (2 * tested)).nan_to_num(0).round(decimals=4).flatten().tolist()) <= {0.0, 1.0}
     assert torch.allclose(trained.mean(0), tested[0], atol=0.15 * tested.max().item())
 
@@ -147,7 +147,7 @@ def test_an_unknown_layer_is_refused_by_name(tiny: ModelConfig) -> None:
 
 
 def test_weights_of_another_shape_are_refused_by_name(tiny: ModelConfig) -> None:
-    full = initial(tiny, seed=1)
+    full = initial_weights(tiny, seed=1)
     with pytest.raises(ValueError, match=r"fc8\.bias: has shape \(3,\)"):
         AlexNet(tiny).load_full({**full, "fc8.bias": torch.zeros(3)})
     with pytest.raises(ValueError, match="conv3.weight: missing"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.ops import compile as fused
+from alexnet.ops.compile import compile_function, compile_on_gpu
 
 
 def check(what: str) -> None:
@@ -37,14 +37,14 @@ def test_without_a_c_compiler_functions_stay_as_they_are(monkeypatch: pytest.Mon
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: torch.abs)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert fused.compiled(double) is double
+    assert compile_function(double) is double
     monkeypatch.setenv("CC", "cc")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "cc" else None)
-    assert fused.compiled(triple) is torch.abs
+    assert compile_function(triple) is torch.abs
 
 
 def test_only_a_gpus_functions_are_compiled() -> None:
     def double(x: Tensor) -> Tensor:
         return 2 * x
 
-    assert fused.fused(double, torch.device("cpu")) is double
+    assert compile_on_gpu(double, torch.device("cpu")) is double

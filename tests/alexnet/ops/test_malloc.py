@@ -1,4 +1,4 @@
-"""Memory kept between steps, seen from outside: a process's page faults."""
+"""malloc's settings, seen from outside: a process's page faults."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ _PROGRAM = """
 import resource
 import sys
 import torch
-from alexnet.ops.malloc import keep_freed
+from alexnet.ops.malloc import disable_malloc_trim
 
 torch.set_num_threads(1)
-if sys.argv[1] == "kept" and not keep_freed():
+if sys.argv[1] == "no trim" and not disable_malloc_trim():
     raise SystemExit(3)
 for _ in range(3):
     torch.ones(16, 1 << 20)
@@ -33,4 +33,4 @@ def _faults(how: str) -> int:
 
 def test_large_tensors_are_not_mapped_anew() -> None:
     # How many faults a tensor costs is up to the kernel (huge pages): the twin tells. Fragments cost some, once.
-    assert _faults("kept") * 4 < _faults("given back")
+    assert _faults("no trim") * 4 < _faults("default")

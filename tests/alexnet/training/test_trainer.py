@@ -13,11 +13,11 @@ from torch import Tensor
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Batch
 from alexnet.model.architecture import ModelConfig
-from alexnet.model.network import AlexNet, initial
-from alexnet.randomness import tensors as keyed
+from alexnet.model.network import AlexNet, initial_weights
+from alexnet.randomness.keys import permutation, random_key
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rate, TrainConfig, rates_at
-from alexnet.training.trainer import Job, Trainer, Watch, _groups, fit
+from alexnet.training.trainer import Callbacks, Trainer, TrainingJob, _groups, fit
 from pipelines.config import params
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "loss.json"
@@ -38,7 +38,7 @@ class Memory:
         return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        order = torch.from_numpy(keyed.permutation(keyed.key(1, "order", epoch), len(self.labels)))
+        order = torch.from_numpy(permutation(random_key(1, "order", epoch), len(self.labels)))
         for start in range(first_step * self.batch_size, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             yield Batch(self.images[rows], self.labels[rows], rows)
@@ -61,13 +61,13 @@ def trainer(model: ModelConfig, recipe: TrainConfig, dtype: torch.dtype = torch.
         eigen_std=np.array([5.0, 10.0, 50.0]),
         images=24,
     )
-    return Trainer(Job(1, model, recipe, "memory"), AlexNet(model).to(dtype), pixels, torch.device("cpu"))
+    return Trainer(TrainingJob(1, model, recipe, "memory"), AlexNet(model).to(dtype), pixels, torch.device("cpu"))
 
 
 def losses(model: ModelConfig, recipe: TrainConfig, steps: int) -> list[float]:
     """Mean losses of the first steps, in float64."""
     run = trainer(model, recipe, torch.float64)
-    run.network.load_full(initial(model, 1, torch.float64))
+    run.network.load_full(initial_weights(model, 1, torch.float64))
     data, found = Memory(24, 8), []
     for number in range(steps):
         epoch, step = divmod(number, data.steps_per_epoch)
@@ -86,7 +86,7 @@ def test_conv1_and_biases_have_rates_of_their_own_and_biases_do_not_decay(tiny: 
     for tower_ranges in (None, ((0, 1), (1, 2))):
         network = AlexNet(tiny, tower_ranges=tower_ranges)
         groups = {group["name"]: group for group in _groups(network, recipe)}
-        names = {parameter: name for name, _, parameter in network.pieces()}
+        names = {parameter: name for name, _, parameter in network.parameter_slices()}
         found = {name: {names[parameter] for parameter in group["params"]} for name, group in groups.items()}
         layers = [row.name for row in network.layers]
         assert found["conv1"] == {"conv1.weight"}
@@ -101,7 +101,7 @@ def test_conv1_and_biases_have_rates_of_their_own_and_biases_do_not_decay(tiny: 
 def test_a_frozen_conv1_stands_still_biases_and_all(tiny: ModelConfig, recipe: TrainConfig) -> None:
     schedule = replace(recipe.schedule, conv1=(Rate(1, 0.0),))
     run = trainer(tiny, recipe)
-    run.network.load_full(initial(tiny, 1))
+    run.network.load_full(initial_weights(tiny, 1))
     seen = []
     for epoch in range(2):
         run.set_rates(rates_at(schedule, epoch, []))
@@ -115,7 +115,7 @@ def test_a_network_learns_what_there_is_to_learn(tiny: ModelConfig, recipe: Trai
     schedule = replace(recipe.schedule, weights=(Rate(0, 0.01), Rate(1, 0.001)))
     quiet = replace(recipe, epochs=2, schedule=schedule, augment=replace(recipe.augment, flip=False))
     model = replace(tiny, classes=4, dropout=0.0)
-    history = fit(trainer(model, quiet), Memory(64, 8), Memory(24, 8), Checkpoints(tmp_path), Watch())
+    history = fit(trainer(model, quiet), Memory(64, 8), Memory(24, 8), Checkpoints(tmp_path), Callbacks())
     assert [(row.epoch, row.step, row.lr) for row in history] == [(0, 8, 0.01), (1, 16, 0.001)]
     assert history[0].train_top1_error > 0.3
     assert history[-1].val_top1_error < 0.2
@@ -125,7 +125,7 @@ def test_a_network_learns_what_there_is_to_learn(tiny: ModelConfig, recipe: Trai
 def test_bfloat16_trains_like_float32(tiny: ModelConfig, recipe: TrainConfig) -> None:
     def first(precision: str) -> list[float]:
         run = trainer(tiny, replace(recipe, precision=precision))  # type: ignore[arg-type]  # a literal
-        run.network.load_full(initial(tiny, 1))
+        run.network.load_full(initial_weights(tiny, 1))
         run.set_rates(rates_at(recipe.schedule, 0, []))
         return [run.step(batch, 0, number)[0].item() / 8 for number, batch in enumerate(Memory(24, 8).epoch(0))]
 

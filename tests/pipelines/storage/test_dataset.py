@@ -13,7 +13,7 @@ from alexnet.loading.loader import Loader
 from alexnet.model.network import AlexNet
 from alexnet.shards.manifest import Manifest
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.trainer import Job, Trainer, Watch, fit
+from alexnet.training.trainer import Callbacks, Trainer, TrainingJob, fit
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.storage import dataset as data
@@ -116,7 +116,7 @@ def test_the_cache_has_a_place_of_its_own_unless_told(monkeypatch: pytest.Monkey
     assert data.cache_bytes() is None
 
 
-def trained(job: Job, manifest: Manifest, bucket: Bucket, checkpoints: Path, workers: int) -> dict[str, torch.Tensor]:
+def trained(job: TrainingJob, manifest: Manifest, bucket: Bucket, checkpoints: Path, workers: int) -> dict[str, torch.Tensor]:
     """Weights and velocities after the job, on samples from the bucket or the cache."""
     pixels = PixelStatistics(np.full((256, 256, 3), 120.0, np.float32), np.zeros(3), np.ones(3), np.eye(3), np.ones(3), 1)
     trainer = Trainer(job, AlexNet(job.model), pixels, torch.device("cpu"))
@@ -124,7 +124,7 @@ def trained(job: Job, manifest: Manifest, bucket: Bucket, checkpoints: Path, wor
         Loader(data.open_dataset(manifest, split, bucket), 4, seed=2, shuffle=split == "train", workers=workers)
         for split in ("train", "val")
     )
-    fit(trainer, train, val, Checkpoints(checkpoints), Watch())
+    fit(trainer, train, val, Checkpoints(checkpoints), Callbacks())
     return trainer.tensors()
 
 
@@ -135,7 +135,7 @@ def test_training_from_the_bucket_and_from_a_warm_cache_gives_the_same_weights(b
     manifest = replace(made.manifest(), splits={"train": tuple(made.shards[:2]), "val": tuple(made.shards[2:])})
     shipped = params.load()
     model = replace(shipped.model, classes=CLASSES, kernels=(4, 8, 8, 8, 8), units=16)
-    job = Job(1, model, replace(shipped.train, batch_size=4, epochs=1), "data")
+    job = TrainingJob(1, model, replace(shipped.train, batch_size=4, epochs=1), "data")
     cold = trained(job, manifest, bucket, tmp_path / "cold", workers=3)
     for name in made.tars:
         bucket.delete(f"shards/test/{name}")
