@@ -5,13 +5,13 @@ VENV := .venv/bin
 PY := $(VENV)/python
 READY := .venv/installed
 
-# The interpreter that makes .venv is looked for where the user has it, never in .venv itself.
-GIVEN_PATH := $(PATH)
-# Programs that start programs (dvc starts stages, prefect starts dvc) find those of this environment.
+# The Python that makes .venv is looked up on the user's PATH, without .venv.
+USER_PATH := $(PATH)
+# Programs that start programs (dvc starts stages, prefect starts dvc) find those of .venv.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
-# Every stage is a program of its own: compiled modules, kept in .venv, halve its start.
+# Cached bytecode halves the start of a stage, which is a process of its own.
 unexport PYTHONDONTWRITEBYTECODE
-# No tool reports anything to anybody.
+# No telemetry.
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
@@ -27,11 +27,11 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml infra/environment.py
-	@PATH="$(GIVEN_PATH)" $(PYTHON) infra/environment.py
+	@PATH="$(USER_PATH)" $(PYTHON) infra/environment.py
 
-# --- the work
+# --- running it
 
-run: $(READY) ## From images to a published model; again: only what has changed
+run: $(READY) ## From images to a published model; only what has changed is run again
 	@mkdir -p .local && touch .local/started
 	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
 	@$(PY) -m dvc repro
@@ -60,7 +60,7 @@ deploy: $(READY) ## Prefect server, work pool gpu, a worker and the deployment, 
 	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
 	@$(PY) -m infra.scheduler up
 
-# --- the workshop
+# --- development
 
 test: $(READY) ## The tests
 	@$(PY) -m pytest

@@ -369,7 +369,7 @@ def scale(rows: int) -> dict[str, object]:
 def scale_child(rows: int) -> dict[str, object]:
     """Index, suite, shuffle and manifest for synthetic rows with planted faults."""
     from alexnet.shards.manifest import Manifest, Shard, Synset
-    from benchmarks.synthetic import batches, planted
+    from benchmarks.synthetic import batches, keys_by_fault
     from pipelines import shard
     from pipelines.config import params
     from pipelines.validate import make_report
@@ -412,7 +412,7 @@ def scale_child(rows: int) -> dict[str, object]:
         size = (Path(folder) / "index.parquet").stat().st_size
     # Of a fault the report names a thousand keys at most, and fewer are planted.
     found = {kind: set(fault["keys"]) for kind, fault in report["faults"].items()}
-    wanted = planted(rows)
+    wanted = keys_by_fault(rows)
     named = {kind: set(rule.keys) for kind in wanted for rule in rules if rule.rule.startswith(f"No image is {kind}:")}
     return {
         "rows": rows,

@@ -1,4 +1,4 @@
-"""Rows of an index without images: as many as wanted, with faults planted at known places."""
+"""A synthetic index of any size, without images, with faults in known rows."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from alexnet.images.inspect import Fault
 from pipelines.validation import index
 
 CLASSES, VAL_IMAGES, CHUNK = 1000, 50_000, 50_000
-ALONE: dict[Fault, int] = {
+SINGLE: dict[Fault, int] = {
     "empty": 2,
     "not_an_image": 3,
     "truncated": 7,
@@ -32,10 +32,10 @@ COPIES: dict[Fault, int] = {"duplicate": 5, "leaked": 3, "conflicting": 2}  # pa
 
 
 def batches(rows: int) -> Iterator[pa.RecordBatch]:
-    """The last 50,000 are the validation images. Rows 10, 11, ... of the training images have the faults."""
+    """The rows in batches; the last 50,000 are the validation images. Faults begin at row 10."""
     train = rows - VAL_IMAGES
-    alone = _alone()
-    same = {copy: first for pairs in _copies(train).values() for first, copy in pairs}
+    single = _single_faults()
+    same = {copy: first for pairs in _copy_pairs(train).values() for first, copy in pairs}
     for start in range(0, rows, CHUNK):
         numbers = range(start, min(start + CHUNK, rows))
         labels = [n % CLASSES for n in numbers]
@@ -52,18 +52,18 @@ def batches(rows: int) -> Iterator[pa.RecordBatch]:
             "height": np.full(len(numbers), 375),
             "mode": ["RGB"] * len(numbers),
             "format": ["JPEG"] * len(numbers),
-            "faults": [alone.get(n) for n in numbers],
+            "faults": [single.get(n) for n in numbers],
         }
         yield pa.RecordBatch.from_pydict(columns, index.SEEN)
 
 
-def planted(rows: int) -> dict[Fault, set[str]]:
-    """The keys of the images that have each fault."""
+def keys_by_fault(rows: int) -> dict[Fault, set[str]]:
+    """The keys of the images with each fault."""
     train = rows - VAL_IMAGES
-    found: dict[Fault, set[str]] = {kind: set() for kind in (*ALONE, *COPIES)}
-    for number, kind in _alone().items():
+    found: dict[Fault, set[str]] = {kind: set() for kind in (*SINGLE, *COPIES)}
+    for number, kind in _single_faults().items():
         found[kind].add(_key(number, train))
-    for kind, pairs in _copies(train).items():
+    for kind, pairs in _copy_pairs(train).items():
         for first, copy in pairs:
             if kind != "leaked":  # in one split: the first by key is kept, the other is a duplicate
                 found["duplicate"].add(_key(copy, train))
@@ -76,13 +76,13 @@ def _key(number: int, train: int) -> str:
     return f"n{number % CLASSES:08}_{number}" if number < train else f"ILSVRC2012_val_{number - train + 1:08}"
 
 
-def _alone() -> dict[int, Fault]:
-    """Row -> its fault."""
-    return dict(enumerate((kind for kind, count in ALONE.items() for _ in range(count)), 10))
+def _single_faults() -> dict[int, Fault]:
+    """Row number to fault."""
+    return dict(enumerate((kind for kind, count in SINGLE.items() for _ in range(count)), 10))
 
 
-def _copies(train: int) -> dict[Fault, list[tuple[int, int]]]:
-    """Pairs of rows with the same bytes, far behind the faults that stand alone: of one label but for the conflicting ones."""
+def _copy_pairs(train: int) -> dict[Fault, list[tuple[int, int]]]:
+    """Pairs of rows with the same bytes, after all faults of single images; only conflicting pairs differ in their label."""
     first = 3 * CLASSES
     return {
         "duplicate": [(first + i, first + i + CLASSES) for i in range(COPIES["duplicate"])],

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved rounds, medians and paired ratios, the machine's name, one results file each."""
+"""Shared by the benchmarks: interleaved timing, paired ratios, a description of the machine, results files."""
 
 import json
 import os
@@ -13,7 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def interleave(candidates: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Wall seconds of every candidate in every round; in a round each runs once, so that all see the same machine."""
+    """Wall seconds of each candidate in each round. All run once in a round, in rotating order, so that load hits all alike."""
     for _ in range(warmup):
         for run in candidates.values():
             run()
@@ -28,12 +28,12 @@ def interleave(candidates: Mapping[str, Callable[[], object]], rounds: int, warm
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:
-    """How many times faster, paired round by round: the median."""
+    """The median over rounds of slow / fast."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def machine() -> dict[str, Any]:
-    """Names what the figures were measured on."""
+    """The CPU, cores, GPU and versions that figures are measured with."""
     found = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
     import torch
 
@@ -54,7 +54,7 @@ def _cpu() -> str:
 
 
 def write(name: str, result: dict[str, Any]) -> None:
-    """Prints the result and keeps it under results/."""
+    """Prints a result and writes it to results/NAME.json."""
     text = json.dumps({"machine": machine(), **result}, indent=1)
     print(text)
     RESULTS.mkdir(exist_ok=True)

@@ -100,8 +100,7 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_names_the_paths_that_dvc_knows(stage: str) -> None:
-    """What a stage reads and writes is in its command; what is in its command DVC tracks."""
+def test_dvc_tracks_every_path_of_a_stages_command(stage: str) -> None:
     entries = [*STAGES[stage].get("deps", []), *STAGES[stage]["outs"]]
     tracked = {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
     named = set(re.findall(r"artifacts/[\w./-]+", STAGES[stage]["cmd"]))
@@ -118,11 +117,11 @@ def test_the_parameters_of_a_stage_are_in_params_yaml(stage: str) -> None:
 
 
 def test_no_output_lies_in_a_bucket() -> None:
-    """DVC deletes a whole prefix before it runs a stage again."""
+    """DVC would delete the whole prefix before it runs the stage again."""
     assert "s3://" not in str(DVC)
 
 
-def test_the_flow_runs_every_stage_in_an_order_that_works() -> None:
+def test_the_flow_runs_every_stage_after_its_dependencies() -> None:
     order = stages_for("publish")
     made: set[str] = set()
     for stage in order:
@@ -286,8 +285,8 @@ def _tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name]
 
 
-def test_no_file_speaks_of_one_machine() -> None:
-    """Home folders, mounts of one machine, and package hosts have no place in what others read."""
+def test_no_file_names_a_path_or_host_of_one_machine() -> None:
+    """Home folders, mounts and package hosts of one machine."""
     machine = re.compile(
         r"(?<![\w.])/(?:root|work|home|Users|opt)/\w|https?://(?!127\.0\.0\.1|localhost)[\w.-]*(?:pypi|artifactory|nexus)[\w.]*/simple"
     )

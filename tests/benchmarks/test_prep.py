@@ -6,7 +6,7 @@ from benchmarks import prep, synthetic
 
 
 def test_the_suite_finds_exactly_the_planted_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {*synthetic.ALONE, *synthetic.COPIES} == {*FAULTS}
+    assert {*synthetic.SINGLE, *synthetic.COPIES} == {*FAULTS}
     found = prep.scale_child(60_000)
     assert found["exactly_the_planted_images"], (found["planted"], found["found"])
 
