@@ -34,14 +34,7 @@ def batches(samples: ShardDataset, batch_size: int, label: str, device: torch.de
     """All samples in the manifest's order, on the device, with progress shown by images."""
     pin_memory = device.type == "cuda"
     loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=environment.workers(), pin_memory=pin_memory)
-
-    def images() -> Iterator[Batch | None]:
-        """A batch, and nothing for every further image of it: what is shown counts images."""
-        for batch in to_device(loader.epoch(0), device):
-            yield batch
-            yield from [None] * (len(batch.labels) - 1)
-
-    return (batch for batch in console.track(images(), len(samples), label) if batch is not None)
+    return console.track(to_device(loader.epoch(0), device), len(samples), label, size=lambda batch: len(batch.labels))
 
 
 def keys_of(samples: ShardDataset, batch: Batch) -> list[str]:

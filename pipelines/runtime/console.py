@@ -15,6 +15,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from alexnet.errors import DataError, ParamsError
+from alexnet.files.atomic import atomic_write_bytes
 from pipelines.runtime import environment
 from pipelines.runtime.errors import Unreachable
 
@@ -37,18 +38,21 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def track(items: Iterable[T], total: int, label: str, unit: str = "img", done: int = 0) -> Iterator[T]:
-    """Yields the items, showing how many of `total` are done and how fast."""
-    if is_terminal():
-        yield from tqdm(items, total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, leave=False)
-        return
-    start = last = time.monotonic()
-    for count, item in enumerate(items, done + 1):
-        yield item
-        now = time.monotonic()
-        if now - last >= LINE_SECONDS:
-            say(f"{label}: {count:,} of {total:,} {unit} ({(count - done) / (now - start):,.0f} {unit}/s)")
-            last = now
+def track(
+    items: Iterable[T], total: int, label: str, unit: str = "img", size: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
+    """Yields the items, showing how many of `total` units are done and how fast; an item is of `size(item)` units."""
+    done, start = 0, time.monotonic()
+    last = start
+    with tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True, leave=False, disable=not is_terminal()) as bar:
+        for item in items:
+            yield item
+            done += size(item)
+            bar.update(size(item))
+            now = time.monotonic()
+            if bar.disable and now - last >= LINE_SECONDS:
+                say(f"{label}: {done:,} of {total:,} {unit} ({done / (now - start):,.0f} {unit}/s)")
+                last = now
 
 
 @contextmanager
@@ -111,7 +115,7 @@ def _write_status(stage: str, error: str | None, retryable: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
         return  # one process speaks for all
     try:
-        _STATUS.mkdir(parents=True, exist_ok=True)
-        (_STATUS / f"{stage}.json").write_text(json.dumps({"ok": error is None, "error": error, "retryable": retryable}))
+        status = {"ok": error is None, "error": error, "retryable": retryable}
+        atomic_write_bytes(_STATUS / f"{stage}.json", json.dumps(status).encode())
     except OSError:
         pass  # a full disk must not hide the error itself
