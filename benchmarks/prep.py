@@ -374,7 +374,7 @@ def scale_child(rows: int) -> dict[str, object]:
     from pipelines.config import params
     from pipelines.validate import make_report
     from pipelines.validation import index
-    from pipelines.validation.expectations import judge
+    from pipelines.validation.expectations import check_index
 
     given = params.load(preset="imagenet")
     counts = replace(given.validate.counts, classes=1000, train_images=None, val_images=None)
@@ -391,7 +391,7 @@ def scale_child(rows: int) -> dict[str, object]:
         seconds["index"] = time.perf_counter() - start
 
         start = time.perf_counter()
-        rules = judge(table, config, sorted(set(table["wnid"].to_pylist())), Path(folder) / "docs", digest)
+        rules = check_index(table, config, sorted(set(table["wnid"].to_pylist())), Path(folder) / "docs", digest)
         report = make_report("imagenet", table, config, rules, digest)
         seconds["suite"] = time.perf_counter() - start
 
@@ -411,7 +411,7 @@ def scale_child(rows: int) -> dict[str, object]:
         seconds["manifest"] = time.perf_counter() - start
         size = (Path(folder) / "index.parquet").stat().st_size
     # Of a fault the report names a thousand keys at most, and fewer are planted.
-    found = {kind: set(fault["keys"]) for kind, fault in report["faults"].items()}
+    found = {kind: set(fault.keys) for kind, fault in report.faults.items()}
     wanted = keys_by_fault(rows)
     named = {kind: set(rule.keys) for kind in wanted for rule in rules if rule.rule.startswith(f"No image is {kind}:")}
     return {

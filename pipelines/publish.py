@@ -7,11 +7,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
-from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
@@ -25,6 +23,7 @@ from pipelines.registry.release import PublishConfig, Release
 from pipelines.registry.store import Registry
 from pipelines.runtime import console, environment
 from pipelines.storage.bucket import registry_bucket
+from pipelines.validation.report import ValidationReport
 
 _FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
 _LOCK = Path("dvc.lock")
@@ -73,7 +72,7 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     state = "published" if is_new else "was published already:"
     console.say(f"publish: {state} {what}, {'signed' if signature else 'not signed'}, at {where}")
     console.say(f"publish: its page: {folder / 'index.html'}")
-    held_back = gate(config, Metrics.read(inputs.metrics), _read_json(inputs.validation))
+    held_back = gate(config, Metrics.read(inputs.metrics), ValidationReport.read(inputs.validation))
     if held_back:
         console.say(f"publish: {config.name}@{config.alias} stays where it is: {held_back}")
     else:
@@ -90,9 +89,9 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     atomic_write_bytes(receipt_path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
 
 
-def gate(config: PublishConfig, metrics: Metrics, validation: dict[str, Any]) -> str | None:
+def gate(config: PublishConfig, metrics: Metrics, validation: ValidationReport) -> str | None:
     """Why the alias must not move; None if it may."""
-    if broken := [rule["rule"] for rule in validation["rules"] if rule["severity"] == "critical" and not rule["success"]]:
+    if broken := [rule.rule for rule in validation.broken_rules()]:
         return f"the data broke a critical rule: {'; '.join(broken)}"
     error = metrics.center_crop.top1_error
     if config.max_top1_error is not None and error > config.max_top1_error:
@@ -109,7 +108,7 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             params=given,
             manifest=Manifest.read(inputs.manifest),
             metrics=Metrics.read(inputs.metrics),
-            validation=_read_json(inputs.validation),
+            validation=ValidationReport.read(inputs.validation),
             digests={path: file.sha256 for path, file in releases.scan(folder).items() if "/" not in path},
             commit=git_commit(),
         )
@@ -161,14 +160,6 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        tree: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}; run the stage that makes it again") from None
-    return tree
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -12,6 +11,7 @@ from alexnet.inference.metrics import VIEWS_NAMES, Metrics
 from alexnet.model.architecture import LayerCounts, layer_counts, total_counts
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
+from pipelines.validation.report import ValidationReport
 
 _MAX_CLASSES = 30  # with a row of their own
 
@@ -70,7 +70,7 @@ class Facts:
     params: Params
     manifest: Manifest
     metrics: Metrics
-    validation: Any
+    validation: ValidationReport
     digests: dict[str, str]
     commit: str | None
 

@@ -1,4 +1,4 @@
-"""Data Docs: Great Expectations' pages about the index, made readable without a network, behind a front page of our own.
+"""The front page of the Data Docs: all that validation.json says, and links to the pages of Great Expectations.
 
 As they come, the pages load styles and scripts from five hosts, and a picture that counts visits. All scripts are cut:
 the pages only show.
@@ -6,9 +6,12 @@ the pages only show.
 
 import re
 import shutil
-from html import escape
 from pathlib import Path
-from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from alexnet.files.atomic import atomic_write_bytes
+from pipelines.validation.report import ValidationReport
 
 _CUT = re.compile(
     r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<button\b.*?</button>"
@@ -19,16 +22,7 @@ _CUT = re.compile(
 _REMOTE_URL = re.compile(r"""url\(\s*["']?(?:https?:)?//[^)]*\)""")
 _HIDDEN_MORE = re.compile(r'<p class="m-0">\s*<a data-toggle="collapse".*?</p>', re.DOTALL)  # opened by a script; left open
 _STYLE = Path(__file__).with_suffix(".css")
-
-
-def site(folder: Path) -> dict[str, Any]:
-    """Configuration of a site below the folder."""
-    return {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.absolute())},
-    }
+_TEMPLATE = Path(__file__).with_suffix(".html.j2")
 
 
 def make_self_contained(folder: Path) -> None:
@@ -40,68 +34,9 @@ def make_self_contained(folder: Path) -> None:
         page.write_text(html.replace("</head>", style, 1).replace("<style>", "<style data-from='great_expectations'>", 1))
 
 
-def write_front_page(folder: Path, report: dict[str, Any]) -> None:
-    """Writes index.html: what validation.json says, and links to every other page."""
-    verdict = "<b class=good>Fit to use</b>" if report["success"] else "<b class=bad>Not fit to use</b>"
+def write_front_page(folder: Path, report: ValidationReport) -> None:
+    """Writes index.html in the folder of Great Expectations' site, over the index page that it made itself."""
     pages = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html") if page.name != "index.html")
-    links = "".join(f"<li><a href='{escape(page)}'>{escape(_title(page))}</a></li>" for page in pages)
-    splits = "".join(
-        f"<tr><td>{name}<td class=n>{split['images']:,}<td class=n>{split['classes']:,}"
-        f"<td class=n>{split['per_class']['min']:,} to {split['per_class']['max']:,}"
-        for name, split in report["splits"].items()
-    )
-    (folder / "index.html").write_text(
-        f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Data Docs: {escape(report["source"])}</title><link rel="icon" href="data:,"><style>
-{_STYLE.read_text()}</style></head><body>
-<h1>{escape(report["source"])}: {verdict}</h1>
-<p>{report["used"]:,} of {report["images"]:,} images are used. Index: <code>{report["index_sha256"]}</code></p>
-<table><tr><th>split<th class=n>images<th class=n>classes<th class=n>images of a class{splits}</table>
-<h2>Faults</h2>{_faults(report["faults"])}
-<h2>Rules</h2>{_rules(report["rules"])}
-<h2>Great Expectations</h2><ul>{links}</ul>
-</body></html>
-"""
-    )
-
-
-def _title(page: str) -> str:
-    kind, name, *_ = page.removesuffix(".html").split("/")
-    return f"{kind}: {name}"
-
-
-def _faults(faults: dict[str, Any]) -> str:
-    if not faults:
-        return "<p>None.</p>"
-    rows = "".join(
-        f"<tr><td>{kind}<td>{escape(fault['meaning'])}<td>{fault['policy']}<td class=n>{fault['images']:,}"
-        f"<td>{_keys(fault['keys'], fault['note'])}"
-        for kind, fault in faults.items()
-    )
-    return f"<table><tr><th>kind<th>meaning<th>policy<th class=n>images<th>keys{rows}</table>"
-
-
-def _rules(rules: list[dict[str, Any]]) -> str:
-    rows = "".join(
-        f"<tr><td>{_mark(rule)}<td>{escape(rule['rule'])}<td>{rule['severity']}<td class=n>{rule['unexpected'] or ''}"
-        f"<td>{_keys(rule['keys'], rule['note'])}"
-        for rule in rules
-    )
-    return f"<table><tr><th><th>rule<th>severity<th class=n>against it<th>keys{rows}</table>"
-
-
-def _mark(rule: dict[str, Any]) -> str:
-    if rule["success"]:
-        return "<span class=good>&#10003;</span>"
-    return f"<span class={'bad' if rule['severity'] == 'critical' else 'warn'}>&#10007;</span>"
-
-
-def _keys(keys: list[str], note: str) -> str:
-    if not keys:
-        return ""
-    first = escape(keys[0])
-    if len(keys) == 1:
-        return f"<code>{first}</code>"
-    more = f" ({escape(note)})" if note else ""
-    return f"<details><summary><code>{first}</code> and more{more}</summary><code>{escape(' '.join(keys[1:]))}</code></details>"
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    html = environment.from_string(_TEMPLATE.read_text()).render(report=report, pages=pages)
+    atomic_write_bytes(folder / "index.html", html.encode())

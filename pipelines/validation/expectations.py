@@ -1,52 +1,39 @@
-"""The suite: what the index must be like, as Great Expectations. It judges; a critical rule that does not hold stops the stage.
+"""The expectations that the index must meet, checked by Great Expectations, which writes its Data Docs about them.
 
-Data Docs are its report in HTML.
+A broken expectation of critical severity stops the stage.
 """
 
 import logging
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 
-from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, ValidateConfig
-from pipelines.validation import datadocs
+from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Policy, ValidateConfig
+from pipelines.validation.datadocs import make_self_contained
+from pipelines.validation.report import Rule
 
-KEYS = 1000  # culprits that the report names for a rule, or for a kind of fault that does not stop, at most
-_SEVERITIES = {"stop": "critical", "drop": "warning", "repair": "info"}
+KEYS = 1000  # that the report names at most, of a rule and of a kind of fault that does not stop the stage
+_SEVERITIES: dict[Policy, str] = {"stop": "critical", "drop": "warning", "repair": "info"}
 _ACTIONS = ("use", "repair", "drop", "stop")
 _IMAGE_COLUMNS = ["key", "split", "wnid", "label", "bytes", "sha256", "width", "height", "format", "faults", "action"]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One expectation's verdict. unexpected: rows against it; keys: of the first of them, images' keys or classes' wnids.
+def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs: Path, digest: str) -> list[Rule]:
+    """The result of every expectation, in their order. The folder `docs` is replaced by Great Expectations' site.
 
-    about: `faults` (a kind of them), `images` (what every row must be like) or `classes`. note: where the other keys are.
-    """
-
-    about: str
-    rule: str
-    severity: str
-    success: bool
-    unexpected: int
-    keys: tuple[str, ...]
-    observed: object
-    note: str = ""
-
-
-def judge(table: pa.Table, config: ValidateConfig, wnids: list[str], docs: Path, digest: str) -> list[Rule]:
-    """Verdicts on the index, in the order of the rules; writes the Data Docs below `docs`.
-
-    wnids: of all classes, also of those without images. digest: of the index, which names the run in the Data Docs; there
-    are no times in them.
+    Args:
+        table: The index.
+        config: The policy, and the counts that are expected.
+        wnids: All classes, also those without images.
+        docs: The folder of the site.
+        digest: SHA-256 of the index, which names the site's pages.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
@@ -56,32 +43,28 @@ def judge(table: pa.Table, config: ValidateConfig, wnids: list[str], docs: Path,
         gx: Any = import_module("great_expectations")  # takes seconds
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
-        for site in context.get_site_names():
-            context.delete_data_docs_site(site)
-        context.add_data_docs_site("index", datadocs.site(docs))
-        run = import_module("great_expectations.core.run_identifier").RunIdentifier(
-            run_name=digest[:16], run_time=datetime(2012, 1, 1, tzinfo=UTC)
-        )
+        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+        context.add_data_docs_site("docs", {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store})
+        # A fixed time: it is in the names of the pages.
+        run_identifier: Any = import_module("great_expectations.core.run_identifier")
+        run = run_identifier.RunIdentifier(run_name=digest[:16], run_time=datetime(2012, 1, 1, tzinfo=UTC))
         tables = context.data_sources.add_pandas("index")
-        rules = _check(gx, context, tables, run, "images", "key", _images(table), image_rules(config, len(wnids)))
+
+        def check(name: Literal["images", "classes"], index: str, frame: pd.DataFrame, expectations: list[Any]) -> list[Rule]:
+            """Checks the rows of a table, which are named by its column `index`."""
+            batch = tables.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+            suite = context.suites.add(gx.ExpectationSuite(name, expectations=expectations))
+            validation = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+            details = {"result_format": "COMPLETE", "unexpected_index_column_names": [index], "partial_unexpected_count": 20}
+            found = validation.run(batch_parameters={"dataframe": frame}, result_format=details, run_id=run)
+            return [_rule(name, index, result) for result in found.results]
+
+        rules = check("images", "key", table.select(_IMAGE_COLUMNS).to_pandas(), image_rules(config, len(wnids)))
         if expectations := class_rules(config):
-            rules += _check(gx, context, tables, run, "classes", "wnid", _classes(table, wnids), expectations)
-        context.build_data_docs()
-    datadocs.make_self_contained(docs)
+            rules += check("classes", "wnid", _classes(table, wnids), expectations)
+        context.build_data_docs(["docs"])
+    make_self_contained(docs)
     return rules
-
-
-def _check(
-    gx: Any, context: Any, tables: Any, run: Any, name: str, index: str, frame: pd.DataFrame, expectations: list[Any]
-) -> list[Rule]:
-    """Runs one suite on one table, whose rows are named by the column `index`."""
-    batch = tables.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name, expectations=expectations))
-    validation = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-    form = {"result_format": "COMPLETE", "unexpected_index_column_names": [index], "partial_unexpected_count": 20}
-    checkpoint = context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[validation], result_format=form))
-    outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run)
-    return [_rule(name, index, each) for result in outcome.run_results.values() for each in result.results]
 
 
 def image_rules(config: ValidateConfig, classes: int) -> list[Any]:
@@ -150,10 +133,6 @@ def _words(least: int | None, most: int | None) -> str:
     return f"{least:,} to {most:,}" if least is not None else f"at most {most:,}"
 
 
-def _images(table: pa.Table) -> pd.DataFrame:
-    return table.select(_IMAGE_COLUMNS).to_pandas()
-
-
 def _classes(table: pa.Table, wnids: list[str]) -> pd.DataFrame:
     """Used images of every class and split; a class of which none is used has zeros."""
     rows = table.select(["wnid", "split", "action"]).to_pandas()
@@ -163,30 +142,25 @@ def _classes(table: pa.Table, wnids: list[str]) -> pd.DataFrame:
     return counts.rename_axis("wnid").reset_index()
 
 
-def _rule(about: str, index: str, result: Any) -> Rule:
+def _rule(about: Literal["images", "classes"], index: str, result: Any) -> Rule:
     expectation, details = result.expectation_config, result.result or {}
     if (info := result.exception_info) and "'raised_exception': True" in str(info):
         raise AssertionError(f"{expectation.description}: {info}")
-    culprits = sorted(str(row[index]) for row in details.get("unexpected_index_list") or [])
-    about = "faults" if expectation.kwargs.get("column") == "faults" else about
-    whole = "faults" if about == "faults" and expectation.severity.value == "critical" else "index.parquet"
+    is_fault = expectation.kwargs.get("column") == "faults"
+    severity, observed = expectation.severity.value, details.get("observed_value")
+    keys = sorted(str(row[index]) for row in details.get("unexpected_index_list") or [])
     return Rule(
-        about=about,
+        about="faults" if is_fault else about,
         rule=str(expectation.description),
-        severity=expectation.severity.value,
+        severity=severity,
         success=bool(result.success),
         unexpected=int(details.get("unexpected_count") or 0),
-        keys=tuple(culprits[:KEYS]),
-        observed=_plain(details.get("observed_value")),
-        note=cut_note(min(len(culprits), KEYS), len(culprits), whole),
+        keys=tuple(keys[:KEYS]),
+        observed=None if observed is None else int(observed),
+        note=cut_note(KEYS, len(keys), "faults" if is_fault and severity == "critical" else "index.parquet"),
     )
 
 
-def cut_note(named: int, all_: int, whole: str) -> str:
-    """What to say of a list of keys that was cut."""
-    return f"the first {named:,} of {all_:,}; all are in {whole}" if named < all_ else ""
-
-
-def _plain(value: Any) -> object:
-    """A number of numpy's as one of Python's."""
-    return value.item() if hasattr(value, "item") else value
+def cut_note(named: int, keys: int, where: str) -> str:
+    """The note beside the first `named` of so many keys: where all of them are. Empty if there are no more."""
+    return f"the first {named:,} of {keys:,}; all are in {where}" if named < keys else ""

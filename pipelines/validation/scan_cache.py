@@ -44,8 +44,8 @@ class ScanCache:
         pq.write_table(rows, out, compression="zstd")
         atomic_write_bytes(self._path(partition), out.getvalue().to_pybytes())
 
-    def forget(self) -> None:
-        """Removes all."""
+    def clear(self) -> None:
+        """Removes the rows of this scan and of all others."""
         shutil.rmtree(FOLDER, ignore_errors=True)
 
     def _path(self, partition: Partition) -> Path:

@@ -127,7 +127,7 @@ def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
         gate(replace(config, max_top1_error=0.05), metrics, VALIDATION)
         == "top-1 error is 0.1000, publish.max_top1_error allows 0.05"
     )
-    broken = {"rules": [{"rule": "No key stands twice", "severity": "critical", "success": False}]}
+    broken = replace(VALIDATION, rules=(replace(VALIDATION.rules[0], success=False),))
     assert gate(config, metrics, broken) == "the data broke a critical rule: No key stands twice"
 
 

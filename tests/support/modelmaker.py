@@ -1,10 +1,8 @@
 """A folder as the stages before evaluate leave it: params.yaml, shards in a bucket, a small network of random weights."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
+from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
 from tests.support import shardmaker
 from tests.support.workplace import PARAMS, environment
 
@@ -26,35 +25,20 @@ HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,v
 1,4,0.001,0.9,0.5,0.8,0.4,0.0,10.0
 """
 METRICS = Metrics(ErrorRates(0.1, 0.0), ErrorRates(0.2, 0.0), Baselines(Baseline(0.7), Baseline(0.3)), 5, 3)
-VALIDATION: dict[str, Any] = {
-    "source": "test",
-    "success": True,
-    "images": 13,
-    "used": 12,
-    "splits": {
-        "train": {"images": 7, "classes": 3, "per_class": {"min": 2, "max": 3}},
-        "val": {"images": 5, "classes": 3, "per_class": {"min": 1, "max": 2}},
-    },
-    "faults": {"tiny": {"policy": "drop", "meaning": "a side too short", "images": 1, "keys": ["k99999"]}},
-    "rules": [
-        {
-            "about": "images",
-            "rule": "No key stands twice",
-            "severity": "critical",
-            "success": True,
-            "unexpected": 0,
-            "keys": [],
-        },
-        {
-            "about": "images",
-            "rule": "No image is tiny",
-            "severity": "warning",
-            "success": False,
-            "unexpected": 1,
-            "keys": ["k99999"],
-        },
-    ],
-}
+VALIDATION = ValidationReport(
+    source="test",
+    success=True,
+    images=13,
+    used=12,
+    splits={"train": SplitCounts(7, 3, PerClass(2, 3)), "val": SplitCounts(5, 3, PerClass(1, 2))},
+    faults={"tiny": FaultCounts("drop", "a side too short", 1, ("k99999",), "")},
+    rules=(
+        Rule("images", "No key stands twice", "critical", True, 0, (), None, ""),
+        Rule("faults", "No image is tiny", "warning", False, 1, ("k99999",), None, ""),
+    ),
+    index_sha256="cd" * 32,
+    data_docs="data-docs/ab/index.html",
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +74,7 @@ def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Pla
     manifest.write(place.path("manifest.json"))
     save_model(place.path("model"), model, weights)
     place.path("history.csv").write_text(HISTORY)
-    place.path("validation.json").write_text(json.dumps(VALIDATION))
+    VALIDATION.write(place.path("validation.json"))
     return place
 
 

@@ -197,7 +197,7 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
             rows = scan_cache.open_scan_cache("imagenet", source, given.validate)
             index.write(validate.build_index(source, given.source, given.validate, rows), INDEX)
             parts.append(seen())
-        rows.forget()
+        rows.clear()
         with during(made):
             shard.main(INDEX, MANIFEST, PIXELS)
         assert (parts[-1], made()) == (sum(1 for _ in source.partitions()), 25 + 1)  # the manifest too
