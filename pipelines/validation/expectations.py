@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Policy, ValidateConfig
-from pipelines.validation.datadocs import make_self_contained
 from pipelines.validation.report import Rule
 
 KEYS = 1000  # that the report names at most, of a rule and of a kind of fault that does not stop the stage
@@ -63,7 +62,6 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
         if expectations := class_rules(config):
             rules += check("classes", "wnid", _classes(table, wnids), expectations)
         context.build_data_docs(["docs"])
-    make_self_contained(docs)
     return rules
 
 
