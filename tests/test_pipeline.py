@@ -21,9 +21,9 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from infra.stack import Stack
+from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support import pictures
 from tests.support.workplace import environment
 
 ROOT = Path(__file__).parents[1]

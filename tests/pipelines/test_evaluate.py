@@ -16,6 +16,7 @@ from alexnet.config import to_json
 from alexnet.errors import DataError
 from alexnet.inference.metrics import TopK, topk
 from alexnet.loading.loader import Loader
+from pipelines.cli import pictures
 from pipelines.cli.predict import Predictor, best_views, read_picture
 from pipelines.evaluate import evaluate
 from pipelines.evaluation import plots
@@ -23,7 +24,6 @@ from pipelines.evaluation.inference import open_model
 from pipelines.evaluation.predictions import Predictions, predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support import pictures
 from tests.support.modelmaker import METRICS, Place, make_place
 
 

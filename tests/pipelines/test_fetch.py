@@ -7,8 +7,8 @@ import pytest
 
 from alexnet.errors import DataError, ParamsError
 from pipelines import fetch
+from pipelines.cli import make_ilsvrc, pictures
 from pipelines.runtime.environment import Store
-from tests.support import ilsvrc, pictures
 from tests.support.workplace import Workplace, make_workplace
 
 SOURCE = Path("artifacts/source.json")
@@ -64,7 +64,7 @@ def test_fetching_loads_nothing_slow() -> None:
 def test_data_that_may_not_be_used_freely_say_so(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ilsvrc.make(tmp_path / "archives")
+    make_ilsvrc.make(tmp_path / "archives")
     monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
     workplace.params(source={"name": "imagenet"})
     fetch.main(SOURCE)

@@ -25,6 +25,7 @@ from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.tar import Sample, index_tar, tar_of
 from pipelines import shard
+from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.runtime.errors import Denied, Unreachable
@@ -32,7 +33,6 @@ from pipelines.sources.base import Source
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests.support import pictures
 from tests.support.faultproxy import Fault, FaultProxy, Request
 from tests.support.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_workplace
 

@@ -13,6 +13,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines import validate
+from pipelines.cli import make_ilsvrc, pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources.base import Partition, SourceImage
@@ -21,7 +22,6 @@ from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
-from tests.support import ilsvrc, pictures
 from tests.support.workplace import INDEX, REPORT, Workplace, make_workplace
 
 
@@ -172,7 +172,7 @@ def test_every_rule_that_does_not_hold_is_named_beside_images_that_stop(
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ilsvrc.make(tmp_path / "archives", synsets=6, images=40, val_images=20)
+    make_ilsvrc.make(tmp_path / "archives", synsets=6, images=40, val_images=20)
     (tmp_path / "work").mkdir()
     make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch).params(source={"name": "imagenet"})
     validate.main(INDEX, REPORT)

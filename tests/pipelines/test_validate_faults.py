@@ -6,12 +6,12 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines import validate
+from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests.support import pictures
 from tests.support.faultproxy import Fault, FaultProxy, Request
 from tests.support.workplace import INDEX, REPORT, make_workplace
 

@@ -17,8 +17,8 @@ from PIL import Image
 from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, ImageReport, ValidateConfig, inspect_image, large_image_lock, suffix
+from pipelines.cli import pictures
 from pipelines.config import params
-from tests.support import pictures
 
 CONFIG = params.load().validate
 STRICT = replace(CONFIG, policy=CONFIG.policy | {"grey": "repair"})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet.images.resize import Filter, decode, encode, prepare
-from tests.support import pictures
+from pipelines.cli import pictures
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:

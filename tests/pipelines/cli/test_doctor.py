@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines.cli import doctor
+from pipelines.cli import doctor, pictures
 from pipelines.cli.doctor import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support import pictures
 from tests.support.workplace import PARAMS, make_workplace
 
 

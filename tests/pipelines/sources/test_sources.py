@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
+from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
 from pipelines.sources import digits, folder, solar_cells
 from pipelines.sources import packaged as written
@@ -16,7 +17,6 @@ from pipelines.sources.base import SourceConfig, SourceFile
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
-from tests.support import pictures
 
 
 def make(root: Path, *paths: str) -> FolderSource:

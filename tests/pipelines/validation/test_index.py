@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import ValidateConfig
+from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.sources.folder import FolderSource, LocalTree
 from pipelines.validation import index
-from tests.support import pictures
 
 CONFIG = params.load().validate
 KEEPING = replace(CONFIG, policy=CONFIG.policy | {"leaked": "ignore", "duplicate": "ignore"})

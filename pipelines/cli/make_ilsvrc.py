@@ -1,7 +1,7 @@
 """Makes archives in the format of ILSVRC2012's or ILSVRC2010's distribution, drawn deterministically, with faults on request.
 
-python -m tests.support.ilsvrc .local/ilsvrc                        # 10 synsets to learn: `alexnet use imagenet-demo`
-python -m tests.support.ilsvrc FOLDER --plant cmyk truncated leaked
+python -m pipelines.cli.make_ilsvrc .local/ilsvrc                        # 10 synsets to learn: `alexnet use imagenet-demo`
+python -m pipelines.cli.make_ilsvrc FOLDER --plant cmyk truncated leaked
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipelines.cli import pictures
 from pipelines.sources.devkit import ILSVRC2012, YEARS, Year
-from tests.support import pictures
 
 ALONE: dict[str, Callable[[int], bytes]] = {
     "empty": lambda seed: b"",
@@ -200,7 +200,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, edit: Callable[[tarfile.T
 def _main() -> None:
     years = {year.name.removeprefix("ILSVRC"): year for year in YEARS}
     parser = argparse.ArgumentParser(
-        prog="python -m tests.support.ilsvrc",
+        prog="python -m pipelines.cli.make_ilsvrc",
         description=__doc__,
         epilog=f"faults: {' '.join(PLANTABLE)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
