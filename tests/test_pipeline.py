@@ -21,10 +21,9 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from infra.stack import Stack
-from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.workplace import environment
+from tests.support.workplace import environment, make_image_folder
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("fetch", "validate", "shard", "train", "evaluate", "extract", "publish")
@@ -96,7 +95,7 @@ def make_house(root: Path, stack: Stack, store: Store, name: str) -> House:
     for file in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / file, root / file)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    source = pictures.folder(root / "pictures", classes=2, images=8)
+    source = make_image_folder(root / "pictures", classes=2, images=8)
     for path in source.rglob("*"):
         os.utime(path, (0, 0))  # the listing of a source names its files' times, and a release what came of it
     env = (

@@ -27,6 +27,7 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet predict photo.jpg              what is in the picture
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet describe --preset imagenet     the network of the paper, layer by layer
+  alexnet make-ilsvrc .local/ilsvrc      small archives in the format of ImageNet's, to try its preset on
   alexnet doctor                         what this machine has and lacks"""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
@@ -102,6 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     describe = add("describe", _describe, "The network of params.yaml, layer by layer", _presets_help())
     describe.add_argument("--preset", help="as `alexnet use PRESET` would make it")
     describe.add_argument("--variant", help="a name under `variants` in params.yaml")
+
+    ilsvrc = add("make-ilsvrc", _make_ilsvrc, "Make small archives in ImageNet's format, to try the preset imagenet-demo")
+    ilsvrc.add_argument("folder", type=Path, metavar="DIR")
+    ilsvrc.add_argument("--synsets", type=int, default=10, help="classes; 10 unless given")
+    ilsvrc.add_argument("--images", type=int, default=60, help="training images of every synset; 60 unless given")
+    ilsvrc.add_argument("--val-images", type=int, default=10, help="validation images of every synset; 10 unless given")
+    ilsvrc.add_argument("--year", choices=["2010", "2012"], default="2012", help="whose names and packing; 2012 unless given")
+    ilsvrc.add_argument(
+        "--plant", nargs="+", default=(), metavar="FAULT", help="faults to plant, named as in validate.policy; `all`: every one"
+    )
 
     add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
     return parser
@@ -217,6 +228,22 @@ def _describe(args: argparse.Namespace) -> int:
     tree = [dataclasses.asdict(row) | {"parameters": row.parameters} for row in rows]
     towers = f"{model.towers} towers, which read each other at {', '.join(at)}" if split else "1 tower"
     _show(args, tree, "\n".join([towers, *lines]))
+    return 0
+
+
+def _make_ilsvrc(args: argparse.Namespace) -> int:
+    from alexnet.images.inspect import FAULTS
+    from pipelines.cli import make_ilsvrc
+    from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
+
+    plant = FAULTS if args.plant == ["all"] else tuple(args.plant)
+    year = ILSVRC2010 if args.year == "2010" else ILSVRC2012
+    made = make_ilsvrc.make(args.folder, make_ilsvrc.Recipe(args.synsets, args.images, args.val_images, plant, year=year))
+    sizes = {path.name: path.stat().st_size for path in sorted(args.folder.iterdir())}
+    faults = {key: sorted(found) for key, found in sorted(made.faults.items())}
+    lines = [f"{args.folder / name}: {size / 1e6:,.1f} MB" for name, size in sizes.items()]
+    planted = [f"planted: {key} is {', '.join(found)}" for key, found in faults.items()]
+    _show(args, {"files": sizes, "faults": faults}, "\n".join([*lines, *planted]))
     return 0
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from alexnet.errors import DataError, ParamsError
 from pipelines import fetch
-from pipelines.cli import make_ilsvrc, pictures
+from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
-from tests.support.workplace import Workplace, make_workplace
+from tests.support.workplace import Workplace, make_image_folder, make_small_ilsvrc, make_workplace
 
 SOURCE = Path("artifacts/source.json")
 NO_STORE = Store("b", "r", None, None, None, None)
@@ -18,7 +18,7 @@ NO_STORE = Store("b", "r", None, None, None, None)
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     (tmp_path / "work").mkdir()
-    return make_workplace(tmp_path / "work", NO_STORE, pictures.folder(tmp_path / "images"), monkeypatch)
+    return make_workplace(tmp_path / "work", NO_STORE, make_image_folder(tmp_path / "images"), monkeypatch)
 
 
 def fetched() -> dict[str, object]:
@@ -64,7 +64,7 @@ def test_fetching_loads_nothing_slow() -> None:
 def test_data_that_may_not_be_used_freely_say_so(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_ilsvrc.make(tmp_path / "archives")
+    make_small_ilsvrc(tmp_path / "archives")
     monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
     workplace.params(source={"name": "imagenet"})
     fetch.main(SOURCE)

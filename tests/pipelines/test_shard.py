@@ -34,12 +34,12 @@ from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
-from tests.support.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_workplace
+from tests.support.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_image_folder, make_workplace
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    return pictures.folder(tmp_path / "images", classes=3, images=8)
+    return make_image_folder(tmp_path / "images", classes=3, images=8)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_more_shards_than_images_are_refused(workplace: Workplace) -> None:
 
 
 def test_dropped_images_are_in_no_shard(workplace: Workplace, images: Path, bucket: Bucket) -> None:
-    (images / "class0" / "tiny.png").write_bytes(pictures.file_of(pictures.picture(9, 2, 2), "PNG"))
+    (images / "class0" / "tiny.png").write_bytes(pictures.encode_image(pictures.draw_image(9, 2, 2), "PNG"))
     write_index()
     manifest = run()
     assert sum(manifest.samples(split) for split in shard.SPLITS) == 24
@@ -460,8 +460,8 @@ def test_the_code_makes_the_bytes_that_its_number_stands_for() -> None:
     y, x = np.mgrid[:300, :420]
     pixels = np.stack([(7 * x + 3 * y) % 256, x * y // 16 % 256, ((x - 200) ** 2 + (y - 150) ** 2) // 300 % 256], -1)
     pixels = pixels.astype(np.uint8)
-    files = [encode(pixels, 90), encode(np.tile(pixels, (4, 4, 1)), 80), pictures.file_of(Image.fromarray(pixels), "PNG")]
-    files.append(pictures.file_of(Image.fromarray(pixels[:40, :40]), "BMP"))
+    files = [encode(pixels, 90), encode(np.tile(pixels, (4, 4, 1)), 80), pictures.encode_image(Image.fromarray(pixels), "PNG")]
+    files.append(pictures.encode_image(Image.fromarray(pixels[:40, :40]), "BMP"))
     rows = used(4).to_pylist()
     for number, (row, data) in enumerate(zip(rows, files, strict=True)):
         row |= {"offset": number, "label": number, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

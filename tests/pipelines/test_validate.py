@@ -13,7 +13,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines import validate
-from pipelines.cli import make_ilsvrc, pictures
+from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources.base import Partition, SourceImage
@@ -22,12 +22,12 @@ from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
-from tests.support.workplace import INDEX, REPORT, Workplace, make_workplace
+from tests.support.workplace import INDEX, REPORT, Workplace, make_image_folder, make_small_ilsvrc, make_workplace
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    return pictures.folder(tmp_path / "images")
+    return make_image_folder(tmp_path / "images")
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(workpl
     (images / "class1" / "bomb.png").write_bytes(pictures.huge_png(30_000))
     (images / "class1" / "copy.jpg").write_bytes((images / "class1" / "1.jpg").read_bytes())
     (images / "class1" / "other.jpg").write_bytes((images / "class0" / "2.jpg").read_bytes())
-    (images / "class1" / "small.png").write_bytes(pictures.file_of(pictures.picture(60, 4, 4), "PNG"))
-    (images / "class1" / "print.jpg").write_bytes(pictures.file_of(pictures.picture(61).convert("CMYK")))
+    (images / "class1" / "small.png").write_bytes(pictures.encode_image(pictures.draw_image(60, 4, 4), "PNG"))
+    (images / "class1" / "print.jpg").write_bytes(pictures.encode_image(pictures.draw_image(61).convert("CMYK")))
     INDEX.parent.mkdir()
     INDEX.write_bytes(b"of an earlier run")
     with pytest.raises(DataError) as error:
@@ -104,7 +104,7 @@ def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(workpl
 
 def test_what_is_dropped_or_repaired_does_not_stop(workplace: Workplace, images: Path) -> None:
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
-    (images / "class1" / "really.jpg").write_bytes(pictures.file_of(pictures.picture(51), "PNG"))
+    (images / "class1" / "really.jpg").write_bytes(pictures.encode_image(pictures.draw_image(51), "PNG"))
     workplace.params(validate={"policy": {"truncated": "drop"}})
     validate.main(INDEX, REPORT)
     found = report()
@@ -141,7 +141,7 @@ def test_a_list_of_keys_that_is_cut_says_so(workplace: Workplace, images: Path, 
     for module in ("validation.expectations", "validate"):
         monkeypatch.setattr(f"pipelines.{module}.KEYS", 2)
     for number in range(3):
-        (images / "class0" / f"p{number}.jpg").write_bytes(pictures.file_of(pictures.picture(80 + number), "PNG"))
+        (images / "class0" / f"p{number}.jpg").write_bytes(pictures.encode_image(pictures.draw_image(80 + number), "PNG"))
         (images / "class0" / f"cut{number}.jpg").write_bytes(pictures.jpeg(90 + number)[:300])
     with pytest.raises(DataError, match="class0/cut0.jpg is truncated"):
         validate.main(INDEX, REPORT)
@@ -172,7 +172,7 @@ def test_every_rule_that_does_not_hold_is_named_beside_images_that_stop(
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_ilsvrc.make(tmp_path / "archives", synsets=6, images=40, val_images=20)
+    make_small_ilsvrc(tmp_path / "archives", synsets=6, images=40, val_images=20)
     (tmp_path / "work").mkdir()
     make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch).params(source={"name": "imagenet"})
     validate.main(INDEX, REPORT)
@@ -259,7 +259,7 @@ def test_a_damaged_file_of_the_scan_cache_is_scanned_again(tmp_path: Path) -> No
 def test_a_class_of_which_every_image_is_dropped_is_named(workplace: Workplace, images: Path) -> None:
     (images / "class2").mkdir()
     for number in range(3):
-        (images / "class2" / f"{number}.png").write_bytes(pictures.file_of(pictures.picture(70 + number, 3, 3), "PNG"))
+        (images / "class2" / f"{number}.png").write_bytes(pictures.encode_image(pictures.draw_image(70 + number, 3, 3), "PNG"))
     with pytest.raises(DataError, match=r"not so: Every class has at least 2 images in train \(class2\)"):
         validate.main(INDEX, REPORT)
 

@@ -6,14 +6,13 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines import validate
-from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
-from tests.support.workplace import INDEX, REPORT, make_workplace
+from tests.support.workplace import INDEX, REPORT, make_image_folder, make_workplace
 
 TROUBLE = {  # of the first request for whatever ends so
     "0.jpg": Fault(status=500),
@@ -36,7 +35,7 @@ def far(
     monkeypatch: pytest.MonkeyPatch,
 ) -> FaultProxy:
     """A workplace whose source is a bucket behind the proxy."""
-    images = pictures.folder(tmp_path / "images", classes=2, images=6)
+    images = make_image_folder(tmp_path / "images", classes=2, images=6)
     for path in images.rglob("*.jpg"):
         bucket.upload(path, f"raw/{path.relative_to(images)}")
     (tmp_path / "work").mkdir()

@@ -1,4 +1,4 @@
-"""A folder to run stages in: params.yaml with changes, a source, and a store of its own."""
+"""A folder to run stages in: params.yaml with changes, a store of its own, and small sources."""
 
 import os
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipelines.cli import make_ilsvrc
+from pipelines.cli.pictures import jpeg
 from pipelines.runtime.environment import Store
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -60,3 +62,18 @@ def environment(store: Store, source: Path) -> dict[str, str]:
         "AWS_REGION": store.region or "us-east-1",
         "PYTHONPATH": os.pathsep.join([str(PARAMS.parent), os.environ.get("PYTHONPATH", "")]),
     }
+
+
+def make_image_folder(root: Path, classes: int = 2, images: int = 8) -> Path:
+    """CLASS/IMAGE.jpg, every image another."""
+    for label in range(classes):
+        (root / f"class{label}").mkdir(parents=True)
+        for number in range(images):
+            (root / f"class{label}" / f"{number}.jpg").write_bytes(jpeg(label * images + number))
+    return root
+
+
+def make_small_ilsvrc(root: Path, **changes: Any) -> make_ilsvrc.Contents:
+    """ILSVRC's archives of three synsets, four training and two validation images each, with changes to that recipe."""
+    small: dict[str, Any] = {"synsets": 3, "images": 4, "val_images": 2, "size": (64, 48)}
+    return make_ilsvrc.make(root, make_ilsvrc.Recipe(**small | changes))

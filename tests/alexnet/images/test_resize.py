@@ -32,7 +32,7 @@ def twin(data: bytes, side_px: int) -> np.ndarray:
 @settings(deadline=None, max_examples=25)
 @given(st.integers(20, 300), st.integers(20, 300), st.integers(0, 9))
 def test_the_square_is_the_same_as_by_pillow(width: int, height: int, seed: int) -> None:
-    data = pictures.file_of(pictures.picture(seed, width, height), "PNG")
+    data = pictures.encode_image(pictures.draw_image(seed, width, height), "PNG")
     assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 45
 
 
@@ -47,41 +47,41 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(resize_filter: Filte
 def test_thin_lines_are_antialiased() -> None:
     lines = np.zeros((512, 512, 3), np.uint8)
     lines[::2] = 255
-    data = pictures.file_of(Image.fromarray(lines), "PNG")
+    data = pictures.encode_image(Image.fromarray(lines), "PNG")
     for resize_filter in get_args(Filter):
         assert np.abs(prepare(data, 64, resize_filter).astype(int) - 128).max() <= 5
 
 
 def test_area_is_the_mean_where_it_shrinks_by_a_whole_number() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    data = pictures.file_of(Image.fromarray(pixels), "PNG")
+    data = pictures.encode_image(Image.fromarray(pixels), "PNG")
     mean = pixels.reshape(16, 4, 16, 4, 3).mean((1, 3))
     assert np.abs(prepare(data, 16, "area") - mean).max() <= 1
 
 
 def test_every_mode_becomes_rgb() -> None:
-    image = pictures.picture(4, 80, 60)
-    whole = prepare(pictures.file_of(image, "PNG"), 32, "triangle")
+    image = pictures.draw_image(4, 80, 60)
+    whole = prepare(pictures.encode_image(image, "PNG"), 32, "triangle")
     for data in (
-        pictures.file_of(image.convert("RGBA"), "PNG"),
-        pictures.file_of(image.convert("CMYK"), quality=100),
-        pictures.file_of(image, "BMP"),
-        pictures.file_of(image, "WEBP", lossless=True),
+        pictures.encode_image(image.convert("RGBA"), "PNG"),
+        pictures.encode_image(image.convert("CMYK"), quality=100),
+        pictures.encode_image(image, "BMP"),
+        pictures.encode_image(image, "WEBP", lossless=True),
     ):
         assert psnr(prepare(data, 32, "triangle"), whole) > 30
 
 
 def test_sixteen_bits_keep_their_upper_eight() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    data = pictures.file_of(Image.fromarray(ramp), "PNG")
+    data = pictures.encode_image(Image.fromarray(ramp), "PNG")
     assert np.array_equal(decode(data)[:, :, 0], (ramp >> 8).astype(np.uint8))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK"])
 def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = pictures.picture(7, 1301, 1101)
+    image = pictures.draw_image(7, 1301, 1101)
     image = image.quantize(256) if mode == "P" else image.convert(mode)
-    data = pictures.file_of(image) if mode == "CMYK" else pictures.file_of(image, "PNG")
+    data = pictures.encode_image(image) if mode == "CMYK" else pictures.encode_image(image, "PNG")
     assert decode(data, 128).shape == (1101, 1301, 3)
     monkeypatch.setattr("alexnet.images.resize._BLOCK_MEAN_PX", 1 << 20)
     assert decode(data, 128).shape == (138, 163, 3)
@@ -113,9 +113,9 @@ def test_three_threads_with_huge_images_take_the_memory_of_one(mode: str, tmp_pa
     side_px = 5000
     image = Image.new(mode, (side_px, side_px), (200, 100, 50, 9)[: len(mode)])
     (tmp_path / "large").write_bytes(
-        pictures.file_of(image) if mode == "CMYK" else pictures.file_of(image, "PNG", compress_level=1)
+        pictures.encode_image(image) if mode == "CMYK" else pictures.encode_image(image, "PNG", compress_level=1)
     )
-    (tmp_path / "small").write_bytes(pictures.file_of(pictures.picture(1), "PNG"))
+    (tmp_path / "small").write_bytes(pictures.encode_image(pictures.draw_image(1), "PNG"))
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "small"), str(tmp_path / "large")]
     mebibytes = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     pillows_own = 4 * side_px**2 / 2**20
@@ -123,22 +123,22 @@ def test_three_threads_with_huge_images_take_the_memory_of_one(mode: str, tmp_pa
 
 
 def test_pillows_limit_of_the_host_process_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = pictures.file_of(pictures.picture(1, 60, 1000), "PNG")
+    data = pictures.encode_image(pictures.draw_image(1, 60, 1000), "PNG")
     expected = decode(data)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
     assert np.array_equal(decode(data), expected)
 
 
 def test_exif_orientation_is_not_applied() -> None:
-    assert decode(pictures.rotated(1)).shape == (48, 64, 3)
+    assert decode(pictures.rotated_jpeg(1)).shape == (48, 64, 3)
 
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
-    image = pictures.picture(5, 64, 64)
-    assert np.array_equal(prepare(pictures.file_of(image, "PNG"), 64, "triangle"), np.asarray(image))
+    image = pictures.draw_image(5, 64, 64)
+    assert np.array_equal(prepare(pictures.encode_image(image, "PNG"), 64, "triangle"), np.asarray(image))
 
 
 def test_an_encoded_image_is_nearly_the_same() -> None:
-    pixels = np.asarray(pictures.picture(6, 64, 64))
+    pixels = np.asarray(pictures.draw_image(6, 64, 64))
     assert psnr(decode(encode(pixels, 95)), pixels) > 35
     assert encode(pixels, 95) == encode(pixels.copy(), 95)

@@ -9,17 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines.cli import doctor, pictures
+from pipelines.cli import doctor
 from pipelines.cli.doctor import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.workplace import PARAMS, make_workplace
+from tests.support.workplace import PARAMS, make_image_folder, make_workplace
 
 
 @pytest.fixture
 def _here(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_workplace(tmp_path, fresh_store, pictures.folder(tmp_path / "pictures"), monkeypatch)
+    make_workplace(tmp_path, fresh_store, make_image_folder(tmp_path / "pictures"), monkeypatch)
 
 
 def _named(checks: list[Check], name: str) -> Check:

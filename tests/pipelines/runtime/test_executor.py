@@ -15,7 +15,6 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines import shard, validate
-from pipelines.cli import make_ilsvrc
 from pipelines.config import params
 from pipelines.runtime import executor
 from pipelines.runtime.environment import Store
@@ -23,7 +22,7 @@ from pipelines.runtime.errors import Unreachable
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
-from tests.support.workplace import INDEX, MANIFEST, PIXELS, environment, make_workplace
+from tests.support.workplace import INDEX, MANIFEST, PIXELS, environment, make_small_ilsvrc, make_workplace
 
 MAPS = [executor.map_ordered, executor.map_unordered]
 
@@ -178,7 +177,7 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
     tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote: Any = import_module("distributed")
-    make_ilsvrc.make(tmp_path / "archives", synsets=12, images=40, val_images=20, size=(160, 120))
+    make_small_ilsvrc(tmp_path / "archives", synsets=12, images=40, val_images=20, size=(160, 120))
     (tmp_path / "work").mkdir()
     workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
     workplace.params(source={"name": "imagenet"}, shard={"train_shards": 20, "val_shards": 5, "side_px": 256})

@@ -23,20 +23,20 @@ from alexnet.images.inspect import FAULTS
 from alexnet.shards.manifest import Manifest
 from alexnet.shards.tar import index_tar
 from pipelines import fetch, shard, validate
-from pipelines.cli import make_ilsvrc, pictures
-from pipelines.cli.make_ilsvrc import tar_of
+from pipelines.cli import pictures
+from pipelines.cli.make_ilsvrc import Contents, meta_mat, tar_of
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import imagenet
 from pipelines.sources import tar_stream as forward
 from pipelines.sources.base import ArchiveConfig, Source, SourceConfig
-from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
+from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
-from tests.support.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_workplace
+from tests.support.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_small_ilsvrc, make_workplace
 
 CONFIG = params.load().validate
 DROPPING = replace(
@@ -56,7 +56,7 @@ def indexed(source: Source, config: Any = CONFIG) -> list[dict[str, Any]]:
 
 
 def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path, synsets=5)
+    made = make_small_ilsvrc(tmp_path, synsets=5)
     source = opened(tmp_path, monkeypatch)
     rows = {row["key"]: row for row in indexed(source)}
     assert len(rows) == source.num_images() == 5 * (4 + 2)
@@ -73,7 +73,7 @@ def test_archives_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ILSVRC2012.devkit, ILSVRC2012.train, ILSVRC2012.val])
 
 
-def truth(made: make_ilsvrc.Made) -> dict[str, tuple[str, str, str]]:
+def truth(made: Contents) -> dict[str, tuple[str, str, str]]:
     """wnid, split and digest by key of what was made without faults."""
     found = {key: (wnid, "train", data) for wnid, images in made.train.items() for key, data in images}
     found |= {key: (made.wnids[i % len(made.wnids)], "val", data) for i, (key, data) in enumerate(made.val)}
@@ -85,7 +85,7 @@ def labels(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
 
 
 def test_the_year_2010_has_folders_gzipped_images_and_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path, year=ILSVRC2010)
+    made = make_small_ilsvrc(tmp_path, year=ILSVRC2010)
     source = opened(tmp_path, monkeypatch)
     rows = indexed(source)
     assert labels(rows) == truth(made)
@@ -101,7 +101,7 @@ def test_the_year_2010_has_folders_gzipped_images_and_patches(tmp_path: Path, mo
 
 @pytest.mark.parametrize("packed", [gzip.compress(bytes(300_000_000)), b"\x1f\x8bno gzip"], ids=["bomb", "none"])
 def test_what_does_not_unpack_is_no_image(packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path, year=ILSVRC2010)
+    made = make_small_ilsvrc(tmp_path, year=ILSVRC2010)
     wnid = made.wnids[0]
     inner = tar_of([(f"{wnid}/{wnid}_0.JPEG", packed)])
     (tmp_path / ILSVRC2010.train).write_bytes(tar_of([(f"{wnid}.tar", inner)]))
@@ -110,7 +110,7 @@ def test_what_does_not_unpack_is_no_image(packed: bytes, tmp_path: Path, monkeyp
 
 
 def test_a_large_archive_is_cut_where_images_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path, images=30, val_images=30)
+    made = make_small_ilsvrc(tmp_path, images=30, val_images=30)
     whole = indexed(opened(tmp_path, monkeypatch))
     monkeypatch.setattr(imagenet, "_PIECE", 8_000)
     source = opened(tmp_path, monkeypatch)
@@ -134,7 +134,7 @@ def test_cuts_are_beginnings_of_members_and_lose_none(sizes: list[int], step: in
 
 
 def test_a_tar_inside_an_image_misleads_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_ilsvrc.make(tmp_path)
+    make_small_ilsvrc(tmp_path)
     lure = tar_of([(f"ILSVRC2012_val_{i:08}.JPEG", b"x") for i in range(1, 60)])
     (tmp_path / VAL).write_bytes(tar_of([("ILSVRC2012_val_00000001.JPEG", lure), ("ILSVRC2012_val_00000002.JPEG", b"")]))
     monkeypatch.setattr(imagenet, "_PIECE", 8_000)
@@ -142,7 +142,7 @@ def test_a_tar_inside_an_image_misleads_nobody(tmp_path: Path, monkeypatch: pyte
         indexed(opened(tmp_path, monkeypatch))
 
 
-def unpack(made: make_ilsvrc.Made, archives: Path, root: Path, flat: bool = False) -> Path:
+def unpack(made: Contents, archives: Path, root: Path, flat: bool = False) -> Path:
     """The made images in folders, with the devkit beside them."""
     for key, (wnid, split, _) in truth(made).items():
         data = dict(made.val if split == "val" else made.train[wnid])[key]
@@ -155,14 +155,14 @@ def unpack(made: make_ilsvrc.Made, archives: Path, root: Path, flat: bool = Fals
 
 @pytest.mark.parametrize("flat", [False, True], ids=["in folders", "flat"])
 def test_an_unpacked_archive_is_the_same_source(flat: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives")
+    made = make_small_ilsvrc(tmp_path / "archives")
     source = opened(unpack(made, tmp_path / "archives", tmp_path / "unpacked", flat), monkeypatch)
     assert labels(indexed(source)) == truth(made)
     assert source.class_names() == {wnid: f"thing {i}, object {i}" for i, wnid in enumerate(made.wnids)}
 
 
 def test_unpacked_images_that_the_devkit_contradicts_have_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives", val_images=3)
+    made = make_small_ilsvrc(tmp_path / "archives", val_images=3)
     root = unpack(made, tmp_path / "archives", tmp_path / "unpacked")
     first, second, _ = made.wnids
     (root / "train/n00000001").mkdir()
@@ -184,7 +184,7 @@ def test_unpacked_images_that_the_devkit_contradicts_have_no_label(tmp_path: Pat
 
 
 def test_an_unpacked_class_without_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives")
+    made = make_small_ilsvrc(tmp_path / "archives")
     root = unpack(made, tmp_path / "archives", tmp_path / "unpacked")
     (root / "train" / made.wnids[1]).rename(root / "train/n00000001")
     with pytest.raises(DataError, match=f"no images in class train/{made.wnids[1]}; add some"):
@@ -192,7 +192,7 @@ def test_an_unpacked_class_without_images_is_named(tmp_path: Path, monkeypatch: 
 
 
 def test_flat_validation_images_without_a_devkit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives")
+    made = make_small_ilsvrc(tmp_path / "archives")
     root = unpack(made, tmp_path / "archives", tmp_path / "unpacked", flat=True)
     (root / KIT).unlink()
     with pytest.raises(DataError, match=r"val/ILSVRC2012_val_0+1\.JPEG: an image in no class's folder; move it to val/CLASS/"):
@@ -200,7 +200,7 @@ def test_flat_validation_images_without_a_devkit_are_refused(tmp_path: Path, mon
 
 
 def test_a_half_unpacked_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives")
+    made = make_small_ilsvrc(tmp_path / "archives")
     root = unpack(made, tmp_path / "archives", tmp_path / "unpacked")
     shutil.rmtree(root / "val")
     shutil.copy(tmp_path / "archives" / VAL, root / VAL)
@@ -208,43 +208,15 @@ def test_a_half_unpacked_place_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         opened(root, monkeypatch)
 
 
-@pytest.mark.parametrize("year", [ILSVRC2012, ILSVRC2010], ids=lambda year: year.name)
-def test_made_archives_are_the_same_every_time_and_others_by_another_seed(year: Year, tmp_path: Path) -> None:
-    made = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        make_ilsvrc.make(tmp_path / name, plant=make_ilsvrc.PLANTABLE, year=year, seed=seed)
-        made.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / name).iterdir()})
-    assert set(made[0]) == set(year.archives)
-    assert made[0] == made[1]
-    assert made[0][year.train] != made[2][year.train]
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"images": 2, "plant": ["leaked"]}, "needs 2 synsets, 3 images and 1 validation image each; got 3, 2, 2"),
-        ({"images": 1, "plant": ["duplicate"]}, "needs 2 synsets, 2 images and 1 validation image each; got 3, 1, 2"),
-        ({"synsets": 1}, "needs 2 synsets, 1 images"),
-        ({"plant": ["leaked"] * 7}, "plant: leaked stands 7 times, for 6 validation images"),
-        ({"plant": ["gray"]}, "plant: no such fault 'gray'; there are empty, not_an_image, "),
-    ],
-)
-def test_a_maker_that_is_asked_too_much_says_so(asked: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_ilsvrc.make(tmp_path / "made", **asked)
-    assert not (tmp_path / "made").exists()
-
-
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of the EXIF; the stage silences them
 def test_every_planted_fault_is_found_and_none_is_invented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(make_ilsvrc.PLANTABLE) == set(FAULTS)
-    made = make_ilsvrc.make(tmp_path, synsets=40, images=5, plant=[*make_ilsvrc.PLANTABLE, *make_ilsvrc.PLANTABLE])
+    made = make_small_ilsvrc(tmp_path, synsets=40, images=5, plant=FAULTS * 2)
     rows = indexed(opened(tmp_path, monkeypatch), DROPPING)
     # What leaked is dropped from the training set alone.
     expected = {key: kinds for key, kinds in made.faults.items() if kinds != {"leaked"} or not key.startswith("ILSVRC")}
     assert {row["key"]: set(row["faults"].split(",")) for row in rows if row["faults"]} == expected
     assert set.union(*expected.values()) == set(FAULTS)
-    worst = {key: DROPPING.worst(kinds) for key, kinds in expected.items()}  # type: ignore[arg-type]
+    worst = {key: DROPPING.worst(kinds) for key, kinds in expected.items()}
     assert {row["key"]: row["fault"] for row in rows if row["fault"]} == worst
     assert all(row["action"] == ("use" if not row["fault"] else DROPPING.policy[row["fault"]]) for row in rows)
 
@@ -252,7 +224,7 @@ def test_every_planted_fault_is_found_and_none_is_invented(tmp_path: Path, monke
 def test_archives_make_the_shards_that_a_folder_makes(
     tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives", images=6)
+    made = make_small_ilsvrc(tmp_path / "archives", images=6)
     unpack(made, tmp_path / "archives", tmp_path / "unpacked")
     for path in (tmp_path / "archives").iterdir():
         bucket.upload(path, f"raw/{path.name}")
@@ -287,7 +259,7 @@ def test_archives_make_the_shards_that_a_folder_makes(
 def test_a_network_that_cuts_stalls_and_garbles_changes_no_byte(
     tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_ilsvrc.make(tmp_path / "archives", images=6)
+    make_small_ilsvrc(tmp_path / "archives", images=6)
     for path in (tmp_path / "archives").iterdir():
         bucket.upload(path, f"raw/{path.name}")
 
@@ -330,7 +302,7 @@ def test_a_network_that_cuts_stalls_and_garbles_changes_no_byte(
 def test_a_thousand_synsets_with_every_fault_come_through_as_expected(
     tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives", synsets=1000, images=4, val_images=1, plant=make_ilsvrc.PLANTABLE * 3)
+    made = make_small_ilsvrc(tmp_path / "archives", synsets=1000, images=4, val_images=1, plant=FAULTS * 3)
     (tmp_path / "work").mkdir()
     workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
     policy = {**DROPPING.policy, "leaked": "repair"}
@@ -343,7 +315,7 @@ def test_a_thousand_synsets_with_every_fault_come_through_as_expected(
     validate.main(INDEX, REPORT)
     shard.main(INDEX, MANIFEST, PIXELS)
     config = params.load().validate
-    expected = {key: config.worst(kinds) for key, kinds in made.faults.items()}  # type: ignore[arg-type]
+    expected = {key: config.worst(kinds) for key, kinds in made.faults.items()}
     rows = {row["key"]: row for row in index.read(INDEX).to_pylist()}
     assert {key: row["fault"] for key, row in rows.items() if row["fault"]} == expected
     manifest = Manifest.read(MANIFEST)
@@ -358,7 +330,7 @@ def test_a_thousand_synsets_with_every_fault_come_through_as_expected(
 
 
 def test_the_stage_names_an_image_without_a_label(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_ilsvrc.make(tmp_path / "archives", plant=["unknown_class"])
+    made = make_small_ilsvrc(tmp_path / "archives", plant=("unknown_class",))
     (tmp_path / "work").mkdir()
     workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
     workplace.params(source={"name": "imagenet"})
@@ -438,7 +410,7 @@ DEVICE = tar_of([("n01440764.tar", b"")], lambda info: vars_of(info, type=tarfil
 def test_damage_is_named_and_harms_nothing(
     change: Callable[[Path], None], message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_ilsvrc.make(tmp_path / "in")
+    make_small_ilsvrc(tmp_path / "in")
     change(tmp_path / "in")
     if message is None:  # damage inside an image is the image's fault
         assert [row["fault"] for row in indexed(opened(tmp_path / "in", monkeypatch)) if row["fault"]]
@@ -450,7 +422,7 @@ def test_damage_is_named_and_harms_nothing(
 
 
 def test_a_member_larger_than_any_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_ilsvrc.make(tmp_path)
+    make_small_ilsvrc(tmp_path)
     size = 129 << 20
     with (tmp_path / VAL).open("wb") as file:
         file.write(sized(size)[:512])
@@ -484,7 +456,7 @@ def test_threads_that_meet_the_largest_images_together_have_less_than_400_mib(tm
         code = draw.replace("SIDE", str(side)).replace("HOW", how)
         subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True)
     large = [(tmp_path / name).read_bytes() for name in ("a.jpg", "b.png")] * 2
-    made = make_ilsvrc.make(tmp_path / "in", synsets=4, images=4)
+    made = make_small_ilsvrc(tmp_path / "in", synsets=4, images=4)
     tars = []
     for wnid, data in zip(made.wnids, large, strict=True):
         inner = tar_of([*((f"{key}.JPEG", image) for key, image in made.train[wnid]), (f"{wnid}_9.JPEG", data)])
@@ -517,15 +489,15 @@ def kit(root: Path, **files: bytes) -> None:
 def test_another_devkit_is_refused_before_any_work(
     files: dict[str, bytes], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_ilsvrc.make(tmp_path)
-    meta = make_ilsvrc.meta_mat(made, [3, 1, 2])
+    made = make_small_ilsvrc(tmp_path)
+    meta = meta_mat(made, ILSVRC2012)
     kit(tmp_path, **{name: meta if body == b"MADE" else body for name, body in files.items()})
     with pytest.raises(DataError, match=message):
         opened(tmp_path, monkeypatch).files()
 
 
 def test_known_digests_are_checked_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_store: Store) -> None:
-    make_ilsvrc.make(tmp_path / "in")
+    make_small_ilsvrc(tmp_path / "in")
     (tmp_path / "work").mkdir()
     make_workplace(tmp_path / "work", fresh_store, tmp_path / "in", monkeypatch)
     md5 = hashlib.md5((tmp_path / "in" / VAL).read_bytes()).hexdigest()
