@@ -155,9 +155,6 @@ WITHOUT_A_TEST: set[str] = {
     "alexnet/inference/features.py",
     "alexnet/loading/config.py",
     "alexnet/loading/prefetch.py",
-    "alexnet/model/describe.py",
-    "alexnet/model/response_norm.py",
-    "alexnet/randomness/keys.py",
     "alexnet/shards/manifest.py",
     "alexnet/shards/verify.py",
     "pipelines/cli/predict.py",
@@ -184,11 +181,6 @@ WITHOUT_A_TEST: set[str] = {
 }
 WITH_MANY_PARAMETERS: set[str] = {
     "alexnet/loading/loader.py: __init__",
-    "alexnet/model/response_norm.py: _norm",
-    "alexnet/model/response_norm.py: _forward",
-    "alexnet/model/response_norm.py: _backward",
-    "alexnet/model/response_norm.py: forward",
-    "alexnet/ops/cpu.py: lrn",
     "pipelines/validation/expectations.py: _check",
 }
 

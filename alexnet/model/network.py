@@ -1,4 +1,4 @@
-"""The network: the table of model.py as a module, in whichever form the towers are held."""
+"""The network: the table of `architecture` as a module, in one part or split by tower."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from alexnet.model.response_norm import local_response_norm, map_norm
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import dropout_mask
 
+Slices = tuple[slice, ...]
+
 
 @dataclass(frozen=True)
 class DropoutKey:
@@ -25,38 +27,41 @@ class DropoutKey:
 
 
 class AlexNet(nn.Module):
-    """The eight layers, over the parts of the network that this process holds.
-
-    tower_ranges: of each part. ((0, 2),) is the whole network in one part, convolutions grouped by tower;
-    ((0, 1), (1, 2)) both towers apart, on devices of their own if moved there; ((1, 2),) one tower, for a process of
-    its own. All forms are the same function of the same full tensors (`slice_of` says which part holds what).
+    """The eight layers, over the parts of the network that are in this process.
 
     In 2012 every cross connection moved a layer's inputs to the other tower. Here conv3 and fc7 do; fc6 and fc8 are split
     by their inputs instead and move partial sums, the same function for fewer bytes.
+
+    Args:
+        config: the architecture.
+        tower_ranges: the towers of each part. ((0, 2),) is the whole network in one part, convolutions grouped by tower;
+            ((0, 1), (1, 2)) has the towers apart, each on its own device after `to_devices`; ((1, 2),) is one tower, for a
+            process of its own. All are the same function of the same full tensors.
+        link: to the towers of other processes.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        tower_ranges: Sequence[tuple[int, int]] | None = None,
-        link: Link | None = None,
+        self, config: ModelConfig, *, tower_ranges: Sequence[tuple[int, int]] | None = None, link: Link | None = None
     ) -> None:
         super().__init__()
         self.config = config
         self.layers = table(config)
         self.link = link or LocalLink()
         self.parts = nn.ModuleList(_Part(config, towers) for towers in tower_ranges or [(0, config.towers)])
-        # Added once, after the sum over towers: one parameter, whoever holds the towers.
-        self.fc8_bias = nn.Parameter(torch.zeros(config.classes))
+        self.fc8_bias = nn.Parameter(torch.zeros(config.classes))  # added once, after the sum over towers
 
     def forward(
         self, images: Float[Tensor, "n 3 224 224"], dropout: DropoutKey | None = None, upto: str = "fc8"
     ) -> Float[Tensor, "n ..."]:
-        """Logits; with `upto`, the output of that layer as the next one reads it, towers joined.
+        """Logits, or with `upto` the output of that layer as the next one reads it, of both towers.
 
-        images are on the 0-255 scale with the mean image subtracted. Training passes need `dropout`; without it units are
-        kept and scaled, as in testing (4.2).
+        Args:
+            images: on the 0-255 scale, the mean image subtracted.
+            dropout: for training. Without it, units are multiplied by their chance to be kept, as in testing (4.2).
+            upto: name of a layer.
+
+        Raises:
+            ValueError: there is no such layer.
         """
         maps = [images.to(part.device, non_blocking=True) for part in self._parts()]
         for row in self.layers:
@@ -66,34 +71,31 @@ class AlexNet(nn.Module):
         raise ValueError(f"no layer {upto!r}; layers: {', '.join(row.name for row in self.layers)}")
 
     def _layer(self, row: Layer, maps: list[Tensor], dropout: DropoutKey | None) -> list[Tensor]:
+        parts = self._parts()
         if row.name == "fc6":
             maps = [x.flatten(1) for x in maps]
-        if row.name == "fc8":
-            return self._logits(maps)
-        parts = self._parts()
-        if splits_inputs(row):
-            sums = self.link.sum_scatter([part.product(row, x) for part, x in zip(parts, maps, strict=True)])
+        if _splits_inputs(row):
+            products = [functional.linear(x, part.weight(row)) for part, x in zip(parts, maps, strict=True)]
+            if row.name == "fc8":
+                total = self.link.sum(products)[0]
+                return [total + self.fc8_bias.to(total.dtype)]
+            sums = self.link.sum_scatter(products)
             maps = [x + part.bias(row) for part, x in zip(parts, sums, strict=True)]
         else:
             if row.sees_all and row.name != "conv1":
                 maps = self.link.gather(maps)
             maps = [part.apply_weights(row, x) for part, x in zip(parts, maps, strict=True)]
-        return [part.finish(row, x, self.config, dropout) for part, x in zip(parts, maps, strict=True)]
-
-    def _logits(self, maps: list[Tensor]) -> list[Tensor]:
-        row = self.layers[-1]
-        total = self.link.sum([part.product(row, x) for part, x in zip(self._parts(), maps, strict=True)])
-        return [total[0] + self.fc8_bias.to(total[0].dtype)]
+        return [part.finish(row, x, dropout) for part, x in zip(parts, maps, strict=True)]
 
     def _parts(self) -> list["_Part"]:
         return list(self.parts)  # type: ignore[arg-type]  # ModuleList is not generic
 
-    def parameter_slices(self) -> list[tuple[str, tuple[slice, ...], nn.Parameter]]:
-        """Every parameter held here: the full tensor's name, the slice of it, and the parameter."""
+    def parameter_slices(self) -> list[tuple[str, Slices, nn.Parameter]]:
+        """Every parameter in this process: the full tensor's name, the slice of it, and the parameter."""
         found = [
-            (name, where, part.get(row, kind))
+            (name, where, part.get_parameter(name.replace(".", "_")))
             for part in self._parts()
-            for name, where, row, kind in _slices(self.config, part.towers)
+            for name, where in tensor_slices(self.config, part.towers)
         ]
         return [*found, ("fc8.bias", (slice(None),), self.fc8_bias)]
 
@@ -106,7 +108,7 @@ class AlexNet(nn.Module):
 
     @torch.no_grad()
     def load_full(self, tensors: Mapping[str, Any]) -> None:
-        """Takes this form's slices of the full tensors, or of what can be sliced as they are.
+        """Copies this process's slices of the full tensors, which may be views of a file.
 
         Raises:
             ValueError: one is missing or of another shape.
@@ -114,35 +116,26 @@ class AlexNet(nn.Module):
         for name, where, parameter in self.parameter_slices():
             if name not in tensors:
                 raise ValueError(f"{name}: missing from the weights; they hold {', '.join(sorted(tensors))}")
-            piece = tensors[name][where]
-            if piece.shape != parameter.shape:
-                raise ValueError(f"{name}: has shape {tuple(piece.shape)}, this network needs {tuple(parameter.shape)}")
-            parameter.copy_(piece)
+            values = tensors[name][where]
+            if values.shape != parameter.shape:
+                raise ValueError(f"{name}: has shape {tuple(values.shape)}, this network needs {tuple(parameter.shape)}")
+            parameter.copy_(values)
 
 
-def splits_inputs(row: Layer) -> bool:
-    """Whether a tower holds the columns that read its own units, and partial sums travel instead of units."""
+def _splits_inputs(row: Layer) -> bool:
+    """Whether a tower has the weights that read its own units, so that partial sums are exchanged instead of units."""
     return row.name in ("fc6", "fc8") and row.sees_all
 
 
-def slice_of(row: Layer, kind: str, towers: tuple[int, int], count: int) -> tuple[slice, ...]:
-    """Which part of a full tensor belongs to a range of `count` towers."""
+def tensor_slices(config: ModelConfig, towers: tuple[int, int]) -> Iterator[tuple[str, Slices]]:
+    """Names of the full tensors, and the slice of each that belongs to a range of towers; fc8.bias belongs to none."""
     first, last = towers
-    if kind == "weight" and splits_inputs(row):
-        return slice(None), slice(row.inputs * first // count, row.inputs * last // count)
-    return (slice(row.outputs * first // count, row.outputs * last // count),)
-
-
-def layout(config: ModelConfig, tower_ranges: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[slice, ...]]]:
-    """Which slices of which full tensors the parts that hold these towers have for themselves."""
-    return [(name, where) for towers in tower_ranges for name, where, _, _ in _slices(config, towers)]
-
-
-def _slices(config: ModelConfig, towers: tuple[int, int]) -> Iterator[tuple[str, tuple[slice, ...], Layer, str]]:
     for row in table(config):
-        for kind in ("weight", "bias"):
-            if (row.name, kind) != ("fc8", "bias"):  # added once, by AlexNet
-                yield f"{row.name}.{kind}", slice_of(row, kind, towers, config.towers), row, kind
+        outputs = slice(row.outputs * first // config.towers, row.outputs * last // config.towers)
+        inputs = slice(row.inputs * first // config.towers, row.inputs * last // config.towers)
+        yield f"{row.name}.weight", (slice(None), inputs) if _splits_inputs(row) else (outputs,)
+        if row.name != "fc8":
+            yield f"{row.name}.bias", (outputs,)
 
 
 def full_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -155,7 +148,7 @@ def full_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def initial_weights(config: ModelConfig, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Start values of the full tensors (section 5), keyed by name: equal in every form."""
+    """Start values of the full tensors (section 5), by name; drawn in float32 whatever the dtype."""
     tensors: dict[str, Tensor] = {}
     for row in table(config):
         shape = row.weight_shape(config.towers)
@@ -166,39 +159,34 @@ def initial_weights(config: ModelConfig, seed: int, dtype: torch.dtype = torch.f
 
 
 class _Part(nn.Module):
-    """The weights of a range of towers, and what they do between cross connections."""
+    """The weights of a range of towers, and what they compute between cross connections."""
 
     def __init__(self, config: ModelConfig, towers: tuple[int, int]) -> None:
         super().__init__()
-        count = config.towers
-        self.towers, self.count = towers, count
-        self.held = towers[1] - towers[0]
-        for _, where, row, kind in _slices(config, towers):
-            shape = row.weight_shape(count) if kind == "weight" else (row.outputs,)
-            piece = torch.zeros(shape, device="meta")[where]
-            self.register_parameter(f"{row.name}_{kind}", nn.Parameter(torch.zeros(piece.shape)))
+        self.config, self.towers = config, towers
+        self.tower_count = towers[1] - towers[0]
+        shapes = full_shapes(config)
+        for name, where in tensor_slices(config, towers):
+            shape = torch.empty(shapes[name], device="meta")[where].shape
+            self.register_parameter(name.replace(".", "_"), nn.Parameter(torch.zeros(shape)))
 
     @property
     def device(self) -> torch.device:
-        """Where this part's weights are."""
+        """Of the weights."""
         return self.get_parameter("conv1_weight").device
 
-    def get(self, row: Layer, kind: str) -> nn.Parameter:
-        """The parameter of a layer."""
-        return self.get_parameter(f"{row.name}_{kind}")
+    def weight(self, row: Layer) -> nn.Parameter:
+        """This part's slice of a layer's weights."""
+        return self.get_parameter(f"{row.name}_weight")
 
-    def bias(self, row: Layer) -> Tensor:
-        """The biases of a layer's own units."""
-        return self.get(row, "bias")
-
-    def product(self, row: Layer, x: Float[Tensor, "n own"]) -> Float[Tensor, "n units"]:
-        """The share of a fully connected layer's sums that comes from this part's units."""
-        return functional.linear(x, self.get(row, "weight"))
+    def bias(self, row: Layer) -> nn.Parameter:
+        """This part's slice of a layer's biases."""
+        return self.get_parameter(f"{row.name}_bias")
 
     def apply_weights(self, row: Layer, x: Tensor) -> Tensor:
-        """Kernels or weights and biases on a layer's input."""
-        weight, bias = self.get(row, "weight"), self.bias(row)
-        groups = 1 if row.sees_all else self.held
+        """The convolution, or the product of a fully connected layer, with biases."""
+        weight, bias = self.weight(row), self.bias(row)
+        groups = 1 if row.sees_all else self.tower_count
         if row.is_conv:
             if row.edge:
                 x = functional.pad(x, (0, row.edge, 0, row.edge))
@@ -208,33 +196,32 @@ class _Part(nn.Module):
         own = torch.einsum("ngi,goi->ngo", x.unflatten(1, (groups, -1)), weight.unflatten(0, (groups, -1)))
         return own.flatten(1) + bias
 
-    def finish(self, row: Layer, x: Tensor, config: ModelConfig, dropout: DropoutKey | None) -> Tensor:
+    def finish(self, row: Layer, x: Tensor, dropout: DropoutKey | None) -> Tensor:
         """What follows the weights: non-linearity, norms, pooling, dropout, in the configured order."""
-        activate = functional.relu if config.nonlinearity == "relu" else torch.tanh
+        activate = functional.relu if self.config.nonlinearity == "relu" else torch.tanh
         if row.activates == "first":
             x = activate(x)
         for norm in row.norms:
-            x = self._norm(norm, x, config)
+            x = self._norm(norm, x)
         if row.pools:
-            x = functional.max_pool2d(x, config.pool.size, config.pool.stride, ceil_mode=True)
+            x = functional.max_pool2d(x, self.config.pool.size, self.config.pool.stride, ceil_mode=True)
         if row.activates == "last":
             x = activate(x)
-        return self._drop(row, x, config.dropout, dropout) if row.drops else x
+        return self._drop(row, x, dropout) if row.drops else x
 
-    def _norm(self, norm: str, x: Tensor, config: ModelConfig) -> Tensor:
+    def _norm(self, norm: str, x: Tensor) -> Tensor:
         if norm == "lrn":
-            c = config.lrn
+            c = self.config.lrn
             alpha = c.alpha / c.size if c.alpha_over == "mean" else c.alpha
-            return local_response_norm(x, towers=self.held, size=c.size, alpha=alpha, beta=c.beta, k=c.k)
-        m = config.map_norm
+            return local_response_norm(x, towers=self.tower_count, size=c.size, alpha=alpha, beta=c.beta, k=c.k)
+        m = self.config.map_norm
         return map_norm(x, size=m.size, alpha=m.alpha / m.size**2, beta=m.beta, k=m.k)
 
-    def _drop(
-        self, row: Layer, x: Float[Tensor, "n units"], rate: float, dropout: DropoutKey | None
-    ) -> Float[Tensor, "n units"]:
-        """Dropout as in 2012 (4.2): training drops and does not rescale, testing multiplies by what is kept."""
+    def _drop(self, row: Layer, x: Float[Tensor, "n units"], dropout: DropoutKey | None) -> Float[Tensor, "n units"]:
+        """Dropout as in 2012 (4.2): training does not rescale what it keeps, testing multiplies by the chance to be kept."""
         if dropout is None:
-            return x * (1 - rate)
-        first = row.outputs * self.towers[0] // self.count
+            return x * (1 - self.config.dropout)
+        first = row.outputs * self.towers[0] // self.config.towers
         units = range(first, first + x.shape[1])
-        return x * dropout_mask(random_key(dropout.key, row.name), dropout.samples, units, rate, x.device)
+        key = random_key(dropout.key, row.name)
+        return x * dropout_mask(key, dropout.samples, units, self.config.dropout, x.device)

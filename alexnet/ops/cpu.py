@@ -1,6 +1,6 @@
-"""The CPU kernels of native.cpp.
+"""The CPU kernels of cpu.cpp.
 
-They compute what norms.py and sgd.py write in torch, in one pass over memory; without a compiler those are used.
+They compute what model.response_norm and training.sgd write in torch, which is used without a compiler, in one pass over memory.
 """
 
 import ctypes
@@ -12,27 +12,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alexnet.ops import build_cpp as compiled
+from alexnet.ops import build_cpp
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _KINDS = {torch.float32: "float", torch.bfloat16: "bf16"}
-_MOST_CHANNELS, _MOST_SIZE = 1024, 17  # the buffers of native.cpp
+_MAX_CHANNELS, _MAX_SIZE = 1024, 17  # of the buffers in cpu.cpp
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where they cannot be made."""
-    native = compiled.load(_SOURCE)
-    return native and _declare(native)
-
-
-def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
-    pointers, norm = [ctypes.c_void_p] * 3, [ctypes.c_float] * 3
-    for kind in _KINDS.values():
-        getattr(native, f"lrn_{kind}").argtypes = [*pointers, *[ctypes.c_long] * 3, *norm]
-        getattr(native, f"map_norm_{kind}").argtypes = [*pointers, *[ctypes.c_long] * 5, *norm]
-    native.update_float.argtypes = [*pointers, ctypes.c_long, *norm]
-    return native
+    kernels = build_cpp.load(_SOURCE)
+    if kernels is not None:
+        pointers, constants = [ctypes.c_void_p] * 3, [ctypes.c_float] * 3
+        for kind in _KINDS.values():
+            getattr(kernels, f"lrn_{kind}").argtypes = [*pointers, *[ctypes.c_long] * 3, *constants]
+            getattr(kernels, f"map_norm_{kind}").argtypes = [*pointers, *[ctypes.c_long] * 5, *constants]
+        kernels.update_float.argtypes = [*pointers, ctypes.c_long, *constants]
+    return kernels
 
 
 def can_norm(maps: Tensor, towers: int, size: int) -> bool:
@@ -41,38 +38,33 @@ def can_norm(maps: Tensor, towers: int, size: int) -> bool:
         maps.device.type == "cpu"
         and maps.dtype in _KINDS
         and maps.is_contiguous(memory_format=torch.channels_last)
-        and maps.shape[1] // towers <= _MOST_CHANNELS
-        and size <= _MOST_SIZE
+        and maps.shape[1] // towers <= _MAX_CHANNELS
+        and size <= _MAX_SIZE
         and library() is not None
     )
 
 
-def lrn(grad: Tensor | None, x: Tensor, towers: int, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """norms' `band` norm of channels-last maps, or its backward pass when there is a gradient."""
+def lrn(grad: Tensor | None, x: Tensor, towers: int, size: int, constants: tuple[float, float, float]) -> Tensor:
+    """The local response norm of channels-last maps, or with a gradient its backward pass. constants: alpha, beta, k."""
     _, c, h, w = x.shape
-    function = getattr(library(), f"lrn_{_KINDS[x.dtype]}")
-
-    def share(images: int) -> tuple[int, ...]:
-        return images * h * w * towers, c // towers, size
-
-    return _over_images(function, grad, x, share, (alpha, beta, k))
+    return _over_images("lrn", grad, x, lambda images: (images * h * w * towers, c // towers, size), constants)
 
 
-def map_norm(grad: Tensor | None, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """norms' `box` norm of channels-last maps, or its backward pass when there is a gradient."""
+def map_norm(grad: Tensor | None, x: Tensor, size: int, constants: tuple[float, float, float]) -> Tensor:
+    """The norm over size x size pixels of channels-last maps, or its backward pass. constants: alpha, beta, k."""
     _, c, h, w = x.shape
-    function = getattr(library(), f"map_norm_{_KINDS[x.dtype]}")
-    return _over_images(function, grad, x, lambda images: (images, h, w, c, size), (alpha, beta, k))
+    return _over_images("map_norm", grad, x, lambda images: (images, h, w, c, size), constants)
 
 
 def _over_images(
-    function: Callable[..., None],
+    name: str,
     grad: Tensor | None,
     x: Tensor,
-    share: Callable[[int], tuple[int, ...]],
+    sizes: Callable[[int], tuple[int, ...]],
     constants: tuple[float, ...],
 ) -> Tensor:
-    """Calls the function on ranges of images, one a thread; the calls release the interpreter's lock."""
+    """Calls a kernel on ranges of images, one a thread; the calls release the interpreter's lock."""
+    function = getattr(library(), f"{name}_{_KINDS[x.dtype]}")
     if grad is not None:
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
     out = torch.empty_like(x)
@@ -80,7 +72,7 @@ def _over_images(
 
     def part(first: int, last: int) -> None:
         pointers = [None if t is None else t.data_ptr() + first * image_bytes for t in (grad, x, out)]
-        function(*pointers, *share(last - first), *constants)
+        function(*pointers, *sizes(last - first), *constants)
 
     _in_threads(part, len(x))
     return out
@@ -92,7 +84,7 @@ def can_update(parameter: Tensor) -> bool:
 
 
 def update(w: Tensor, v: Tensor, grad: Tensor, momentum: float, lr: float, decay: float) -> None:
-    """sgd's update in place, on tensors whose memory is dense and in the same order."""
+    """PaperSgd's update in place, on tensors whose memory is dense and in the same order. decay: weight decay times lr."""
     function = getattr(library(), "update_float")  # noqa: B009 - as an attribute it would be of None, too: callers asked can_update
 
     def part(first: int, last: int) -> None:

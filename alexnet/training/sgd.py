@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alexnet.ops import cpu as native
+from alexnet.ops import cpu
 
 Tensors = list[Tensor]
 
@@ -67,7 +67,7 @@ def _update(ws: Tensors, vs: Tensors, grads: Tensors, momentum: float, lr: float
         _fused(ws, vs, grads, momentum, lr, weight_decay)
         return
     for w, v, grad in zip(ws, vs, grads, strict=True):
-        update = native.update if native.can_update(w) else _plain
+        update = cpu.update if cpu.can_update(w) else _plain
         update(w, v, grad, momentum, lr, weight_decay * lr)
 
 

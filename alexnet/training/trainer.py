@@ -19,7 +19,7 @@ from alexnet.loading.augment import Augment, center, center_crop
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
-from alexnet.model.network import AlexNet, DropoutKey, full_shapes, initial_weights, layout
+from alexnet.model.network import AlexNet, DropoutKey, full_shapes, initial_weights
 from alexnet.randomness.keys import random_key
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rates, TrainConfig, rates_at

@@ -15,8 +15,8 @@ from torch._dynamo.utils import counters
 from alexnet.loading import sampler
 from alexnet.loading.augment import _seen
 from alexnet.loading.loader import Batch
-from alexnet.model import response_norm as norms
 from alexnet.model.network import AlexNet, initial_weights
+from alexnet.model.response_norm import _backward, _forward, _Norm
 from alexnet.ops.compile import compile_function
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import _mask, dropout_mask
@@ -57,9 +57,11 @@ def check_norms() -> None:
     """Both norms, both ways."""
     generator = torch.Generator().manual_seed(1)
     x, grad = ((torch.randn(3, 12, 7, 6, generator=generator) * 30).to(memory_format=torch.channels_last) for _ in range(2))
+    before = graphs()
     for constants in (("band", 2, 5, 2e-3, 0.75, 2.0), ("box", 1, 5, 2e-3, 0.75, 1.0)):
-        compare(norms._forward, [(x, *constants)])
-        compare(norms._backward, [(grad, x, *constants)])
+        compare(_forward, [(x, _Norm(*constants)), (x, _Norm(*constants))])
+        compare(_backward, [(grad, x, _Norm(*constants)), (grad, x, _Norm(*constants))])
+    assert graphs() == before + 4  # equal constants are no reason to compile anew
 
 
 def check_augment() -> None:

@@ -1,7 +1,6 @@
 """The C++ kernels against the same formulas in torch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -9,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from alexnet.model import response_norm as norms
-from alexnet.ops import cpu as native
+from alexnet.model.response_norm import _backward, _forward, _Norm, local_response_norm
+from alexnet.ops import cpu
 from alexnet.training.sgd import _plain
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler here")
+pytestmark = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler here")
 
 
 def maps(seed: int, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
@@ -37,14 +36,13 @@ def test_norms_are_those_of_torch(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        kinds: tuple[tuple[Callable[[Tensor | None], Tensor], str, int], ...] = (
-            (lambda g: native.lrn(g, x, 2, size, 2e-3, beta, 2.0), "band", 2),
-            (lambda g: native.map_norm(g, x, size, 2e-3, beta, 1.0), "box", 1),
+        kinds: tuple[tuple[Callable[[Tensor | None], Tensor], _Norm], ...] = (
+            (lambda g: cpu.lrn(g, x, 2, size, (2e-3, beta, 2.0)), _Norm("band", 2, size, 2e-3, beta, 2.0)),
+            (lambda g: cpu.map_norm(g, x, size, (2e-3, beta, 1.0)), _Norm("box", 1, size, 2e-3, beta, 1.0)),
         )
-        for found, spread, towers in kinds:
-            constants: Any = (spread, towers, size, 2e-3, beta, 2.0 if spread == "band" else 1.0)
-            close(found(None), norms._forward(x, *constants))
-            close(found(grad), norms._backward(grad, x, *constants))
+        for found, norm in kinds:
+            close(found(None), _forward(x, norm))
+            close(found(grad), _backward(grad, x, norm))
     finally:
         torch.set_num_threads(before)
 
@@ -62,7 +60,7 @@ def test_the_update_is_that_of_torch(count: int) -> None:
     w, v, grad = (torch.randn(count, generator=generator) for _ in range(3))
     w2, v2 = w.clone(), v.clone()
     _plain(w, v, grad, 0.9, 0.01, 0.0005)
-    native.update(w2, v2, grad, 0.9, 0.01, 0.0005)
+    cpu.update(w2, v2, grad, 0.9, 0.01, 0.0005)
     assert torch.allclose(w, w2, rtol=1e-5, atol=1e-6)
     assert torch.allclose(v, v2, rtol=1e-5, atol=1e-6)
 
@@ -70,17 +68,17 @@ def test_the_update_is_that_of_torch(count: int) -> None:
 def test_no_images_are_no_images() -> None:
     for kind in (torch.float32, torch.bfloat16):
         x = maps(1, (0, 8, 5, 5), kind)
-        assert native.lrn(x, x, 2, 5, 2e-3, 0.75, 2.0).shape == x.shape
-        assert native.map_norm(None, x, 5, 2e-3, 0.75, 1.0).shape == x.shape
+        assert cpu.lrn(x, x, 2, 5, (2e-3, 0.75, 2.0)).shape == x.shape
+        assert cpu.map_norm(None, x, 5, (2e-3, 0.75, 1.0)).shape == x.shape
 
 
 def test_without_a_compiler_there_are_no_kernels_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    native.library.cache_clear()
+    cpu.library.cache_clear()
     monkeypatch.setattr("shutil.which", lambda name: None)
     try:
-        assert native.library() is None
+        assert cpu.library() is None
         x = maps(1, (2, 8, 5, 5), torch.float32)
-        assert not native.can_norm(x, 2, 5)
-        assert norms.local_response_norm(x, towers=2, size=5, alpha=1e-3, beta=0.75, k=2.0).shape == x.shape
+        assert not cpu.can_norm(x, 2, 5)
+        assert local_response_norm(x, towers=2, size=5, alpha=1e-3, beta=0.75, k=2.0).shape == x.shape
     finally:
-        native.library.cache_clear()
+        cpu.library.cache_clear()
