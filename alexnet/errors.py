@@ -4,7 +4,7 @@
     ├── ParamsError          a parameter is missing, unknown, of the wrong type or out of range
     └── DataError            data is missing, damaged, or not what its manifest says
         ├── Busy             another process holds a lock (alexnet.files.locks)
-        ├── Diverged         the loss is no longer finite (alexnet.training.trainer)
+        ├── Diverged         the loss or a weight is no longer finite (alexnet.training.loop)
         └── ...              those of the stages: pipelines.runtime.errors
 
 None of them is a ValueError or an OSError: code that handles a malformed value must not handle an outage by accident.

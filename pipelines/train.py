@@ -29,7 +29,8 @@ from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest, Split
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.trainer import Callbacks, Progress, Row, Trainer, TrainingJob, TrainingStopped, fit
+from alexnet.training.loop import Callbacks, Progress, Row, TrainingStopped, fit
+from alexnet.training.trainer import Trainer, TrainingJob
 from pipelines.config import params
 from pipelines.runtime import console, environment, launch
 from pipelines.storage.dataset import open_dataset

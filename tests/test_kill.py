@@ -20,7 +20,7 @@ from alexnet.distributed.team import Team
 from alexnet.errors import DataError
 from alexnet.randomness.keys import random_key
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.trainer import Diverged
+from alexnet.training.loop import Diverged
 from pipelines.runtime.launch import STOPPED_STATUS
 from tests.support.team import ENVIRONMENT, Run, execute, finish, options, start
 

@@ -33,8 +33,9 @@ from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, full_shapes
 from alexnet.randomness.tensors import random_integers
 from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.loop import Callbacks, TrainingStopped, fit
 from alexnet.training.schedule import Rate, Rates
-from alexnet.training.trainer import Callbacks, Trainer, TrainingJob, TrainingStopped, fit
+from alexnet.training.trainer import Trainer, TrainingJob
 from pipelines.config import params
 from pipelines.runtime import launch
 

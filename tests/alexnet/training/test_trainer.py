@@ -16,8 +16,9 @@ from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.randomness.keys import permutation, random_key
 from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.loop import Callbacks, fit
 from alexnet.training.schedule import Rate, TrainConfig, rates_at
-from alexnet.training.trainer import Callbacks, Trainer, TrainingJob, _groups, fit
+from alexnet.training.trainer import Trainer, TrainingJob, _parameter_groups
 from pipelines.config import params
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "loss.json"
@@ -85,7 +86,7 @@ def test_the_first_ten_losses_are_the_golden_ones(tiny: ModelConfig, recipe: Tra
 def test_conv1_and_biases_have_rates_of_their_own_and_biases_do_not_decay(tiny: ModelConfig, recipe: TrainConfig) -> None:
     for tower_ranges in (None, ((0, 1), (1, 2))):
         network = AlexNet(tiny, tower_ranges=tower_ranges)
-        groups = {group["name"]: group for group in _groups(network, recipe)}
+        groups = {group["name"]: group for group in _parameter_groups(network, recipe)}
         names = {parameter: name for name, _, parameter in network.parameter_slices()}
         found = {name: {names[parameter] for parameter in group["params"]} for name, group in groups.items()}
         layers = [row.name for row in network.layers]

@@ -13,7 +13,8 @@ from alexnet.loading.loader import Loader
 from alexnet.model.network import AlexNet
 from alexnet.shards.manifest import Manifest
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.trainer import Callbacks, Trainer, TrainingJob, fit
+from alexnet.training.loop import Callbacks, fit
+from alexnet.training.trainer import Trainer, TrainingJob
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.storage import dataset as data
