@@ -1,0 +1,66 @@
+"""The training loop: what it learns, what it reports, and where it goes on. test_kill ends it in every other way."""
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from alexnet.model.architecture import ModelConfig
+from alexnet.training.checkpoint import Checkpoints
+from alexnet.training.loop import Callbacks, LoopState, Progress, Row, TrainingStopped, fit
+from alexnet.training.schedule import Rate, TrainConfig
+from tests.support.bars import Bars, trainer
+
+
+def test_a_network_learns_what_there_is_to_learn(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:
+    schedule = replace(recipe.schedule, weights=(Rate(0, 0.01), Rate(1, 0.001)))
+    quiet = replace(recipe, epochs=2, schedule=schedule, augment=replace(recipe.augment, flip=False))
+    model = replace(tiny, classes=4, dropout=0.0)
+    history = fit(trainer(model, quiet), Bars(64, 8), Bars(24, 8), Checkpoints(tmp_path), Callbacks())
+    assert [(row.epoch, row.step, row.lr) for row in history] == [(0, 8, 0.01), (1, 16, 0.001)]
+    assert history[0].train_top1_error > 0.3
+    assert history[-1].val_top1_error < 0.2
+    assert all(0 <= row.val_top5_error <= row.val_top1_error <= 1 for row in history)
+
+
+def run(model: ModelConfig, recipe: TrainConfig, folder: Path, callbacks: Callbacks) -> list[Row]:
+    """Two epochs of three steps."""
+    return fit(trainer(model, replace(recipe, epochs=2)), Bars(24, 8), Bars(8, 8), Checkpoints(folder), callbacks)
+
+
+def test_losses_may_be_fetched_for_several_steps_at_once(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:
+    found: dict[int, list[Progress]] = {1: [], 2: []}
+    rows = [
+        run(tiny, recipe, tmp_path / str(every), Callbacks(on_step=found[every].append, fetch_loss_every=every))
+        for every in found
+    ]
+    assert rows[0] == rows[1]
+    assert [(progress.epoch, progress.step) for progress in found[2]] == [(0, 2), (0, 3), (1, 2), (1, 3)]
+    assert found[2] == [progress for progress in found[1] if progress.step > 1]
+
+
+@pytest.mark.parametrize(("after", "at"), [(0, 1), (2, 3), (3, 3), (4, 5)])
+def test_training_goes_on_from_where_it_was_stopped(
+    tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path, after: int, at: int
+) -> None:
+    """In an epoch, at its last step, and in its validation, which then comes next."""
+    whole = run(tiny, recipe, tmp_path / "whole", Callbacks())
+    seen: list[Progress] = []
+    stop = Callbacks(on_step=seen.append, should_stop=lambda: len(seen) >= after)
+    with pytest.raises(TrainingStopped, match=f"stopped at step {at}; its checkpoint is written, run again to go on from it"):
+        run(tiny, recipe, tmp_path / "stopped", stop)
+    notes: list[str] = []
+    assert run(tiny, recipe, tmp_path / "stopped", Callbacks(on_note=notes.append)) == whole
+    assert notes == [f"resumed at step {at}, epoch {(at - 1) // 3}"]
+
+
+def test_a_checkpoint_has_the_state_of_the_loop_as_json(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:
+    """In these names, which checkpoints of interrupted runs have on disk."""
+    rows = run(tiny, recipe, tmp_path, Callbacks(checkpoint_seconds=0.0))
+    state = json.loads((tmp_path / "step-00000006" / "state.json").read_text())
+    assert {field.name for field in fields(LoopState)} | {"job", "sha256"} == set(state)
+    assert set(state) == {"step", "epoch", "step_in_epoch", "loss", "right", "samples", "history", "job", "sha256"}
+    assert (state["step"], state["epoch"], state["step_in_epoch"], state["samples"]) == (6, 1, 3, 24)
+    assert state["history"] == [asdict(rows[0])]
+    assert run(tiny, recipe, tmp_path, Callbacks()) == rows
