@@ -1,6 +1,6 @@
 """The CPU kernels of cpu.cpp.
 
-They compute what model.response_norm and training.sgd write in torch, which is used without a compiler, in one pass over memory.
+They compute in one pass over memory what model.response_norm and training.sgd write in torch for where there is no compiler.
 """
 
 import ctypes
