@@ -22,9 +22,7 @@ from alexnet.errors import ParamsError
 from alexnet.files.atomic import atomic_folder, atomic_write
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Model, save_model
-from alexnet.loading.config import AugmentConfig
 from alexnet.loading.loader import Encoded, Loader
-from alexnet.model.architecture import CROP_PX
 from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest, Split
@@ -37,7 +35,7 @@ from pipelines.storage.dataset import open_dataset
 
 _CHECKPOINTS = environment.LOCAL / "checkpoints"
 _LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end
-_LOOK_EVERY = 50  # steps between looks at a GPU's loss: each waits for the device
+_GPU_FETCH_STEPS = 50  # between fetches of a GPU's losses: each waits for the device
 
 
 def main() -> None:
@@ -57,40 +55,64 @@ def main() -> None:
 
 
 def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[TrainingJob, Manifest, PixelStatistics]:
-    """The job that these inputs make. Raises what is wrong with them."""
+    """Reads the parameters and inputs.
+
+    Raises:
+        ParamsError: a parameter does not fit the data.
+        DataError: an input is missing or damaged.
+    """
     settings = params.load(variant=variant)
     manifest, pixels = Manifest.read(manifest_path), PixelStatistics.read(pixels_path)
-    _check_classes(manifest, settings.model.classes)
-    _check_crops(manifest, settings.train.augment)
+    if (classes := len(manifest.synsets)) != settings.model.classes:
+        raise ParamsError(
+            f"model.classes: is {settings.model.classes}, but the manifest has {classes} classes; set it to {classes}"
+        )
+    try:
+        settings.train.augment.check_side(manifest.side_px)
+    except ValueError as error:
+        raise ParamsError(f"train.augment.{error}") from None
     job = TrainingJob(settings.seed, settings.model, settings.train, _data_digest(manifest_path, pixels_path))
     return job, manifest, pixels
 
 
 def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path: Path, variant: str | None = None) -> None:
-    """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank."""
+    """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank.
+
+    Raises:
+        SystemExit: it was told to stop, and has written a checkpoint.
+    """
     job, manifest, pixels = check(manifest_path, pixels_path, variant)
     checkpoints = _checkpoints(job)
-    with _stop_on_sigterm() as stopped, launch.join(job.model.towers) as placement, ExitStack() as held:
-        placement.team.broadcast_from_rank0(lambda: held.enter_context(checkpoints.lock(_LOCK_SECONDS)))
+    with _stop_signals() as received, launch.join(job.model.towers) as placement, ExitStack() as stack:
+        team = placement.team
+        team.broadcast_from_rank0(lambda: stack.enter_context(checkpoints.lock(_LOCK_SECONDS)))
         torch.set_num_threads(placement.threads)
+        torch.backends.cudnn.benchmark = True  # shapes come again and again: the fastest algorithms are looked for once
         disable_malloc_trim()
         trainer = _trainer(job, pixels, placement)
         loaders = [_loader(job, manifest, split, placement) for split in ("train", "val")]
-        show = held.enter_context(_Show(trainer, loaders))
+        show = stack.enter_context(_Show(trainer, loaders))
+        show.say(f"train: {placement.why}")
+        callbacks = Callbacks(
+            on_step=show.step if team.is_rank0 else lambda progress: None,
+            on_epoch=show.epoch,
+            on_note=show.say,
+            should_stop=lambda: bool(received),
+            checkpoint_seconds=environment.checkpoint_seconds(),
+            fetch_loss_every=_GPU_FETCH_STEPS if trainer.device.type == "cuda" else 1,
+        )
         train_batches, val_batches = map(Encoded, loaders) if job.train.decode == "device" else loaders
         try:
-            history = fit(trainer, train_batches, val_batches, checkpoints, _watch(placement, show, stopped))
-            tensors = trainer.tensors()
+            history = fit(trainer, train_batches, val_batches, checkpoints, callbacks)
         except TrainingStopped as stop:
             show.say(f"train: {stop}")
-            history = None
-        if history is not None and placement.team.is_rank0:
+            raise SystemExit(launch.STOPPED_STATUS) from None
+        tensors = trainer.tensors()
+        if team.is_rank0:
             weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("velocity/")}
             model = Model(trainer.network, job.model, manifest.synsets, manifest.side_px, torch.from_numpy(pixels.mean_image))
             _write(model, weights, history, model_path, history_path)
             checkpoints.remove()
-    if history is None:
-        raise SystemExit(launch.STOPPED_STATUS)
 
 
 def _trainer(job: TrainingJob, pixels: PixelStatistics, placement: launch.Placement) -> Trainer:
@@ -117,38 +139,6 @@ def _loader(job: TrainingJob, manifest: Manifest, split: Split, placement: launc
     )
 
 
-def _watch(placement: launch.Placement, show: "_Show", stopped: list[int]) -> Callbacks:
-    """Rank 0 speaks for all; each says whether it was told to stop."""
-    fetch_loss_every = _LOOK_EVERY if placement.devices[0].type == "cuda" else 1
-    common = Callbacks(
-        should_stop=lambda: bool(stopped),
-        on_epoch=show.epoch,
-        checkpoint_seconds=environment.checkpoint_seconds(),
-        fetch_loss_every=fetch_loss_every,
-    )
-    if not placement.team.is_rank0:
-        return common
-    show.say(f"train: {placement.why}")
-    return dataclasses.replace(common, on_step=show.step, on_note=show.say)
-
-
-def _check_classes(manifest: Manifest, classes: int) -> None:
-    if len(manifest.synsets) != classes:
-        raise ParamsError(
-            f"model.classes: is {classes}, but the manifest has {len(manifest.synsets)} classes; "
-            f"set it to {len(manifest.synsets)}"
-        )
-
-
-def _check_crops(manifest: Manifest, config: AugmentConfig) -> None:
-    side, got = manifest.side_px, config.crop_offsets
-    most = side - CROP_PX + 1
-    if most < 1:
-        raise ParamsError(f"shard.side_px: must be at least {CROP_PX}, the side of a crop; the shards have {side}")
-    if config.crop == "random" and got > most:
-        raise ParamsError(f"train.augment.crop_offsets: must be at most {most} for images of {side} pixels, got {got}")
-
-
 def _data_digest(*paths: Path) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
 
@@ -160,10 +150,10 @@ def _checkpoints(job: TrainingJob) -> Checkpoints:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[list[int]]:
-    """A list that is no longer empty once SIGTERM or SIGINT has arrived.
+def _stop_signals() -> Iterator[list[int]]:
+    """Yields the list of the SIGTERMs and SIGINTs received.
 
-    Who then waits for a store or another rank cannot stop in time: the process ends, and the last checkpoint is what stays.
+    A process that has not stopped in time, since it waits for a store or another rank, is ended; its last checkpoint stays.
     """
     received: list[int] = []
     end = threading.Timer(launch.STOP_SECONDS, lambda: os._exit(launch.STOPPED_STATUS))
@@ -194,41 +184,38 @@ def _write(model: Model, weights: dict[str, torch.Tensor], history: list[Row], m
 
 
 class _Show:
-    """Progress of training: a bar an epoch on a terminal, a line now and then otherwise, and a line for every epoch."""
+    """Progress of training: a bar for the epoch on a terminal, otherwise a line now and then, and a line for every epoch."""
 
     def __init__(self, trainer: Trainer, loaders: Sequence[Loader]) -> None:
         self.epochs, self.trainer, self.loaders = trainer.job.train.epochs, trainer, loaders
         self.bar: tqdm[Any] | None = None
         self.began = self.last_line = time.monotonic()
-        self.first_step: int | None = None
 
     def __enter__(self) -> "_Show":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
     def step(self, progress: Progress) -> None:
-        """After a look at the loss."""
+        """After losses were fetched."""
+        epoch = f"epoch {progress.epoch + 1}/{self.epochs}"
         if console.is_terminal():
             if self.bar is None:
-                self.bar = tqdm(
-                    total=progress.steps_per_epoch, desc=f"epoch {progress.epoch + 1}/{self.epochs}", unit="step", leave=False
-                )
+                self.bar = tqdm(total=progress.steps_per_epoch, desc=epoch, unit="step", leave=False)
             self.bar.update(progress.step - self.bar.n)
             self.bar.set_postfix(loss=f"{progress.loss:.4f}")
         elif time.monotonic() - self.last_line > console.LINE_SECONDS:
             self.last_line = time.monotonic()
-            console.say(
-                f"train: epoch {progress.epoch + 1}/{self.epochs}, step {progress.step}/{progress.steps_per_epoch}, "
-                f"loss {progress.loss:.4f}"
-            )
+            self.say(f"train: {epoch}, step {progress.step}/{progress.steps_per_epoch}, loss {progress.loss:.4f}")
 
     def epoch(self, row: Row) -> None:
         """After the validation of an epoch; on every rank."""
-        self._close()
-        moved = self.trainer.bytes_per_sample
-        between = f", {moved:,.0f} bytes a sample between towers" if moved else ""
+        self.__exit__()
+        sent = self.trainer.bytes_per_sample
+        between = f", {sent:,.0f} bytes a sample between towers" if sent else ""
         self.say(
             f"train: epoch {row.epoch + 1}/{self.epochs}: loss {row.train_loss:.4f}, top-1 error {row.train_top1_error:.4f}; "
             f"validation: loss {row.val_loss:.4f}, top-1 error {row.val_top1_error:.4f}, lr {row.lr:g}, "
@@ -236,7 +223,7 @@ class _Show:
         )
 
     def _skipped(self) -> str:
-        """What is to be said of the corrupt samples of this epoch, over all replicas."""
+        """How many corrupt samples this epoch skipped over all replicas, and one reason."""
         if self.trainer.job.train.on_corrupt == "error":
             return ""
         reasons = [reason for loader in self.loaders for reason in loader.skipped.values()]
@@ -247,14 +234,9 @@ class _Show:
         return f", {count:,} corrupt sample{'s' if count > 1 else ''} skipped{such}" if count else ""
 
     def say(self, line: str) -> None:
-        """Prints a line, when this rank speaks for all."""
+        """Prints a line, on rank 0."""
         if self.trainer.team.is_rank0:
             console.say(line)
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
 
 
 if __name__ == "__main__":

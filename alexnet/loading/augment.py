@@ -43,10 +43,7 @@ class Augment:
         self.config, self.seed = config, seed
         self.mean = center(mean_image)
         self.eigenvectors, self.eigen_std = eigenvectors.double(), eigen_std.double()
-        margin = mean_image.shape[0] - CROP_PX
-        if config.crop == "random" and config.crop_offsets > margin + 1:
-            side, got = mean_image.shape[0], config.crop_offsets
-            raise ValueError(f"crop_offsets: must be at most {margin + 1} for images of {side} pixels, got {got}")
+        config.check_side(mean_image.shape[0])
 
     def __call__(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> Crops:
         """Float crops where the images are, mean subtracted, channels last in memory. The samples' indices are on the host."""

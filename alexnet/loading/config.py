@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from alexnet.model.architecture import CROP_PX
+
 
 @dataclass(frozen=True)
 class ColorNoiseConfig:
@@ -42,3 +44,11 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if self.crop_offsets < 1 or self.crop_run < 1:
             raise ValueError(f"crop_offsets: must be at least 1, as crop_run, got {self.crop_offsets} and {self.crop_run}")
+
+    def check_side(self, side_px: int) -> None:
+        """Raises ValueError unless images of side_px x side_px pixels have room for every crop."""
+        if side_px < CROP_PX:
+            raise ValueError(f"crop: a crop is {CROP_PX} x {CROP_PX} pixels, the images have {side_px} a side")
+        most = side_px - CROP_PX + 1
+        if self.crop == "random" and self.crop_offsets > most:
+            raise ValueError(f"crop_offsets: must be at most {most} for images of {side_px} pixels, got {self.crop_offsets}")

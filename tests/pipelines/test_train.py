@@ -212,7 +212,7 @@ def test_decoding_on_the_device_trains_almost_the_same_model(place: Place) -> No
     ("side_px", "message"),
     [
         (255, "train.augment.crop_offsets: must be at most 32 for images of 255 pixels, got 33"),
-        (223, "shard.side_px: must be at least 224, the side of a crop; the shards have 223"),
+        (223, "train.augment.crop: a crop is 224 x 224 pixels, the images have 223 a side"),
     ],
 )
 def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: Place, side_px: int, message: str) -> None:
