@@ -1,4 +1,4 @@
-"""The source `imagenet`: the ILSVRC archives as they are distributed, on disk or in a bucket, read in place; or unpacked.
+"""The source `imagenet`: the archives of ILSVRC as distributed, on disk or in a bucket, read without unpacking; or unpacked.
 
     ILSVRC2012_img_train.tar        1,000 tars, n01440764.tar holding n01440764_10026.JPEG and so on
     ILSVRC2012_img_val.tar          ILSVRC2012_val_00000001.JPEG and so on
@@ -24,8 +24,8 @@ from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.runtime import console, environment
 from pipelines.sources.base import ArchiveConfig, Partition, Source, SourceFile, SourceImage
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
-from pipelines.sources.folder import Classes, FolderSource, Tree, tree_at
-from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, cuts, following, header, walk
+from pipelines.sources.folder import Folder, FolderSource, Labels, folder_at
+from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, iter_members, parse_header, split_points
 
 _WNID = r"n\d{8}"
 _TRAIN_TAR = re.compile(rf"({_WNID})\.tar")
@@ -33,91 +33,91 @@ _TRAIN_IMAGE = re.compile(rf"({_WNID}_\d+)\.JPEG")
 _VAL_IMAGE = re.compile(r"(ILSVRC20\d\d_val_(\d{8}))\.JPEG")
 _PATCH = re.compile(r"(?:.*/)?(train|val)/([^/]+\.JPEG)")
 _GZIP = b"\x1f\x8b"
-_KNOWN = environment.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: they are read once
-_PIECE = 128 << 20  # of an archive that one worker reads at a time: about what a synset's tar has
+_DIGESTS = environment.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: computed once
+_PARTITION_BYTES = 128 << 20  # of an archive: about what a synset's tar has
 
 
 @dataclass(frozen=True)
 class ArchivesSource:
-    """One year's archives."""
+    """One year's archives. where: the place's name in errors; archives: those whose MD5 is checked."""
 
-    tree: Tree
+    folder: Folder
     where: str
     year: Year
     archives: tuple[ArchiveConfig, ...]
 
     def files(self) -> list[SourceFile]:
-        """The archives. Those with a known digest are read whole when they are new."""
+        """The archives. Raises DataError when one is missing, or its MD5 is not the published one."""
         files = sorted(self._files.values(), key=lambda file: file.path)
         for archive in self.archives:
-            _check_digest(self.tree, self.where, self._files, archive)
+            _check_digest(self.folder, self.where, self._files, archive)
         assert self._devkit  # raises when it is damaged
         return files
 
     def class_names(self) -> dict[str, str]:
-        """The devkit's classes."""
+        """The devkit's."""
         return self._devkit.names
 
     def num_images(self) -> int:
-        """By the devkit."""
+        """As many as the devkit says."""
         return self._devkit.train_images + len(self._devkit.val_wnids)
 
     def partitions(self) -> Iterator[Partition]:
-        """Pieces of the validation archive, and then of every synset's tar, most of which are one piece."""
-        yield from self._pieces(Partition(path=self.year.val, size=self._files[self.year.val].size, split="val"))
+        """Ranges of the validation archive, then of every synset's tar, most of which are one partition."""
+        yield from self._partitions_of(Partition(path=self.year.val, size=self._files[self.year.val].size, split="val"))
         for member in self._synset_tars():
-            match = _TRAIN_TAR.fullmatch(self._name(member))
+            match = _TRAIN_TAR.fullmatch(self._file_name(member))
             if match is None:
                 raise DataError(
                     f"{self.where}/{self.year.train}: member {member.name!r} at byte {member.offset - BLOCK:,}; "
                     "allowed: n00000000.tar"
                 )
             tar = Partition(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=match[1])
-            yield from self._pieces(tar)
+            yield from self._partitions_of(tar)
 
     def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
-        """The images of one piece of a tar, read once from front to back."""
+        """The images in a range of a tar, in order."""
         where = f"{self.where}/{partition.path}"
-        pieces = self.tree.stream(partition.path, partition.offset, partition.size)
-        for member, data in walk(pieces, partition.offset, partition.offset + partition.size, where, partition.is_last):
+        pieces = self.folder.stream(partition.path, partition.offset, partition.size)
+        for member, data in iter_members(pieces, partition.offset, partition.offset + partition.size, where, partition.is_last):
             if self._is_skipped(member):
                 continue
-            key, wnid = self._named(partition, member, where)
+            key, wnid = self._key_and_wnid(partition, member, where)
             image = SourceImage(key, partition.split, wnid, partition.path, member.offset, member.size, suffix(member.name))
             if patch := self._patches.get((partition.split, key)):
                 image = replace(image, path=str(self.year.patches), offset=patch.offset, size=patch.size)
                 yield image, self.read(image.path, image.offset, image.size)
             else:
-                yield image, self._unzipped(data)
+                yield image, self._gunzipped(data)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """A ranged read."""
-        return self._unzipped(self.tree.read(path, offset, size))
+        """A range of an archive, without its gzip."""
+        return self._gunzipped(self.folder.read(path, offset, size))
 
-    def __reduce__(self) -> tuple[type["ArchivesSource"], tuple[Tree, str, Year, tuple[ArchiveConfig, ...]]]:
-        return ArchivesSource, (self.tree, self.where, self.year, self.archives)  # sent without what it has read
+    def __reduce__(self) -> tuple[type["ArchivesSource"], tuple[Folder, str, Year, tuple[ArchiveConfig, ...]]]:
+        return ArchivesSource, (self.folder, self.where, self.year, self.archives)  # without what it has read
 
-    def _named(self, partition: Partition, member: Member, where: str) -> tuple[str, str]:
-        """Key and wnid of an image. The number of a validation image that the devkit does not have is no wnid."""
-        match = (_TRAIN_IMAGE if partition.split == "train" else _VAL_IMAGE).fullmatch(self._name(member))
+    def _key_and_wnid(self, partition: Partition, member: Member, where: str) -> tuple[str, str]:
+        """An image's key, and its wnid: empty for a validation image whose number the devkit does not have."""
+        match = (_TRAIN_IMAGE if partition.split == "train" else _VAL_IMAGE).fullmatch(self._file_name(member))
         if match is None:
             allowed = "n00000000_0.JPEG" if partition.split == "train" else f"{self.year.name}_val_00000000.JPEG"
             raise DataError(f"{where}: member {member.name!r} at byte {member.offset - BLOCK:,}; allowed: {allowed}")
         if partition.split == "train":
-            # An image in another synset's tar has no label that could be trusted.
+            # An image of one synset in another's tar: neither label can be trusted.
             return match[1], partition.wnid if match[1].startswith(f"{partition.wnid}_") else ""
         number = int(match[2])
         known = self._devkit.val_wnids
         return match[1], known[number - 1] if 1 <= number <= len(known) else ""
 
-    def _name(self, member: Member) -> str:
+    def _file_name(self, member: Member) -> str:
         return member.name.rpartition("/")[2] if self.year.patches else member.name
 
     def _is_skipped(self, member: Member) -> bool:
         return bool(self.year.patches) and member.name.endswith("/")
 
-    def _unzipped(self, data: bytes) -> bytes:
-        """An image without its gzip, in the year that has such; what does not unpack stays as it is, and is a fault."""
+    def _gunzipped(self, data: bytes) -> bytes:
+        """An image of 2010 without its gzip. What does not unpack stays as it is, and `validate` finds the fault."""
         if not self.year.patches or not data.startswith(_GZIP):
             return data
         unpacking = zlib.decompressobj(31)
@@ -127,15 +127,17 @@ class ArchivesSource:
             return data
         return image if unpacking.eof else data
 
-    def _pieces(self, tar: Partition) -> Iterator[Partition]:
-        """A tar cut where members begin, into pieces of about the same size."""
+    def _partitions_of(self, tar: Partition) -> Iterator[Partition]:
+        """Ranges of a tar of about the same size, split where members begin."""
         image = _TRAIN_IMAGE if tar.split == "train" else _VAL_IMAGE
 
         def is_image(name: str) -> object:
             return image.fullmatch(name.rpartition("/")[2])
 
         end = tar.offset + tar.size
-        starts = cuts(lambda at, size: self.tree.read(tar.path, at, size), tar.offset, end, _PIECE, is_image)
+        starts = split_points(
+            lambda at, size: self.folder.read(tar.path, at, size), tar.offset, end, _PARTITION_BYTES, is_image
+        )
         for start, stop in pairwise([*starts, end]):
             yield replace(tar, offset=start, size=stop - start, is_last=stop == end)
 
@@ -143,17 +145,17 @@ class ArchivesSource:
         at, end = 0, self._files[self.year.train].size
         while at < end:
             where = f"{self.where}/{self.year.train}"
-            member = header(self.tree.read(self.year.train, at, BLOCK), at, end, where)
+            member = parse_header(self.folder.read(self.year.train, at, BLOCK), at, end, where)
             if member is None:
                 return
             if not self._is_skipped(member):
                 yield member
-            at = following(member)
+            at = member.end
         raise DataError(f"{self.where}/{self.year.train}: no end mark at byte {at:,}; the archive is cut, fetch it again")
 
     @cached_property
     def _files(self) -> dict[str, SourceFile]:
-        found = {file.path: file for file in self.tree.list()}
+        found = {file.path: file for file in self.folder.list()}
         wanted = self.year.archives
         if missing := [name for name in wanted if name not in found]:
             raise DataError(f"{self.where}: has no {', '.join(missing)}; imagenet needs {', '.join(wanted)}")
@@ -161,48 +163,48 @@ class ArchivesSource:
 
     @cached_property
     def _devkit(self) -> Devkit:
-        return _devkit_at(self.tree, self._files[self.year.devkit], self.year, self.where)
+        return _devkit_at(self.folder, self._files[self.year.devkit], self.year, self.where)
 
     @cached_property
     def _patches(self) -> dict[tuple[str | None, str], Member]:
-        return _patches_at(self.tree, self._files[self.year.patches], self.where) if self.year.patches else {}
+        return _patches_at(self.folder, self._files[self.year.patches], self.where) if self.year.patches else {}
 
 
 @cache
-def _devkit_at(tree: Tree, file: SourceFile, year: Year, where: str) -> Devkit:
-    """Once a process: a source that was sent has forgotten it."""
-    return read_devkit(tree.read(file.path, 0, file.size), year, f"{where}/{file.path}")
+def _devkit_at(folder: Folder, file: SourceFile, year: Year, where: str) -> Devkit:
+    """Cached in the process: every unpickled copy of a source asks again."""
+    return read_devkit(folder.read(file.path, 0, file.size), year, f"{where}/{file.path}")
 
 
 @cache
-def _patches_at(tree: Tree, file: SourceFile, where: str) -> dict[tuple[str | None, str], Member]:
-    """Where the images are that take another's place, by its split and key; once a process too."""
-    pieces = tree.stream(file.path, 0, file.size)
-    members = (member for member, _ in walk(pieces, 0, file.size, f"{where}/{file.path}"))
+def _patches_at(folder: Folder, file: SourceFile, where: str) -> dict[tuple[str | None, str], Member]:
+    """The members that replace another image, by that image's split and key. Cached, as above."""
+    pieces = folder.stream(file.path, 0, file.size)
+    members = (member for member, _ in iter_members(pieces, 0, file.size, f"{where}/{file.path}"))
     found = ((_PATCH.fullmatch(member.name), member) for member in members)
     return {(match[1], match[2].removesuffix(".JPEG")): member for match, member in found if match}
 
 
-def _check_digest(tree: Tree, where: str, files: dict[str, SourceFile], archive: ArchiveConfig) -> None:
-    """Raises DataError when an archive is not the published one. What was read once and did not change is believed."""
+def _check_digest(folder: Folder, where: str, files: dict[str, SourceFile], archive: ArchiveConfig) -> None:
+    """Raises DataError when an archive's MD5 is not the published one. MD5s are cached by path, size and stamp."""
     if archive.file not in files:
         return
     file = files[archive.file]
-    mark = f"{where}/{file.path} {file.size} {file.stamp}"
+    cache_key = f"{where}/{file.path} {file.size} {file.stamp}"
     try:
-        known = json.loads(_KNOWN.read_text())
+        digests = json.loads(_DIGESTS.read_text())
     except (OSError, ValueError):
-        known = {}
-    if mark not in known:
+        digests = {}
+    if cache_key not in digests:
         digest = hashlib.md5(usedforsecurity=False)
-        pieces = tree.stream(file.path, 0, file.size)
+        pieces = folder.stream(file.path, 0, file.size)
         for piece in console.track(pieces, -(-file.size >> 20), f"md5 of {file.path}", unit="MiB"):
             digest.update(piece)
-        known[mark] = digest.hexdigest()
-        atomic_write_bytes(_KNOWN, json.dumps(known, indent=1, sort_keys=True).encode())
-    if known[mark] != archive.md5:
+        digests[cache_key] = digest.hexdigest()
+        atomic_write_bytes(_DIGESTS, json.dumps(digests, indent=1, sort_keys=True).encode())
+    if digests[cache_key] != archive.md5:
         raise DataError(
-            f"{where}/{file.path}: MD5 is {known[mark]}, its publisher's is {archive.md5}; fetch it again, "
+            f"{where}/{file.path}: MD5 is {digests[cache_key]}, its publisher's is {archive.md5}; fetch it again, "
             "or change source.archives in params.yaml if it is another one on purpose"
         )
 
@@ -215,8 +217,8 @@ def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> Source:
     published = [name for year in YEARS for name in year.archives]
     if unknown := [archive.file for archive in archives if archive.file not in published]:
         raise DataError(f"source.archives: {unknown[0]!r} is no archive of imagenet; allowed: {', '.join(published)}")
-    tree, where = tree_at(place), place.rstrip("/")
-    top = {file.path: file for file in tree.list()}
+    folder, where = folder_at(place), place.rstrip("/")
+    top = {file.path: file for file in folder.list()}
     images = [path for path in top if suffix(path) in SUFFIXES]
     unpacked = [split for split in ("train", "val") if any(path.startswith(f"{split}/") for path in images)]
     for year in YEARS:
@@ -227,22 +229,22 @@ def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> Source:
                 f"needs {year.train} and {year.val}, or train/ and val/: unpack both or neither"
             )
         if there:
-            return ArchivesSource(tree, where, year, archives)  # which says what is missing
+            return ArchivesSource(folder, where, year, archives)  # which says what is missing
     if len(unpacked) < 2:
         raise DataError(
             f"{where}: has neither archives nor unpacked images of both splits; imagenet needs {', '.join(YEARS[0].archives)}, "
             "or train/WNID/IMAGE and val/WNID/IMAGE"
         )
-    return _unpacked(tree, where, top, archives)
+    return _unpacked(folder, where, top, archives)
 
 
-def _unpacked(tree: Tree, where: str, top: dict[str, SourceFile], archives: tuple[ArchiveConfig, ...]) -> FolderSource:
-    """The folders, with the labels of a devkit where one is there."""
+def _unpacked(folder: Folder, where: str, top: dict[str, SourceFile], archives: tuple[ArchiveConfig, ...]) -> FolderSource:
+    """The unpacked folders, with the labels of a devkit if there is one."""
     for year in YEARS:
         if year.devkit in top:
             for archive in archives:
-                _check_digest(tree, where, top, archive)
-            devkit = _devkit_at(tree, top[year.devkit], year, where)
+                _check_digest(folder, where, top, archive)
+            devkit = _devkit_at(folder, top[year.devkit], year, where)
             labels = {f"{year.name}_val_{number:08}.JPEG": wnid for number, wnid in enumerate(devkit.val_wnids, 1)}
-            return FolderSource(tree, where, named=True, known=Classes(devkit.names, labels))
-    return FolderSource(tree, where, named=True)
+            return FolderSource(folder, where, name_is_key=True, labels=Labels(devkit.names, labels))
+    return FolderSource(folder, where, name_is_key=True)

@@ -1,4 +1,4 @@
-"""The source `imagenette`: 13,394 photographs of ten classes of ImageNet, whose archive is fetched once and checked."""
+"""The source `imagenette`: 13,394 photographs of ten classes of ImageNet, in an archive that is downloaded once."""
 
 import hashlib
 import re
@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_write
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
-from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.sources.folder import FolderSource, LocalFolder
 from pipelines.sources.packaged import write_once
+from pipelines.sources.tar_stream import LARGEST
 
 URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"
@@ -30,25 +32,29 @@ NAMES = {
     "n03888257": "parachute",
 }
 _IMAGE = re.compile(r"[^/]+/((?:train|val)/n\d{8}/[A-Za-z0-9_]+\.JPEG)")
-_LARGEST = 64 << 20
 _PIECE = 1 << 20
 
 
 def open_imagenette(url: str = URL, sha256: str = SHA256) -> FolderSource:
-    """The photographs, below .local/sources/imagenette. ALEXNET_SOURCE may name the archive, where there is no network."""
+    """The photographs, unpacked to .local/sources/imagenette. ALEXNET_SOURCE may name the archive, where there is no network.
+
+    Raises:
+        DataError: The archive is missing, damaged, or another one.
+        Unreachable: The download failed.
+    """
     root = environment.LOCAL / "sources" / "imagenette"
     if not root.is_dir():
-        archive = environment.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
         given = environment.source()
-        _check_or_fetch(Path(given) if given else archive, None if given else url, sha256)
-        write_once(root, lambda: _images(Path(given) if given else archive))
-    return FolderSource(LocalTree(root), "imagenette", NAMES, named=True)
+        archive = Path(given) if given else environment.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
+        if not given and not archive.is_file():
+            _download(url, archive)
+        _check(archive, sha256, None if given else url)
+        write_once(root, lambda: _images(archive))
+    return FolderSource(LocalFolder(root), "imagenette", NAMES, name_is_key=True)
 
 
-def _check_or_fetch(archive: Path, url: str | None, sha256: str) -> None:
-    """Raises DataError unless the archive is there at last, and the right one."""
-    if url and not archive.is_file():
-        _fetch(url, archive)
+def _check(archive: Path, sha256: str, url: str | None) -> None:
+    """Raises DataError unless the archive has this digest; one that was downloaded is removed."""
     try:
         with archive.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -62,29 +68,28 @@ def _check_or_fetch(archive: Path, url: str | None, sha256: str) -> None:
         )
 
 
-def _fetch(url: str, archive: Path) -> None:
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    part = archive.with_name(f".{archive.name}.part")
+def _download(url: str, archive: Path) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=60) as reply, part.open("wb") as file:  # noqa: S310 - our own https address
+        with (
+            urllib.request.urlopen(url, timeout=60) as reply,  # noqa: S310 - our own https address
+            atomic_write(archive) as part,
+            part.open("wb") as file,
+        ):
             size = int(reply.headers.get("Content-Length") or 0)
             pieces = iter(lambda: reply.read(_PIECE), b"")
             for piece in console.track(pieces, -(-size // _PIECE), "imagenette", unit="MiB"):
                 file.write(piece)
-        part.replace(archive)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise Unreachable(f"{url}: {error}; try again, or fetch it elsewhere and set ALEXNET_SOURCE to the file") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Path and bytes of every image; whatever else is in the archive is left there."""
+    """Path and bytes of every image; other members are ignored."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 match = _IMAGE.fullmatch(member.name)
-                body = tar.extractfile(member) if match and member.isreg() and member.size <= _LARGEST else None
+                body = tar.extractfile(member) if match and member.isreg() and member.size <= LARGEST else None
                 if match and body:
                     yield match[1], body.read()
     except (tarfile.TarError, EOFError, zlib.error) as error:

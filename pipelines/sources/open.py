@@ -4,23 +4,21 @@ from pipelines.sources.base import Source, SourceConfig
 
 
 def open_source(config: SourceConfig) -> Source:
-    """The source, brought within reach. Raises DataError that says what to do when it is not there."""
-    if config.name == "digits":
-        from pipelines.sources import digits
+    """The source. Raises DataError, which says what to do, when it is not there."""
+    match config.name:
+        case "digits" | "solar-cells":
+            from pipelines.sources.packaged import open_packaged
 
-        return digits.open_digits()
-    if config.name == "solar-cells":
-        from pipelines.sources import solar_cells
+            return open_packaged(config.name)
+        case "imagenette":
+            from pipelines.sources.imagenette import open_imagenette
 
-        return solar_cells.open_solar_cells()
-    if config.name == "imagenette":
-        from pipelines.sources import imagenette
+            return open_imagenette()
+        case "imagenet":
+            from pipelines.sources.imagenet import open_imagenet
 
-        return imagenette.open_imagenette()
-    if config.name == "imagenet":
-        from pipelines.sources import imagenet
+            return open_imagenet(config.archives)
+        case "folder":
+            from pipelines.sources.folder import open_folder
 
-        return imagenet.open_imagenet(config.archives)
-    from pipelines.sources import folder
-
-    return folder.open_folder()
+            return open_folder()

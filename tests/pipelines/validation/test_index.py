@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alexnet.errors import DataError
 from alexnet.images.inspect import ValidateConfig
 from pipelines.config import params
-from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.sources.folder import FolderSource, LocalFolder
 from pipelines.validation import index
 from tests.support.workplace import make_image_folder
 
@@ -123,7 +123,7 @@ def test_one_more_image_moves_few_others() -> None:
 
 
 def test_scanning_reads_every_image_and_says_what_it_is(tmp_path: Path) -> None:
-    source = FolderSource(LocalTree(make_image_folder(tmp_path, images=3)), "here")
+    source = FolderSource(LocalFolder(make_image_folder(tmp_path, images=3)), "here")
     (tmp_path / "class0" / "bad.jpg").write_bytes(b"text")
     rows = index.complete(index.scan(source, CONFIG), CONFIG, 0.25).to_pylist()
     assert len(rows) == 7
@@ -141,14 +141,14 @@ def test_scanning_reads_every_image_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_what_a_link_garbles_is_read_again_before_it_is_believed(tmp_path: Path) -> None:
-    class Garbling(LocalTree):
+    class Garbling(LocalFolder):
         def read(self, path: str, offset: int, size: int) -> bytes:
             data = super().read(path, offset, size)
             spoiled = path in spoil and not spoil.pop(path)
             return data[:-100] + bytes(100) if spoiled else data
 
     folder = make_image_folder(tmp_path, images=3)
-    whole = index.complete(index.scan(FolderSource(LocalTree(folder), "here"), CONFIG), CONFIG, 0.25)
+    whole = index.complete(index.scan(FolderSource(LocalFolder(folder), "here"), CONFIG), CONFIG, 0.25)
     spoil = {"class0/1.jpg": False, "class1/2.jpg": False}
     assert index.complete(index.scan(FolderSource(Garbling(folder), "here"), CONFIG), CONFIG, 0.25).equals(whole)
     assert not spoil
@@ -156,7 +156,7 @@ def test_what_a_link_garbles_is_read_again_before_it_is_believed(tmp_path: Path)
 
 def test_a_piece_of_many_images_is_no_pile_of_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(index, "_ROWS", 2)
-    source = FolderSource(LocalTree(make_image_folder(tmp_path, images=3)), "here")
+    source = FolderSource(LocalFolder(make_image_folder(tmp_path, images=3)), "here")
     (partition,) = source.partitions()
     batches = list(index.scan_partition(source, {"class0": 0, "class1": 1}, CONFIG, partition))
     assert [batch.num_rows for batch in batches] == [2, 2, 2]
@@ -164,7 +164,7 @@ def test_a_piece_of_many_images_is_no_pile_of_objects(monkeypatch: pytest.Monkey
 
 
 def test_a_file_larger_than_any_image_is_named(tmp_path: Path) -> None:
-    source = FolderSource(LocalTree(make_image_folder(tmp_path)), "here")
+    source = FolderSource(LocalFolder(make_image_folder(tmp_path)), "here")
     with (tmp_path / "class1" / "3.jpg").open("wb") as file:
         file.truncate(129 << 20)
     with pytest.raises(DataError, match=r"here/class1/3\.jpg: has 135,266,304 bytes, more than any image; remove it"):
@@ -172,7 +172,7 @@ def test_a_file_larger_than_any_image_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None:
-    source = FolderSource(LocalTree(make_image_folder(tmp_path)), "here")
+    source = FolderSource(LocalFolder(make_image_folder(tmp_path)), "here")
     list(source.images())
     (tmp_path / "class1" / "3.jpg").write_bytes(b"12")
     with pytest.raises(DataError, match=r"class1/3\.jpg: has 2 bytes, \d+ were listed; the source changed, run again"):

