@@ -1,4 +1,4 @@
-"""Whatever ends a training run, going on from what is on disk makes the same weights to the bit, and nothing waits for ever."""
+"""Kills, hangs and damage of a training run: resuming from disk ends with bit-equal weights, and no process waits forever."""
 
 import hashlib
 import itertools
@@ -24,14 +24,14 @@ from alexnet.training.loop import Diverged
 from pipelines.runtime.launch import STOPPED_STATUS
 from tests.support.team import ENVIRONMENT, Run, execute, finish, options, start
 
-# A checkpoint after every step; steps long enough to be hit in the middle.
+# A checkpoint after every step; steps are slowed down so that signals arrive within one.
 RUN = Run(double=False, epochs=3, slow_ms=20)
 LONG = replace(RUN, epochs=40)
 TIMEOUT = 12.0
 
 
 def digest(folder: Path) -> str:
-    """Of the weights and velocities at the end of a run."""
+    """SHA-256 of a finished run's weights and velocities."""
     return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
@@ -41,48 +41,48 @@ def draw(limit: int, *words: int | str) -> int:
 
 
 def wait(until: Callable[[], bool], seconds: float = 100.0) -> None:
-    """Returns when it is so."""
+    """Waits for a condition. Fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"not after {seconds:.0f} s"
         time.sleep(0.01)
 
 
 def steps(folder: Path) -> int:
-    """Steps that rank 0 has done, over all attempts."""
+    """Number of steps that rank 0 has done, over all attempts."""
     try:
         return sum(line.startswith("0 ") for line in (folder / "steps").read_text().splitlines())
     except FileNotFoundError:
         return 0
 
 
-def after(folder: Path, more: int, moment: int) -> None:
-    """Returns so many steps later, at some moment within a step."""
+def wait_steps(folder: Path, count: int, extra_ms: int) -> None:
+    """Waits for so many more steps, and then for so many milliseconds, to stand within a step."""
     seen = steps(folder)
-    wait(lambda: steps(folder) >= seen + more)
-    time.sleep(moment / 1000)
+    wait(lambda: steps(folder) >= seen + count)
+    time.sleep(extra_ms / 1000)
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Run, int], str]:
-    """Digest of a run by as many ranks that nothing disturbed."""
+    """The digest of an undisturbed run by so many ranks."""
     found: dict[tuple[Run, int], str] = {}
 
-    def run_it(run: Run, size: int) -> str:
+    def digest_of(run: Run, size: int) -> str:
         if (run, size) not in found:
             folder = tmp_path_factory.mktemp("unbroken")
             finish(start([replace(run, slow_ms=0, checkpoint_seconds=1e9)], folder, size))
             found[run, size] = digest(folder / run.name)
         return found[run, size]
 
-    return run_it
+    return digest_of
 
 
-def kill_alone(run: Run, folder: Path, kills: int) -> None:
-    """One process, killed at as many moments, and then left to end."""
+def kill_repeatedly(run: Run, folder: Path, kills: int) -> None:
+    """Trains in one process that is killed so many times, and then lets it finish."""
     for number in range(kills):
         (rank,) = start([run], folder)
-        after(folder / run.name, 1 + draw(4, "steps", number), draw(60, "moment", number))
+        wait_steps(folder / run.name, 1 + draw(4, "steps", number), draw(60, "moment", number))
         rank.kill()
         assert rank.end() == -signal.SIGKILL
     finish(start([replace(run, slow_ms=0)], folder))
@@ -90,7 +90,7 @@ def kill_alone(run: Run, folder: Path, kills: int) -> None:
 
 def test_one_process_killed_twice_ends_with_the_unbroken_weights(tmp_path: Path, unbroken: Callable[[Run, int], str]) -> None:
     run = replace(RUN, epochs=4)
-    kill_alone(run, tmp_path, 2)
+    kill_repeatedly(run, tmp_path, 2)
     assert digest(tmp_path / "run") == unbroken(run, 1)
     rows = json.loads((tmp_path / "run" / "history-0.json").read_text())
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
@@ -101,16 +101,16 @@ def test_one_process_killed_twice_ends_with_the_unbroken_weights(tmp_path: Path,
 def test_one_process_killed_twenty_times_ends_with_the_unbroken_weights(
     tmp_path: Path, unbroken: Callable[[Run, int], str]
 ) -> None:
-    kill_alone(LONG, tmp_path, 20)
+    kill_repeatedly(LONG, tmp_path, 20)
     assert digest(tmp_path / "run") == unbroken(LONG, 1)
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_sigterm_writes_a_checkpoint_and_ends_all_ranks(tmp_path: Path, size: int, unbroken: Callable[[Run, int], str]) -> None:
     ranks = start([replace(RUN, checkpoint_seconds=1e9)], tmp_path, size)
-    after(tmp_path / "run", 2, 5)
+    wait_steps(tmp_path / "run", 2, 5)
     began = time.monotonic()
-    ranks[-1].kill(signal.SIGTERM)  # one rank is told; all stop at the same step
+    ranks[-1].kill(signal.SIGTERM)  # one rank gets the signal; all stop at the same step
     finish(ranks, STOPPED_STATUS)
     assert time.monotonic() - began < 20
     assert "its checkpoint is written" in ranks[0].said
@@ -120,20 +120,20 @@ def test_sigterm_writes_a_checkpoint_and_ends_all_ranks(tmp_path: Path, size: in
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_rank_whose_peer_is_killed_says_so_and_ends(tmp_path: Path, victim: int) -> None:
-    """Rank 0 keeps the store, so that with it every sign ends."""
+def test_a_rank_whose_peer_is_killed_reports_it_and_ends(tmp_path: Path, victim: int) -> None:
+    """Rank 0 hosts the store, so with it all heartbeats end."""
     ranks = start([LONG], tmp_path, 2)
-    after(tmp_path / "run", 1, 10)
+    wait_steps(tmp_path / "run", 1, 10)
     ranks[victim].kill()
     assert ranks[1 - victim].end(LONG.timeout_seconds) == 1
     assert f"rank {1 - victim}: rank {victim} gives no sign of life: killed" in ranks[1 - victim].said
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_rank_whose_peer_hangs_ends_within_the_timeout_and_names_it(tmp_path: Path, victim: int) -> None:
-    """So does one whose store hangs with rank 0, and answers nobody."""
+def test_a_rank_whose_peer_hangs_reports_it_and_ends_within_the_timeout(tmp_path: Path, victim: int) -> None:
+    """Also if the peer is rank 0, which hosts the store."""
     ranks = start([replace(LONG, timeout_seconds=TIMEOUT)], tmp_path, 2)
-    after(tmp_path / "run", 1, 10)
+    wait_steps(tmp_path / "run", 1, 10)
     ranks[victim].kill(signal.SIGSTOP)
     began = time.monotonic()
     assert ranks[1 - victim].end(2 * TIMEOUT) == 1
@@ -143,7 +143,7 @@ def test_a_rank_whose_peer_hangs_ends_within_the_timeout_and_names_it(tmp_path: 
 
 
 class Launch:
-    """The train stage's own launcher over two ranks, as a process of its own."""
+    """The train stage's launcher over two ranks, in a process of its own."""
 
     def __init__(self, run: Run, folder: Path, restarts: int) -> None:
         self.folder = folder / run.name
@@ -167,11 +167,11 @@ class Launch:
         return self._log.read_text()
 
     def rank(self, number: int) -> int:
-        """Process id of a rank of the newest attempt."""
+        """Process id of a rank of the latest attempt."""
         return int((self.folder / f"pid-{number}").read_text())
 
-    def orphans_end(self) -> None:
-        """Waits until no rank is left."""
+    def wait_for_ranks(self) -> None:
+        """Waits until both ranks have ended."""
         wait(lambda: not any(_alive(self.rank(number)) for number in (0, 1)), 15)
 
 
@@ -179,7 +179,7 @@ _numbers = itertools.count()
 
 
 def _alive(pid: int) -> bool:
-    """Whether there is such a process, and it is no zombie."""
+    """Whether the process exists and is no zombie."""
     try:
         return _stat(pid)[0] != "Z"
     except FileNotFoundError:
@@ -187,24 +187,24 @@ def _alive(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """State, parent, and what else the kernel says of a process."""
+    """The fields of /proc/PID/stat after the name: state, parent, ..."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @pytest.fixture
 def launched() -> Iterator[Callable[[Run, Path, int], Launch]]:
-    """Starts launches; what is left of them ends with the test."""
+    """Starts launchers, which are killed at the end of the test."""
     made: list[Launch] = []
 
-    def begin(run: Run, folder: Path, restarts: int) -> Launch:
+    def launch(run: Run, folder: Path, restarts: int) -> Launch:
         folder.mkdir(parents=True, exist_ok=True)
         made.append(Launch(run, folder, restarts))
         return made[-1]
 
-    yield begin
-    for launch in made:
-        launch.process.kill()
-        launch.process.wait()
+    yield launch
+    for launcher in made:
+        launcher.process.kill()
+        launcher.process.wait()
 
 
 def test_a_killed_rank_a_killed_launcher_and_a_flipped_bit_do_not_change_the_weights(
@@ -212,33 +212,33 @@ def test_a_killed_rank_a_killed_launcher_and_a_flipped_bit_do_not_change_the_wei
 ) -> None:
     run = replace(RUN, epochs=4)
     launch = launched(run, tmp_path, 1)
-    after(launch.folder, 2, 15)
+    wait_steps(launch.folder, 2, 15)
     os.kill(launch.rank(1), signal.SIGKILL)
-    after(launch.folder, 3, 15)
+    wait_steps(launch.folder, 3, 15)
     kill_launcher(launch)
     damage(launch.folder / "checkpoints", "a bit of the tensors", 0)
     assert "rank 1 was killed by SIGKILL; starting again from the newest checkpoint" in launch.said
-    assert "is gone" in launch.said  # the ranks say why they end
+    assert "is gone" in launch.said  # printed by the ranks
     finish(start([replace(run, slow_ms=0)], tmp_path, 2))
     assert set_aside(launch.folder) == 1
     assert digest(launch.folder) == unbroken(run, 2)
 
 
 def kill_launcher(launch: Launch) -> None:
-    """With two checkpoints on disk, so that one may be damaged."""
+    """Kills it once there are two checkpoints, so that one can be damaged."""
     wait(lambda: len(list((launch.folder / "checkpoints").glob("step-*"))) >= 2)
     launch.process.kill()
-    launch.orphans_end()
+    launch.wait_for_ranks()
 
 
 def set_aside(folder: Path) -> int:
-    """How many checkpoints a run has found damaged."""
+    """Number of checkpoints that a run has found damaged."""
     return (folder / "notes").read_text().count("checkpoint set aside")
 
 
-# Whom a draw hits, and by what.
+# The process and the signal of a draw.
 LAUNCHER = -1
-STRIKES = (
+SIGNALS = (
     (0, signal.SIGSTOP),
     (1, signal.SIGSTOP),
     (0, signal.SIGKILL),
@@ -252,15 +252,15 @@ DAMAGES = ("torn tensors", "a bit of the tensors", "no tensors", "an empty state
 
 
 @pytest.mark.slow
-def test_twenty_strikes_at_a_rank_or_the_launcher_do_not_change_the_weights(
+def test_twenty_signals_to_a_rank_or_the_launcher_do_not_change_the_weights(
     tmp_path: Path, launched: Callable[[Run, Path, int], Launch], unbroken: Callable[[Run, int], str]
 ) -> None:
     run = replace(LONG, timeout_seconds=60.0)
-    launch = launched(run, tmp_path, 2)  # so many without progress; there is progress every time
+    launch = launched(run, tmp_path, 2)  # allowed restarts without progress; every attempt makes some
     damaged = 0
     for number in range(20):
-        after(launch.folder, 1 + draw(4, "steps of a pair", number), draw(60, "moment of a pair", number))
-        victim, weapon = STRIKES[draw(len(STRIKES), "victim", number)]
+        wait_steps(launch.folder, 1 + draw(4, "steps of a pair", number), draw(60, "moment of a pair", number))
+        victim, weapon = SIGNALS[draw(len(SIGNALS), "victim", number)]
         seen, began = steps(launch.folder), time.monotonic()
         if victim == LAUNCHER:
             kill_launcher(launch)
@@ -268,27 +268,27 @@ def test_twenty_strikes_at_a_rank_or_the_launcher_do_not_change_the_weights(
             damaged += 1
             launch = launched(run, tmp_path, 2)
         else:
-            strike(launch, victim, weapon, run.timeout_seconds)
-        goes_on(launch.folder, seen, began + 2 * run.timeout_seconds - time.monotonic())
+            send_signal(launch, victim, weapon, run.timeout_seconds)
+        wait_progress(launch.folder, seen, began + 2 * run.timeout_seconds - time.monotonic())
     assert launch.process.wait(300) == 0, launch.said
     assert set_aside(launch.folder) == damaged > len(DAMAGES)
     assert digest(launch.folder) == unbroken(run, 2)
 
 
-def strike(launch: Launch, victim: int, weapon: signal.Signals, seconds: float) -> None:
-    """Sends one of two ranks a signal, and waits so long at most for the end of both."""
+def send_signal(launch: Launch, victim: int, weapon: signal.Signals, seconds: float) -> None:
+    """Sends a signal to one of two ranks, and waits for the end of both."""
     pids = [launch.rank(0), launch.rank(1)]
     os.kill(pids[victim], weapon)
     wait(lambda: not any(_alive(pid) for pid in pids), seconds)
 
 
-def goes_on(folder: Path, seen: int, seconds: float) -> None:
-    """Waits so long at most for a step more than those seen."""
+def wait_progress(folder: Path, seen: int, seconds: float) -> None:
+    """Waits for a step after those seen."""
     wait(lambda: steps(folder) > seen, seconds)
 
 
 def damage(checkpoints: Path, kind: str, number: int) -> None:
-    """Spoils the newest of two checkpoints."""
+    """Damages the newest of two checkpoints."""
     found = sorted(checkpoints.glob("step-*"))
     assert len(found) >= 2
     tensors, state = found[-1] / "tensors.safetensors", found[-1] / "state.json"
@@ -311,7 +311,7 @@ def test_a_rank_that_hangs_is_ended_and_training_starts_again(
 ) -> None:
     run = replace(RUN, epochs=8, timeout_seconds=TIMEOUT)
     launch = launched(run, tmp_path, 1)
-    after(launch.folder, 2, 15)
+    wait_steps(launch.folder, 2, 15)
     hung = launch.rank(1)
     os.kill(hung, signal.SIGSTOP)
     began = time.monotonic()
@@ -327,7 +327,7 @@ def test_sigterm_to_the_launcher_stops_every_rank_with_a_checkpoint(
     tmp_path: Path, launched: Callable[[Run, Path, int], Launch]
 ) -> None:
     launch = launched(replace(LONG, checkpoint_seconds=1e9), tmp_path, 0)
-    after(launch.folder, 3, 15)
+    wait_steps(launch.folder, 3, 15)
     began = time.monotonic()
     launch.process.send_signal(signal.SIGTERM)
     assert launch.process.wait(60) == STOPPED_STATUS
@@ -336,16 +336,14 @@ def test_sigterm_to_the_launcher_stops_every_rank_with_a_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_rank_that_raises_is_named_and_not_started_again(
-    tmp_path: Path, launched: Callable[[Run, Path, int], Launch]
-) -> None:
+def test_a_rank_that_raises_is_reported_and_not_restarted(tmp_path: Path, launched: Callable[[Run, Path, int], Launch]) -> None:
     launch = launched(replace(RUN, fail_rank=1), tmp_path, 5)
     assert launch.process.wait(120) == 1
     assert "train: error: rank 1: RuntimeError: a broken disk" in launch.said
     assert "starting again" not in launch.said
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoint(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_training_and_names_step_and_checkpoint(tmp_path: Path) -> None:
     run = replace(RUN, slow_ms=0, late_lr=1e30, checkpoint_seconds=1e9)
     with pytest.raises(
         Diverged, match=r"step 6: the loss is (nan|inf); lower train.schedule's rates; last good checkpoint: none yet"
@@ -353,7 +351,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoi
         execute(run, tmp_path, Team())
 
 
-def test_weights_that_are_no_numbers_never_become_a_checkpoint(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_never_checkpointed(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"step 5: .* is no longer finite; .* last good checkpoint: step-00000004"):
         execute(replace(RUN, slow_ms=0, late_lr=1e39), tmp_path, Team())
     found = Checkpoints(tmp_path / "checkpoints").newest()
@@ -377,7 +375,7 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path, change: dict[s
         execute(replace(run, **change), tmp_path, Team())  # type: ignore[arg-type]  # fields by name
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_stops_with_their_list(tmp_path: Path) -> None:
+def test_a_run_lists_its_checkpoints_if_all_are_damaged(tmp_path: Path) -> None:
     run = replace(RUN, slow_ms=0, stop_at=3)
     execute(run, tmp_path, Team())
     found = sorted((tmp_path / "checkpoints").glob("step-*"))
@@ -392,7 +390,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_stops_with_their_list(tmp_path:
 
 def test_a_second_trainer_is_refused(tmp_path: Path) -> None:
     ranks = start([LONG], tmp_path)
-    after(tmp_path / "run", 1, 0)
+    wait_steps(tmp_path / "run", 1, 0)
     with pytest.raises(DataError, match=f"another trainer \\(process {ranks[0].process.pid}\\) uses it"):
         execute(RUN, tmp_path / "run", Team())
     ranks[0].kill()
@@ -401,10 +399,10 @@ def test_a_second_trainer_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_machines_train_as_one_and_end_together(tmp_path: Path, unbroken: Callable[[Run, int], str]) -> None:
-    """Two launchers of torchrun's own on one address: what a second machine adds is only the wire."""
+    """Two torchrun launchers with one rendezvous endpoint, as on two machines but for the network."""
     run = replace(RUN, epochs=6, timeout_seconds=TIMEOUT)
     launchers = two_launchers(run, tmp_path)
-    after(tmp_path / "run", 3, 10)
+    wait_steps(tmp_path / "run", 3, 10)
     launchers[1].kill()
     launchers[1].wait()
     assert launchers[0].wait(90) == 1
@@ -415,10 +413,10 @@ def test_two_machines_train_as_one_and_end_together(tmp_path: Path, unbroken: Ca
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machines", [1, 2])
-def test_torchruns_own_restarts_go_on_from_the_newest_checkpoint(
+def test_torchruns_restarts_resume_from_the_newest_checkpoint(
     tmp_path: Path, machines: int, unbroken: Callable[[Run, int], str]
 ) -> None:
-    """It keeps its store, and what ranks have left there, over restarts; two of them count restarts differently."""
+    """torchrun keeps its store with the ranks' keys over restarts; two launchers count restarts differently."""
     run = replace(RUN, epochs=8, timeout_seconds=30.0)
     folder = tmp_path / "run"
     launchers = (
@@ -427,16 +425,16 @@ def test_torchruns_own_restarts_go_on_from_the_newest_checkpoint(
         else [torchrun(run, tmp_path, "--standalone", "--max-restarts=4")]
     )
     for victim in (1, 0, 2 * machines - 1):
-        after(folder, 2, 10)
+        wait_steps(folder, 2, 10)
         os.kill(int((folder / f"pid-{victim}").read_text()), signal.SIGKILL)
     assert [launcher.wait(300) for launcher in launchers] == [0] * machines
     assert digest(folder) == unbroken(run, 2 * machines)
 
 
 @pytest.mark.slow
-def test_when_the_machine_that_keeps_the_store_freezes_the_ranks_of_the_other_end(tmp_path: Path) -> None:
+def test_ranks_end_when_the_other_machine_with_the_store_freezes(tmp_path: Path) -> None:
     launchers = two_launchers(replace(LONG, timeout_seconds=TIMEOUT), tmp_path)
-    after(tmp_path / "run", 2, 10)
+    wait_steps(tmp_path / "run", 2, 10)
     ranks = [int(path.read_text()) for path in sorted((tmp_path / "run").glob("pid-*"))]
     machine = {pid: int(_stat(pid)[1]) for pid in ranks}
     frozen = [machine[ranks[0]], *(pid for pid in ranks if machine[pid] == machine[ranks[0]])]
@@ -458,14 +456,14 @@ def test_when_the_machine_that_keeps_the_store_freezes_the_ranks_of_the_other_en
 
 
 def torchrun(run: Run, folder: Path, *options_of_torchrun: str) -> "subprocess.Popen[str]":
-    """torchrun itself, as a user starts it, with two ranks."""
+    """Starts torchrun, as a user does, with two ranks."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *options_of_torchrun, *options(run, folder)]
     with (folder / f"launcher-{next(_numbers)}").open("w") as log:
         return subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=log, stderr=log, text=True)
 
 
 def two_launchers(run: Run, folder: Path, restarts: int = 0) -> "list[subprocess.Popen[str]]":
-    """torchrun twice, as on two machines."""
+    """Starts torchrun twice, as on two machines."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"--rdzv-endpoint=127.0.0.1:{probe.getsockname()[1]}"
