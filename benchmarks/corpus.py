@@ -1,9 +1,10 @@
-"""The corpus of the input benchmark: 256-pixel JPEGs of photographs, as shards and as a folder a class."""
+"""The images of the input benchmark: 256-pixel JPEGs of photographs, as shards and as one folder a class."""
 
 import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ def make(images: Path | None, count: int, shards: int, folder: Path) -> list[Sha
     """`count` samples in `folder`/shards (described in shards.json) and `folder`/tree; made once.
 
     Args:
-        images: A folder of photographs, searched through; None cuts them out of scikit-learn's two.
+        images: A folder of photographs, with its subfolders; None crops scikit-learn's two.
         count: Samples.
-        shards: Tars they are spread over.
-        folder: Where.
+        shards: Tars to spread them over.
+        folder: Where to write.
     """
     listing = folder / "shards.json"
     if not listing.exists():
@@ -51,7 +52,7 @@ def _write(folder: Path, jpegs: list[bytes], number: int, shards: int) -> Shard:
 def _squares(images: Path | None, count: int) -> list[Image.Image]:
     """Random square boxes of photographs, shrunk to 256 pixels, every one different."""
     draw = np.random.default_rng(1)
-    paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")) if images else _sklearn_photos()
+    paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")) if images else sklearn_photographs()
     chosen = [paths[i] for i in draw.permutation(len(paths))]
     return [_square(Image.open(chosen[i % len(chosen)]).convert("RGB"), draw) for i in range(count)]
 
@@ -63,14 +64,13 @@ def _square(photo: Image.Image, draw: np.random.Generator) -> Image.Image:
 
 
 def _encode(image: Image.Image) -> bytes:
-    from io import BytesIO
-
     file = BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
-def _sklearn_photos() -> list[Path]:
+def sklearn_photographs() -> list[Path]:
+    """The two photographs in the package scikit-learn."""
     import sklearn.datasets
 
     return sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))

@@ -1,11 +1,11 @@
-"""Preparing images (decode, shorter side to 256, center square, JPEG q95), beside the usual script; and everything that grows.
+"""Benchmark of preparing images (decode, shorter side to 256, center square, JPEG q95), and of what grows with their number.
 
     python -m benchmarks.prep                          # photographs cut from scikit-learn's two
     python -m benchmarks.prep --images FOLDER          # a folder of JPEGs
     python -m benchmarks.prep --rows 100000            # of the scale run; 0 leaves it out
 
-Methods take turns: in a round each goes through all images, as a stage does. CPU time is compared, of every image the least of
-all rounds: what else the machine does drops out.
+Methods take turns: in a round each goes through all images, as a stage does. CPU time is compared, of every image the minimum
+over the rounds, which other load on the machine affects least.
 PSNR is of the decoded result against a resize in floating point with the same filter and the same cut. A library that is not
 installed is left out: `opencv` needs opencv-python-headless, which nothing else here does.
 """
@@ -38,6 +38,7 @@ from alexnet.images.resize import decode, encode, prepare, resize
 from alexnet.images.statistics import PixelSums
 from alexnet.shards.tar import Sample, tar_of
 from benchmarks import timing
+from benchmarks.corpus import sklearn_photographs
 
 SIDE_PX, QUALITY = 256, 95
 ROWS = 1_281_167 + 50_000
@@ -45,7 +46,7 @@ Method = Callable[[bytes], bytes]
 
 
 def usual(data: bytes) -> bytes:
-    """The script that everybody writes."""
+    """The usual script: Pillow, whole image resized, then cropped."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     scale = SIDE_PX / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
@@ -131,19 +132,19 @@ def ours(data: bytes) -> bytes:
 
 
 def ours_without_statistics(data: bytes) -> bytes:
-    """What it does with a validation image."""
+    """What the shard stage does with a validation image."""
     return encode(prepare(data, SIDE_PX, "triangle"), QUALITY)
 
 
 def ours_area(data: bytes) -> bytes:
-    """With the filter of the field's first tools."""
+    """The same with the filter `area`."""
     pixels = prepare(data, SIDE_PX, "area")
     _sums.add(pixels)
     return encode(pixels, QUALITY)
 
 
 def limit(data: bytes) -> bytes:
-    """Decoding all pixels and encoding a square, and nothing between: what libjpeg-turbo alone takes."""
+    """Decoding all pixels and encoding a square, nothing else: the time of libjpeg-turbo alone."""
     simplejpeg.decode_jpeg(data, "RGB")
     jpeg: bytes = simplejpeg.encode_jpeg(_square, QUALITY, "RGB", "420")
     return jpeg
@@ -184,10 +185,8 @@ def photographs(folder: Path | None, count: int) -> list[bytes]:
     if folder:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
         return [path.read_bytes() for path in paths[:: max(1, len(paths) // count)][:count]]
-    import sklearn.datasets
-
     draw = np.random.default_rng(1)
-    photos = [Image.open(path) for path in sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))]
+    photos = [Image.open(path) for path in sklearn_photographs()]
     return [_photograph(photos[number % len(photos)], draw) for number in range(count)]
 
 
@@ -205,7 +204,7 @@ def _photograph(photo: Image.Image, draw: np.random.Generator) -> bytes:
 def speed(images: list[bytes], rounds: int) -> dict[str, object]:
     """CPU milliseconds an image, and ratios to the usual script.
 
-    Of every image and method the least of all rounds counts: who shares the machine's caches only adds.
+    Of every image and method the minimum over the rounds counts: other load on the machine only adds time.
     """
     names = list(METHODS)
     seconds: dict[str, list[list[float]]] = {name: [] for name in names}  # by method, round and image
@@ -280,13 +279,13 @@ def psnr(pixels: np.ndarray, reference: np.ndarray) -> float:
 def scaling(images: list[bytes], rounds: int) -> dict[str, object]:
     """Images a second of wall clock, tar and statistics included, by threads that take turns; and ratios within a round.
 
-    Best rounds: the machine may be shared, and who takes a core of it only lowers the rate of many threads.
+    The best rounds count: other load on the machine only lowers the rates.
     """
 
-    def shard(some: list[bytes]) -> int:
+    def shard(batch: list[bytes]) -> int:
         sums = PixelSums(SIDE_PX)
         made = []
-        for number, data in enumerate(some):
+        for number, data in enumerate(batch):
             pixels = prepare(data, SIDE_PX, "triangle")
             sums.add(pixels)
             made.append(Sample(f"k{number}", 0, encode(pixels, QUALITY)))
@@ -295,7 +294,7 @@ def scaling(images: list[bytes], rounds: int) -> dict[str, object]:
     counts = [n for n in (1, 2, 4, 8, 16) if n <= len(os.sched_getaffinity(0))]
     work = [images] * 2 * max(counts)
     rates: dict[int, list[float]] = {n: [] for n in counts}
-    alone = []  # of every round: whether one thread had a core to itself
+    alone = []  # of every round: whether the single thread had a core of its own
     with ExitStack() as stack:
         pools = {n: stack.enter_context(ThreadPoolExecutor(n)) for n in counts}
         for pool in pools.values():
@@ -319,7 +318,7 @@ def scaling(images: list[bytes], rounds: int) -> dict[str, object]:
 
 
 class _Far:
-    """A source in a store: every read is answered after so many seconds."""
+    """A source in a store that answers every read after this many seconds."""
 
     def __init__(self, images: list[bytes], seconds: float) -> None:
         self._images = images
@@ -367,7 +366,7 @@ def scale(rows: int) -> dict[str, object]:
 
 
 def scale_child(rows: int) -> dict[str, object]:
-    """Index, suite, shuffle and manifest for synthetic rows with planted faults."""
+    """Index, expectations, shuffle and manifest of synthetic rows with planted faults."""
     from alexnet.shards.manifest import Manifest, Shard, Synset
     from benchmarks.synthetic import batches, keys_by_fault
     from pipelines import shard

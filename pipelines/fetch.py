@@ -1,4 +1,4 @@
-"""The fetch stage: brings the source within reach and lists it, so that DVC sees when it changed."""
+"""The fetch stage: downloads or unpacks the source where needed, and lists its files, so that DVC sees when it changed."""
 
 import argparse
 import hashlib
@@ -15,7 +15,7 @@ from pipelines.sources.open import open_source
 
 @dataclass(frozen=True)
 class Listing:
-    """What the source consists of: no place, so that the same files elsewhere are the same source."""
+    """A digest of the source's files. It names no place, so that the same files elsewhere are the same source."""
 
     name: str
     files: int
@@ -24,7 +24,7 @@ class Listing:
 
 
 def listing(name: str, source: Source) -> Listing:
-    """The listing of a source that has images in every class."""
+    """Lists a source. Raises DataError when it has no images, or none in some class."""
     files = source.files()
     lines = "".join(f"{file.path}\0{file.size}\0{file.stamp}\n" for file in files)
     return Listing(name, len(files), sum(file.size for file in files), hashlib.sha256(lines.encode()).hexdigest())

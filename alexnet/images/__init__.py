@@ -1,1 +1,1 @@
-"""One image file: what is wrong with it, its 256-pixel form, and the statistics of many."""
+"""Image files: their faults, their form in a shard, and the pixel statistics of many."""

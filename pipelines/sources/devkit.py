@@ -1,4 +1,4 @@
-"""ImageNet's development kit: which synsets there are, what they are called, and the labels of the validation images."""
+"""ImageNet's development kit: the classes with their names, and the labels of the validation images."""
 
 import gzip
 import io
@@ -9,15 +9,15 @@ from typing import Any
 
 from alexnet.errors import DataError
 
-_LARGEST = 64 << 20  # of a file in it; the real ones have less than 1 MB
+_MAX_BYTES = 64 << 20  # of a file in it; the real ones have less than 1 MB
 
 
 @dataclass(frozen=True)
 class Year:
-    """Names in one year's distribution.
+    """File names in one year's distribution.
 
-    folder: in the devkit's archive. patches: the archive of images that take the place of blank ones. The year that has it
-    was packed loosely: there are folders in its archives, names have folders before them, and some images are gzipped.
+    folder: in the devkit's archive. patches: the archive of images that replace blank ones. The year that has it, 2010, is
+    packed differently: its archives have folders, names have folders before them, and some images are gzipped.
     """
 
     name: str
@@ -29,17 +29,17 @@ class Year:
 
     @property
     def archives(self) -> tuple[str, ...]:
-        """All of them."""
+        """The names of all archives."""
         return (self.train, self.val, self.devkit, *([self.patches] if self.patches else []))
 
     @property
     def truth(self) -> str:
-        """The file of the validation images' ids."""
+        """The devkit's file with the ids of the validation images' synsets."""
         return f"{self.folder}/data/{self.name}_validation_ground_truth.txt"
 
     @property
     def meta(self) -> str:
-        """The MATLAB file of the synsets."""
+        """The devkit's MATLAB file of synsets."""
         return f"{self.folder}/data/meta.mat"
 
 
@@ -63,7 +63,7 @@ YEARS = (ILSVRC2012, ILSVRC2010)
 
 @dataclass(frozen=True)
 class Devkit:
-    """names: wnid to words. val_wnids: of the validation images 1, 2, ... train_images: how many there should be."""
+    """The classes. names: by wnid; val_wnids: of the validation images 1, 2, ...; train_images: how many there should be."""
 
     names: dict[str, str]
     val_wnids: tuple[str, ...]
@@ -71,12 +71,12 @@ class Devkit:
 
 
 def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
-    """The kit in a year's archive.
+    """Reads the devkit in a year's archive.
 
-    The ids in it are neither the wnids' order nor the labels: a label is a wnid's place among all in order.
+    Its ids are not labels: a label here is the index of a wnid among all wnids, sorted.
 
     Raises:
-        DataError: damaged, another year's, or ids that do not fit together.
+        DataError: The archive is damaged or another year's, or its ids do not match its synsets.
     """
     files = _files(data, {year.meta, year.truth}, where)
     synsets = _synsets(files[year.meta], year, where)
@@ -96,13 +96,13 @@ def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
 
 
 def _files(data: bytes, names: set[str], where: str) -> dict[str, bytes]:
-    """Some files of a compressed tar, by their exact names; nothing is extracted."""
+    """The files of these names in a compressed tar."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
-                if name in names and member.isreg() and member.size <= _LARGEST:
+                if name in names and member.isreg() and member.size <= _MAX_BYTES:
                     body = tar.extractfile(member)
                     found[name] = body.read() if body else b""
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
@@ -123,5 +123,5 @@ def _synsets(meta: bytes, year: Year, where: str) -> dict[int, tuple[str, str, i
             for row in rows
             if int(row["num_children"]) == 0
         }
-    except Exception as error:  # noqa: BLE001 - the reader of MATLAB files lets through whatever it meets
+    except Exception as error:  # noqa: BLE001 - loadmat raises anything on a damaged file
         raise DataError(f"{where}: {year.meta} holds no list of synsets: {type(error).__name__}: {error}") from None

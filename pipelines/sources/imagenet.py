@@ -66,24 +66,19 @@ class ArchivesSource:
         """Ranges of the validation archive, then of every synset's tar, most of which are one partition."""
         yield from self._partitions_of(Partition(path=self.year.val, size=self._files[self.year.val].size, split="val"))
         for member in self._synset_tars():
-            match = _TRAIN_TAR.fullmatch(self._file_name(member))
-            if match is None:
-                raise DataError(
-                    f"{self.where}/{self.year.train}: member {member.name!r} at byte {member.offset - BLOCK:,}; "
-                    "allowed: n00000000.tar"
-                )
-            tar = Partition(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=match[1])
+            wnid = self._match(_TRAIN_TAR, member, self.year.train, "n00000000.tar")[1]
+            tar = Partition(path=self.year.train, offset=member.offset, size=member.size, split="train", wnid=wnid)
             yield from self._partitions_of(tar)
 
     def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
         """The images in a range of a tar, in order."""
-        where = f"{self.where}/{partition.path}"
-        pieces = self.folder.stream(partition.path, partition.offset, partition.size)
-        for member, data in iter_members(pieces, partition.offset, partition.offset + partition.size, where, partition.is_last):
+        path, start, size = partition.path, partition.offset, partition.size
+        pieces = self.folder.stream(path, start, size)
+        for member, data in iter_members(pieces, start, start + size, f"{self.where}/{path}", partition.is_last):
             if self._is_skipped(member):
                 continue
-            key, wnid = self._key_and_wnid(partition, member, where)
-            image = SourceImage(key, partition.split, wnid, partition.path, member.offset, member.size, suffix(member.name))
+            key, wnid = self._key_and_wnid(partition, member)
+            image = SourceImage(key, partition.split, wnid, path, member.offset, member.size, suffix(member.name))
             if patch := self._patches.get((partition.split, key)):
                 image = replace(image, path=str(self.year.patches), offset=patch.offset, size=patch.size)
                 yield image, self.read(image.path, image.offset, image.size)
@@ -97,21 +92,21 @@ class ArchivesSource:
     def __reduce__(self) -> tuple[type["ArchivesSource"], tuple[Folder, str, Year, tuple[ArchiveConfig, ...]]]:
         return ArchivesSource, (self.folder, self.where, self.year, self.archives)  # without what it has read
 
-    def _key_and_wnid(self, partition: Partition, member: Member, where: str) -> tuple[str, str]:
-        """An image's key, and its wnid: empty for a validation image whose number the devkit does not have."""
-        match = (_TRAIN_IMAGE if partition.split == "train" else _VAL_IMAGE).fullmatch(self._file_name(member))
-        if match is None:
-            allowed = "n00000000_0.JPEG" if partition.split == "train" else f"{self.year.name}_val_00000000.JPEG"
-            raise DataError(f"{where}: member {member.name!r} at byte {member.offset - BLOCK:,}; allowed: {allowed}")
+    def _key_and_wnid(self, partition: Partition, member: Member) -> tuple[str, str]:
+        """An image's key and wnid. An image in another synset's tar, or with a number that the devkit lacks, has no wnid."""
         if partition.split == "train":
-            # An image of one synset in another's tar: neither label can be trusted.
-            return match[1], partition.wnid if match[1].startswith(f"{partition.wnid}_") else ""
-        number = int(match[2])
-        known = self._devkit.val_wnids
+            key = self._match(_TRAIN_IMAGE, member, partition.path, "n00000000_0.JPEG")[1]
+            return key, partition.wnid if key.startswith(f"{partition.wnid}_") else ""
+        match = self._match(_VAL_IMAGE, member, partition.path, f"{self.year.name}_val_00000000.JPEG")
+        known, number = self._devkit.val_wnids, int(match[2])
         return match[1], known[number - 1] if 1 <= number <= len(known) else ""
 
-    def _file_name(self, member: Member) -> str:
-        return member.name.rpartition("/")[2] if self.year.patches else member.name
+    def _match(self, pattern: re.Pattern[str], member: Member, archive: str, allowed: str) -> re.Match[str]:
+        name = member.name.rpartition("/")[2] if self.year.patches else member.name
+        if (match := pattern.fullmatch(name)) is None:
+            where = f"{self.where}/{archive}: member {member.name!r} at byte {member.offset - BLOCK:,}"
+            raise DataError(f"{where}; allowed: {allowed}")
+        return match
 
     def _is_skipped(self, member: Member) -> bool:
         return bool(self.year.patches) and member.name.endswith("/")

@@ -150,7 +150,7 @@ def test_large_images_are_decoded_in_turn_and_small_ones_are_not() -> None:
         assert most > 1
 
 
-# An image at the limit in every format that is read, drawn and looked at in processes of their own.
+# An image at the limit in every format that is read, drawn and inspected in processes of their own.
 DRAW = """
 import io, sys
 from PIL import Image
@@ -163,7 +163,7 @@ for top in range(0, side, 64):
 image.save(part, kind, **options)
 sys.stdout.buffer.write(part.getvalue())
 """
-LOOK = """
+INSPECT = """
 import sys
 from pathlib import Path
 from alexnet.images.inspect import inspect_image
@@ -171,9 +171,9 @@ from pipelines.validation import index
 from pipelines.config import params
 from pipelines.sources import imagenet
 data = sys.stdin.buffer.read()
-seen = inspect_image(data, "a", params.load().validate)
+report = inspect_image(data, "a", params.load().validate)
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(*sorted(seen.faults - {"cmyk", "palette", "wrong_format"}), int(peak.split()[1]) >> 10)
+print(*sorted(report.faults - {"cmyk", "palette", "wrong_format"}), int(peak.split()[1]) >> 10)
 """
 
 
@@ -195,9 +195,9 @@ def test_a_worker_has_less_than_400_mib_whatever_the_image(kind: str, options: d
     side = int((CONFIG.max_pixels / (2 if kind == "WEBP" else 1)) ** 0.5)
     command = [sys.executable, "-c", DRAW, kind, repr(options), str(side), mode]
     data = subprocess.run(command, capture_output=True, check=True).stdout
-    said = subprocess.run([sys.executable, "-c", LOOK], input=data, capture_output=True, check=True).stdout.split()
-    assert len(said) == 1, said  # no fault
-    assert int(said[0]) < 400
+    printed = subprocess.run([sys.executable, "-c", INSPECT], input=data, capture_output=True, check=True).stdout.split()
+    assert len(printed) == 1, printed  # no fault
+    assert int(printed[0]) < 400
 
 
 @settings(deadline=None, max_examples=60)

@@ -18,7 +18,7 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / error)) if error else 99.0
 
 
-def twin(data: bytes, side_px: int) -> np.ndarray:
+def pillow_square(data: bytes, side_px: int) -> np.ndarray:
     """The usual script, with the square cut out at the same places: Pillow's antialiased bilinear filter."""
     import io
 
@@ -33,7 +33,7 @@ def twin(data: bytes, side_px: int) -> np.ndarray:
 @given(st.integers(20, 300), st.integers(20, 300), st.integers(0, 9))
 def test_the_square_is_the_same_as_by_pillow(width: int, height: int, seed: int) -> None:
     data = pictures.encode_image(pictures.draw_image(seed, width, height), "PNG")
-    assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 45
+    assert psnr(prepare(data, 64, "triangle"), pillow_square(data, 64)) > 45
 
 
 @pytest.mark.parametrize("resize_filter", ["triangle", "area"])
@@ -41,7 +41,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(resize_filter: Filte
     data = pictures.jpeg(2, 1300, 1100)
     assert decode(data, 128).shape == (138, 163, 3)  # an eighth
     assert decode(data).shape == (1100, 1300, 3)
-    assert psnr(prepare(data, 64, resize_filter), twin(data, 64)) > 40
+    assert psnr(prepare(data, 64, resize_filter), pillow_square(data, 64)) > 40
 
 
 def test_thin_lines_are_antialiased() -> None:
@@ -85,7 +85,7 @@ def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pyte
     assert decode(data, 128).shape == (1101, 1301, 3)
     monkeypatch.setattr("alexnet.images.resize._BLOCK_MEAN_PX", 1 << 20)
     assert decode(data, 128).shape == (138, 163, 3)
-    assert psnr(prepare(data, 64, "triangle"), twin(data, 64)) > 40
+    assert psnr(prepare(data, 64, "triangle"), pillow_square(data, 64)) > 40
 
 
 MEMORY = """

@@ -37,7 +37,7 @@ class Listed:
         yield self.read(path, offset, size)
 
 
-def seen(*paths: str) -> list[tuple[str, str | None, str]]:
+def listed(*paths: str) -> list[tuple[str, str | None, str]]:
     return [(item.key, item.split, item.path) for item in FolderSource(Listed(*paths), "here").images()]
 
 
@@ -61,7 +61,7 @@ def test_one_folder_a_class_has_no_split_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
 def test_given_splits_are_kept(name: str) -> None:
-    assert seen("train/a/1.jpg", "train/b/2.jpg", f"{name}/a/3.jpg", f"{name}/b/4.jpg") == [
+    assert listed("train/a/1.jpg", "train/b/2.jpg", f"{name}/a/3.jpg", f"{name}/b/4.jpg") == [
         *([("a_3", "val", "test/a/3.jpg"), ("b_4", "val", "test/b/4.jpg")] if name == "test" else []),
         ("a_1", "train", "train/a/1.jpg"),
         ("b_2", "train", "train/b/2.jpg"),
@@ -71,20 +71,18 @@ def test_given_splits_are_kept(name: str) -> None:
 
 def test_test_images_are_left_out_where_there_are_validation_images() -> None:
     paths = [f"{split}/{wnid}/1.jpg" for split in ("train", "validation", "test") for wnid in "ab"]
-    assert {path.split("/")[0] for _, _, path in seen(*paths)} == {"train", "validation"}
+    assert {path.split("/")[0] for _, _, path in listed(*paths)} == {"train", "validation"}
 
 
 def test_a_training_folder_alone_has_no_split_of_its_own() -> None:
-    assert [split for _, split, _ in seen("train/a/1.jpg", "train/b/2.jpg")] == [None, None]
+    assert [split for _, split, _ in listed("train/a/1.jpg", "train/b/2.jpg")] == [None, None]
 
 
 def test_keys_are_safe_and_names_that_clash_are_told_apart() -> None:
-    keys = [
-        key
-        for key, _, _ in seen("a/x.y.jpg", "a/x y.jpg", "a/x-y.png", "b/n.jpg", "b/b_7.jpg", f"b/{'long' * 40}.jpg", "b/é.jpg")
-    ]
+    paths = ["a/x.y.jpg", "a/x y.jpg", "a/x-y.png", "b/n.jpg", "b/b_7.jpg", f"b/{'long' * 40}.jpg", "b/é.jpg"]
+    keys = [key for key, _, _ in listed(*paths)]
     assert "b_n" in keys
-    assert "b_7" in keys  # the class is not said twice
+    assert "b_7" in keys  # the class is not repeated
     assert sum(key.startswith("a_x-y-") for key in keys) == 3
     assert len(set(keys)) == len(keys)
 
@@ -95,12 +93,12 @@ def test_every_key_is_one_that_a_shard_may_hold_and_stands_once(names: set[str])
     from alexnet.shards.tar import Sample, index_tar, tar_of
 
     paths = {f"a/{name.strip('/')}.jpg".replace("//", "/") for name in names}
-    keys = [key for key, _, _ in seen(*paths, "b/1.jpg")]
+    keys = [key for key, _, _ in listed(*paths, "b/1.jpg")]
     assert index_tar(tar_of(Sample(key, 0, b"") for key in keys), "shard").keys == keys
 
 
 def test_keys_do_not_depend_on_what_else_is_there() -> None:
-    assert seen("a/1.jpg", "b/1.jpg")[0] in seen("a/1.jpg", "a/2.jpg", "b/1.jpg")
+    assert listed("a/1.jpg", "b/1.jpg")[0] in listed("a/1.jpg", "a/2.jpg", "b/1.jpg")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_keys_do_not_depend_on_what_else_is_there() -> None:
 )
 def test_what_is_no_source_is_named(paths: list[str], message: str) -> None:
     with pytest.raises(DataError) as error:
-        seen(*paths)
+        listed(*paths)
     assert str(error.value).startswith(message)
 
 
@@ -184,8 +182,8 @@ def test_an_image_beside_the_classes_of_a_split_is_named(name: str) -> None:
     with pytest.raises(
         DataError, match=f"here/{name}/3.jpg: an image in no class's folder; move it to {name}/CLASS/, or remove"
     ):
-        seen("train/a/1.jpg", "train/b/2.jpg", f"{name}/3.jpg")
+        listed("train/a/1.jpg", "train/b/2.jpg", f"{name}/3.jpg")
 
 
 def test_images_to_predict_are_left_out() -> None:
-    assert [split for _, split, _ in seen("train/a/1.jpg", "train/b/2.jpg", "test/3.jpg")] == [None, None]
+    assert [split for _, split, _ in listed("train/a/1.jpg", "train/b/2.jpg", "test/3.jpg")] == [None, None]

@@ -116,7 +116,7 @@ def test_a_large_archive_is_cut_where_images_begin(tmp_path: Path, monkeypatch: 
     assert indexed(source) == whole
 
 
-def test_a_tar_inside_an_image_misleads_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tar_inside_an_image_is_not_taken_for_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_small_ilsvrc(tmp_path)
     lure = tar_of([(f"ILSVRC2012_val_{i:08}.JPEG", b"x") for i in range(1, 60)])
     (tmp_path / VAL).write_bytes(tar_of([("ILSVRC2012_val_00000001.JPEG", lure), ("ILSVRC2012_val_00000002.JPEG", b"")]))
@@ -447,9 +447,9 @@ def test_threads_that_meet_the_largest_images_together_have_less_than_400_mib(tm
     (tmp_path / "in" / TRAIN).write_bytes(tar_of(tars))
     environment = os.environ | {"ALEXNET_SOURCE": str(tmp_path / "in"), "ALEXNET_WORKERS": "4"}
     command = [sys.executable, "-c", SCAN, "params.yaml"]
-    said = subprocess.run(command, capture_output=True, check=True, env=environment).stdout.split()
-    assert int(said[0]) == 4 * 5 + 8
-    assert int(said[1]) < 400
+    printed = subprocess.run(command, capture_output=True, check=True, env=environment).stdout.split()
+    assert int(printed[0]) == 4 * 5 + 8
+    assert int(printed[1]) < 400
 
 
 def test_a_damaged_devkit_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +472,7 @@ def test_known_digests_are_checked_and_read_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tar_stream, "iter_members", None)
     source = opened(tmp_path / "in", monkeypatch, ArchiveConfig(VAL, md5))
     assert isinstance(source, ArchivesSource)
-    monkeypatch.setattr(type(source.folder), "stream", None)  # a second look would fail
+    monkeypatch.setattr(type(source.folder), "stream", None)  # a second read would fail
     source.files()
 
 
