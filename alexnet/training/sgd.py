@@ -1,7 +1,7 @@
 """The update rule of section 5, as an optimizer."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class PaperSgd(Optimizer):
 
     Args:
         groups: dicts of `params`, `lr` and `weight_decay`; `lr` may be changed between steps.
-        momentum: the part of the last velocity that is kept.
+        momentum: the factor of the last velocity.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, momentum: float) -> None:
@@ -32,33 +32,15 @@ class PaperSgd(Optimizer):
             state["velocity"] = torch.zeros_like(parameter)
         return state["velocity"]  # type: ignore[no-any-return]  # the state dict is untyped
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Updates every parameter that has a gradient. At rate 0 nothing moves: a group stops dead, as in cuda-convnet."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]  # torch's closure, which evaluates the loss again, has no use here
+        """Updates every parameter that has a gradient. At rate 0 nothing moves, velocities included, as in cuda-convnet."""
         for group in self.param_groups:
-            with_grad = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if group["lr"] == 0 or not with_grad:
-                continue
-            for device in {parameter.device for parameter in with_grad}:
-                ws = [parameter for parameter in with_grad if parameter.device == device]
-                grads = [_laid_out_as(w, w.grad) for w in ws]
+            parameters = [each for each in group["params"] if each.grad is not None] if group["lr"] else []
+            for device in {parameter.device for parameter in parameters}:
+                ws = [parameter for parameter in parameters if parameter.device == device]
+                grads = [w.grad if w.grad.stride() == w.stride() else torch.empty_like(w).copy_(w.grad) for w in ws]
                 _update(ws, [self.velocity(w) for w in ws], grads, group["momentum"], group["lr"], group["weight_decay"])
-        return loss
-
-
-def _laid_out_as(w: Tensor, grad: Tensor | None) -> Tensor:
-    assert grad is not None, "only who has one is asked"
-    return grad if grad.stride() == w.stride() else torch.empty_like(w).copy_(grad)
 
 
 def _update(ws: Tensors, vs: Tensors, grads: Tensors, momentum: float, lr: float, weight_decay: float) -> None:
@@ -79,8 +61,8 @@ def _plain(w: Tensor, v: Tensor, grad: Tensor, momentum: float, lr: float, decay
 def _fused(ws: Tensors, vs: Tensors, grads: Tensors, momentum: float, lr: float, weight_decay: float) -> None:
     """The kernel of torch's own SGD, all parameters in one pass.
 
-    It does v = momentum v + (1 - dampening) (weight_decay w - grad), with `maximize`; w -= lr v. So the rate goes where
-    dampening is, and the two signs that are left are turned.
+    With `maximize` it does v = momentum v + (1 - dampening) (weight_decay w - grad); w -= lr v. So 1 - dampening is our rate,
+    and weight decay and its rate are negative.
     """
     torch._fused_sgd_(
         ws, grads, vs, momentum=momentum, dampening=1 - lr, weight_decay=-weight_decay, lr=-1.0,

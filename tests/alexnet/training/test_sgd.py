@@ -84,17 +84,3 @@ def test_at_rate_0_nothing_moves_any_more() -> None:
         optimizer.step()
         assert torch.equal(parameter, before) is not moves
         assert torch.equal(optimizer.velocity(parameter), velocity) is not moves
-
-
-def test_a_closure_is_called_for_loss_and_gradients() -> None:
-    parameter = nn.Parameter(torch.ones(2))
-    optimizer = PaperSgd([{"params": [parameter], "lr": 0.1, "weight_decay": 0.0}], momentum=0.9)
-
-    def closure() -> float:
-        optimizer.zero_grad()
-        loss = (parameter**2).sum()
-        loss.backward()
-        return loss.item()
-
-    assert optimizer.step(closure) == 2.0
-    assert parameter.tolist() == pytest.approx([0.8, 0.8])
