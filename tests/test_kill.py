@@ -391,7 +391,7 @@ def test_a_run_lists_its_checkpoints_if_all_are_damaged(tmp_path: Path) -> None:
 def test_a_second_trainer_is_refused(tmp_path: Path) -> None:
     ranks = start([LONG], tmp_path)
     wait_steps(tmp_path / "run", 1, 0)
-    with pytest.raises(DataError, match=f"another trainer \\(process {ranks[0].process.pid}\\) uses it"):
+    with pytest.raises(DataError, match=f"another trainer: process {ranks[0].process.pid} has held"):
         execute(RUN, tmp_path / "run", Team())
     ranks[0].kill()
     ranks[0].end()

@@ -15,10 +15,6 @@ POLL_SECONDS = 0.05
 class Busy(DataError):
     """Another process, or thread, holds a lock for too long."""
 
-    def __init__(self, message: str, holder: str) -> None:
-        super().__init__(message)
-        self.holder = holder
-
 
 @contextlib.contextmanager
 def flock(
@@ -34,10 +30,9 @@ def flock(
         if now != seen:
             seen, deadline = now, time.monotonic() + patience_seconds
         if time.monotonic() >= deadline:
-            holder = _holder(path)
             raise Busy(
-                f"{what}: process {holder} has held {path} for {patience_seconds:.0f} s without progress; end it and run again",
-                holder,
+                f"{what}: process {_holder(path)} has held {path} for {patience_seconds:.0f} s without progress; "
+                "end it and run again"
             )
         time.sleep(POLL_SECONDS)
     try:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from alexnet.errors import DataError
 from alexnet.files import tensors as tensorfile
 from alexnet.files.atomic import atomic_folder
-from alexnet.files.locks import Busy, flock
+from alexnet.files.locks import flock
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -35,22 +35,10 @@ class Checkpoints:
         self.folder = folder
         self.set_aside: list[str] = []
 
-    @contextmanager
-    def lock(self, patience_seconds: float = 0.0) -> Iterator[None]:
-        """Holds the folder for this process. Raises DataError when another process still holds it after `patience_seconds`."""
-        with ExitStack() as stack:
-            while True:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                try:
-                    stack.enter_context(flock(self.folder / "lock", patience_seconds, "checkpoints"))
-                    break
-                except FileNotFoundError:
-                    continue  # its holder has just removed the folder
-                except Busy as busy:
-                    raise DataError(
-                        f"{self.folder}: another trainer (process {busy.holder}) uses it; wait for it, or stop it"
-                    ) from None
-            yield
+    def lock(self, patience_seconds: float = 0.0) -> AbstractContextManager[None]:
+        """Holds the folder for this process. Raises Busy when another process still holds it after `patience_seconds`."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        return flock(self.folder.with_name(f"{self.folder.name}.lock"), patience_seconds, f"{self.folder}: another trainer")
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         """Writes a checkpoint, then removes all but the newest two. Returns its name.

@@ -163,7 +163,7 @@ def first_reason(failures: dict[int, tuple[int, str]]) -> tuple[str, bool]:
     said = {rank: (*message.partition(": "), message) for rank, (status, message) in found.items() if status > 0}
     for rank, (kind, _, text, message) in said.items():
         if kind not in ("Lost", "Unreachable", _UNSAID):
-            return f"rank {rank}: {text if kind in ('DataError', 'ParamsError', 'Diverged') else message}", False
+            return f"rank {rank}: {text if kind in ('Busy', 'DataError', 'Diverged', 'ParamsError') else message}", False
     for kind, _, text, _ in said.values():
         if kind == "Lost" and _HUNG in text:
             return text, True

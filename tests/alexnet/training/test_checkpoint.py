@@ -5,8 +5,6 @@ import os
 import resource
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from alexnet.errors import DataError
+from alexnet.files.locks import Busy
 from alexnet.training.checkpoint import Checkpoints
 
 
@@ -175,37 +174,20 @@ def test_what_a_killed_writer_left_is_cleaned_up(two: Checkpoints) -> None:
 
 
 def test_a_second_trainer_is_refused_at_once_and_told_who_has_it(two: Checkpoints) -> None:
-    with (
-        two.lock(),
-        pytest.raises(DataError, match=f"another trainer \\(process {os.getpid()}\\) uses it; wait for it, or stop it"),
-    ):
+    message = rf"run: another trainer: process {os.getpid()} has held .* for 0 s without progress; end it and run again"
+    with two.lock(), pytest.raises(Busy, match=message):
         Checkpoints(two.folder).lock().__enter__()
     with Checkpoints(two.folder).lock(patience_seconds=1.0):
         pass
 
 
-def test_a_lock_that_was_removed_with_its_folder_is_taken_anew(two: Checkpoints) -> None:
-    """By whoever waited for it: otherwise the next trainer would find a fresh lock, and there would be two."""
-    begun, other = threading.Event(), Checkpoints(two.folder)
-
-    def wait_and_hold() -> None:
-        begun.set()
-        with other.lock(patience_seconds=60.0):
-            entered.set()
-            leave.wait(60)
-
-    entered, leave = threading.Event(), threading.Event()
+def test_a_lock_outlasts_the_folder_that_its_holder_removes(two: Checkpoints) -> None:
     with two.lock():
-        waiting = threading.Thread(target=wait_and_hold)
-        waiting.start()
-        begun.wait()
-        time.sleep(0.3)
         two.remove()
-    assert entered.wait(60)
-    with pytest.raises(DataError, match="another trainer"):
-        Checkpoints(two.folder).lock().__enter__()
-    leave.set()
-    waiting.join()
+        with pytest.raises(Busy, match="another trainer"):
+            Checkpoints(two.folder).lock().__enter__()
+        save(two, 3)
+    assert [path.name for path in two.folder.parent.iterdir()] == ["run"]
 
 
 @pytest.fixture
