@@ -7,8 +7,7 @@ k + alpha S has no digits left.
 """
 
 import functools
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,69 +16,45 @@ from torch.nn import functional
 
 from alexnet.ops import cpu
 from alexnet.ops.compile import compile_on_gpu
+from alexnet.ops.cpu import Norm
 
 Maps = Float[Tensor, "n c h w"]
 
 
-@dataclass(frozen=True)
-class _Norm:
-    """Over which neighbors S sums, and the constants; alpha multiplies the sum."""
-
-    over: Literal["band", "box"]
-    towers: int
-    size: int
-    alpha: float
-    beta: float
-    k: float
-
-
 def local_response_norm(maps: Maps, *, towers: int, size: int, alpha: float, beta: float, k: float) -> Maps:
     """Channels normalized by the squares of the `size` nearest channels of their tower; alpha multiplies the sum."""
-    return _Function.apply(maps, _Norm("band", towers, size, alpha, beta, k))  # type: ignore[no-any-return]  # apply is untyped
+    return _Function.apply(maps, Norm("band", towers, size, alpha, beta, k))  # type: ignore[no-any-return]  # apply is untyped
 
 
 def map_norm(maps: Maps, *, size: int, alpha: float, beta: float, k: float) -> Maps:
     """Pixels normalized by the squares in a size x size window of their own channel; alpha multiplies the sum."""
-    return _Function.apply(maps, _Norm("box", 1, size, alpha, beta, k))  # type: ignore[no-any-return]  # apply is untyped
+    return _Function.apply(maps, Norm("box", 1, size, alpha, beta, k))  # type: ignore[no-any-return]  # apply is untyped
 
 
 class _Function(torch.autograd.Function):
     """Saves only its input for the backward pass: recomputing costs less than the memory traffic of saving more."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, norm: _Norm) -> Tensor:
+    def forward(ctx: Any, x: Tensor, norm: Norm) -> Tensor:
         ctx.save_for_backward(x)
         ctx.norm = norm
         x = x.detach()  # so that a compiled norm is the same one in training and in validation
-        if _has_kernel(x, norm):
-            return _kernel(None, x, norm)
-        return compile_on_gpu(_forward, x.device)(x, norm)
+        return cpu.response_norm(None, x, norm) if cpu.can_norm(x, norm) else compile_on_gpu(_forward, x.device)(x, norm)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         x, grad, norm = ctx.saved_tensors[0].detach(), grads[0], ctx.norm
-        if _has_kernel(x, norm):
-            return _kernel(grad, x, norm), None
+        if cpu.can_norm(x, norm):
+            return cpu.response_norm(grad, x, norm), None
         return compile_on_gpu(_backward, x.device)(grad, x, norm), None
 
 
-def _has_kernel(x: Maps, norm: _Norm) -> bool:
-    return cpu.can_norm(x, norm.towers, norm.size)
-
-
-def _kernel(grad: Maps | None, x: Maps, norm: _Norm) -> Maps:
-    constants = norm.alpha, norm.beta, norm.k
-    if norm.over == "band":
-        return cpu.lrn(grad, x, norm.towers, norm.size, constants)
-    return cpu.map_norm(grad, x, norm.size, constants)
-
-
-def _forward(x: Maps, norm: _Norm) -> Maps:
+def _forward(x: Maps, norm: Norm) -> Maps:
     wide = _wide(x)
     return (wide * _power(norm.k + norm.alpha * _sums(wide * wide, norm), norm.beta)).to(x.dtype)
 
 
-def _backward(grad: Maps, x: Maps, norm: _Norm) -> Maps:
+def _backward(grad: Maps, x: Maps, norm: Norm) -> Maps:
     wide, wide_grad = _wide(x), _wide(grad)
     scale = norm.k + norm.alpha * _sums(wide * wide, norm)
     direct = wide_grad * _power(scale, norm.beta)
@@ -99,7 +74,7 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype is torch.float64 else x.float()
 
 
-def _sums(squares: Maps, norm: _Norm) -> Maps:
+def _sums(squares: Maps, norm: Norm) -> Maps:
     """S, with zeros outside of the maps and the tower."""
     if norm.over == "box":
         return functional.avg_pool2d(squares, norm.size, 1, norm.size // 2, divisor_override=1)

@@ -7,7 +7,9 @@ import ctypes
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,39 +34,38 @@ def library() -> ctypes.CDLL | None:
     return kernels
 
 
-def can_norm(maps: Tensor, towers: int, size: int) -> bool:
-    """Whether `lrn` and `map_norm` take these maps."""
+@dataclass(frozen=True)
+class Norm:
+    """A response norm x (k + alpha S(x^2))^-beta, whose S sums over neighbors.
+
+    over: `band` is the `size` nearest channels of the same of `towers` groups, `box` the size x size pixels around, of the same
+    channel.
+    """
+
+    over: Literal["band", "box"]
+    towers: int
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+
+def can_norm(x: Tensor, norm: Norm) -> bool:
+    """Whether `response_norm` takes these maps."""
     return (
-        maps.device.type == "cpu"
-        and maps.dtype in _KINDS
-        and maps.is_contiguous(memory_format=torch.channels_last)
-        and maps.shape[1] // towers <= _MAX_CHANNELS
-        and size <= _MAX_SIZE
+        x.device.type == "cpu"
+        and x.dtype in _KINDS
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and x.shape[1] // norm.towers <= _MAX_CHANNELS
+        and norm.size <= _MAX_SIZE
         and library() is not None
     )
 
 
-def lrn(grad: Tensor | None, x: Tensor, towers: int, size: int, constants: tuple[float, float, float]) -> Tensor:
-    """The local response norm of channels-last maps, or with a gradient its backward pass. constants: alpha, beta, k."""
+def response_norm(grad: Tensor | None, x: Tensor, norm: Norm) -> Tensor:
+    """The norm of maps, or with a gradient its backward pass, one range of images a thread."""
+    kernel = getattr(library(), f"{'lrn' if norm.over == 'band' else 'map_norm'}_{_KINDS[x.dtype]}")
     _, c, h, w = x.shape
-    return _over_images("lrn", grad, x, lambda images: (images * h * w * towers, c // towers, size), constants)
-
-
-def map_norm(grad: Tensor | None, x: Tensor, size: int, constants: tuple[float, float, float]) -> Tensor:
-    """The norm over size x size pixels of channels-last maps, or its backward pass. constants: alpha, beta, k."""
-    _, c, h, w = x.shape
-    return _over_images("map_norm", grad, x, lambda images: (images, h, w, c, size), constants)
-
-
-def _over_images(
-    name: str,
-    grad: Tensor | None,
-    x: Tensor,
-    sizes: Callable[[int], tuple[int, ...]],
-    constants: tuple[float, ...],
-) -> Tensor:
-    """Calls a kernel on ranges of images, one a thread; the calls release the interpreter's lock."""
-    function = getattr(library(), f"{name}_{_KINDS[x.dtype]}")
     if grad is not None:
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
     out = torch.empty_like(x)
@@ -72,7 +73,9 @@ def _over_images(
 
     def part(first: int, last: int) -> None:
         pointers = [None if t is None else t.data_ptr() + first * image_bytes for t in (grad, x, out)]
-        function(*pointers, *sizes(last - first), *constants)
+        count = last - first
+        sizes = (count * h * w * norm.towers, c // norm.towers) if norm.over == "band" else (count, h, w, c)
+        kernel(*pointers, *sizes, norm.size, norm.alpha, norm.beta, norm.k)
 
     _in_threads(part, len(x))
     return out
@@ -99,7 +102,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 def _in_threads(part: Callable[[int, int], None], count: int, smallest: int = 1) -> None:
-    """part(first, last) over ranges of 0..count-1, as many as torch uses threads."""
+    """Calls part(first, last) on ranges of 0..count-1, as many as torch has threads; kernels release the GIL."""
     ranges = max(1, min(torch.get_num_threads(), count // smallest))
     if ranges == 1:
         part(0, count)

@@ -118,11 +118,7 @@ def rates_at(schedule: ScheduleConfig, epoch: int, val_errors: Sequence[float]) 
 
 
 def _at(rates: Sequence[Rate], epoch: int, before: float = 0.0) -> float:
-    lr = before
-    for rate in rates:
-        if rate.epoch <= epoch:
-            lr = rate.lr
-    return lr
+    return next((rate.lr for rate in reversed(rates) if rate.epoch <= epoch), before)
 
 
 def stalls(config: StallConfig, val_errors: Sequence[float]) -> int:

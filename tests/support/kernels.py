@@ -16,8 +16,9 @@ from alexnet.loading import sampler
 from alexnet.loading.augment import _seen
 from alexnet.loading.loader import Batch
 from alexnet.model.network import AlexNet, initial_weights
-from alexnet.model.response_norm import _backward, _forward, _Norm
+from alexnet.model.response_norm import _backward, _forward
 from alexnet.ops.compile import compile_function
+from alexnet.ops.cpu import Norm
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import _mask, dropout_mask
 from alexnet.training.schedule import Rates
@@ -59,8 +60,8 @@ def check_norms() -> None:
     x, grad = ((torch.randn(3, 12, 7, 6, generator=generator) * 30).to(memory_format=torch.channels_last) for _ in range(2))
     before = graphs()
     for constants in (("band", 2, 5, 2e-3, 0.75, 2.0), ("box", 1, 5, 2e-3, 0.75, 1.0)):
-        compare(_forward, [(x, _Norm(*constants)), (x, _Norm(*constants))])
-        compare(_backward, [(grad, x, _Norm(*constants)), (grad, x, _Norm(*constants))])
+        compare(_forward, [(x, Norm(*constants)), (x, Norm(*constants))])
+        compare(_backward, [(grad, x, Norm(*constants)), (grad, x, Norm(*constants))])
     assert graphs() == before + 4  # equal constants are no reason to compile anew
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from alexnet.model.response_norm import _forward, _Norm, local_response_norm, map_norm
+from alexnet.model.response_norm import _forward, local_response_norm, map_norm
+from alexnet.ops.cpu import Norm
 
 
 def test_local_response_norm_stops_at_the_tower_edge_and_divides_alpha_by_n_like_the_run() -> None:
@@ -40,6 +41,6 @@ def test_bfloat16_maps_are_normed_in_float32() -> None:
 
 def test_torchs_own_norm_does_not_lose_digits_to_autocast() -> None:
     maps = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(3)) * 30
-    exact = _forward(maps, _Norm("band", 2, 5, 2e-5, 0.75, 2.0))
+    exact = _forward(maps, Norm("band", 2, 5, 2e-5, 0.75, 2.0))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(_forward(maps, _Norm("band", 2, 5, 2e-5, 0.75, 2.0)), exact)
+        assert torch.equal(_forward(maps, Norm("band", 2, 5, 2e-5, 0.75, 2.0)), exact)

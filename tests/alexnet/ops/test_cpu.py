@@ -1,15 +1,14 @@
 """The C++ kernels against the same formulas in torch."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from alexnet.model.response_norm import _backward, _forward, _Norm, local_response_norm
+from alexnet.model.response_norm import _backward, _forward, local_response_norm
 from alexnet.ops import cpu
+from alexnet.ops.cpu import Norm
 from alexnet.training.sgd import _plain
 
 pytestmark = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler here")
@@ -36,13 +35,9 @@ def test_norms_are_those_of_torch(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        kinds: tuple[tuple[Callable[[Tensor | None], Tensor], _Norm], ...] = (
-            (lambda g: cpu.lrn(g, x, 2, size, (2e-3, beta, 2.0)), _Norm("band", 2, size, 2e-3, beta, 2.0)),
-            (lambda g: cpu.map_norm(g, x, size, (2e-3, beta, 1.0)), _Norm("box", 1, size, 2e-3, beta, 1.0)),
-        )
-        for found, norm in kinds:
-            close(found(None), _forward(x, norm))
-            close(found(grad), _backward(grad, x, norm))
+        for norm in (Norm("band", 2, size, 2e-3, beta, 2.0), Norm("box", 1, size, 2e-3, beta, 1.0)):
+            close(cpu.response_norm(None, x, norm), _forward(x, norm))
+            close(cpu.response_norm(grad, x, norm), _backward(grad, x, norm))
     finally:
         torch.set_num_threads(before)
 
@@ -68,8 +63,8 @@ def test_the_update_is_that_of_torch(count: int) -> None:
 def test_no_images_are_no_images() -> None:
     for kind in (torch.float32, torch.bfloat16):
         x = maps(1, (0, 8, 5, 5), kind)
-        assert cpu.lrn(x, x, 2, 5, (2e-3, 0.75, 2.0)).shape == x.shape
-        assert cpu.map_norm(None, x, 5, (2e-3, 0.75, 1.0)).shape == x.shape
+        assert cpu.response_norm(x, x, Norm("band", 2, 5, 2e-3, 0.75, 2.0)).shape == x.shape
+        assert cpu.response_norm(None, x, Norm("box", 1, 5, 2e-3, 0.75, 1.0)).shape == x.shape
 
 
 def test_without_a_compiler_there_are_no_kernels_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +73,7 @@ def test_without_a_compiler_there_are_no_kernels_and_training_goes_on(monkeypatc
     try:
         assert cpu.library() is None
         x = maps(1, (2, 8, 5, 5), torch.float32)
-        assert not cpu.can_norm(x, 2, 5)
+        assert not cpu.can_norm(x, Norm("band", 2, 5, 1e-3, 0.75, 2.0))
         assert local_response_norm(x, towers=2, size=5, alpha=1e-3, beta=0.75, k=2.0).shape == x.shape
     finally:
         cpu.library.cache_clear()
