@@ -1,10 +1,14 @@
 """Running one stage under DVC: output passed on line by line, failures classified, processes ended with the flow."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +18,7 @@ import psutil
 STATUS = Path(".local/status")  # each stage writes how it ended to NAME.json; DVC's own exit status is always 255
 _GRACE_SECONDS = 25.0  # enough for a training step and a checkpoint; a Prefect worker kills after 30
 _TAIL_LINES = 30
+_RUN_ID = "ALEXNET_STAGE_RUN"  # set for dvc and inherited by what it starts, also when dvc is dead and its children are orphans
 
 
 class StageError(RuntimeError):
@@ -35,11 +40,11 @@ def run(stage: str, on_line: Callable[[str], None]) -> None:
         RetryableStageError: running it again later may succeed.
         StageError: it will not.
     """
-    started = time.time()
+    started, run_id = time.time(), uuid.uuid4().hex
     # In the flow's process group, so that signals sent to the group reach the stage.
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
-        env=_environment(),
+        env=_environment() | {_RUN_ID: run_id},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,6 +52,9 @@ def run(stage: str, on_line: Callable[[str], None]) -> None:
         errors="replace",
     )
     assert process.stdout
+    # An orphan holds the pipe open: the loop below would read it to its end.
+    orphans = threading.Thread(target=_end_orphans, args=(process, run_id), daemon=True)
+    orphans.start()
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
         for line in process.stdout:
@@ -54,8 +62,9 @@ def run(stage: str, on_line: Callable[[str], None]) -> None:
                 tail.append(line.rstrip())
                 on_line(tail[-1])
         exit_status = process.wait()
+        orphans.join()
     except BaseException:
-        _terminate(process)
+        _terminate(process, run_id)
         raise
     finally:
         process.stdout.close()
@@ -78,6 +87,9 @@ def classify(stage: str, exit_status: int, tail: list[str], status: dict[str, ob
     if status and status.get("error"):
         kind = RetryableStageError if status.get("retryable") else StageError
         return kind(f"{stage}: {status['error']}")
+    if exit_status < 0:
+        name = signal.Signals(-exit_status).name
+        return RetryableStageError(f"{stage}: dvc was ended by {name}; finished work is kept, run it again")
     if status is None and any(f"exited with {code}" in text for code in ("-9", "137", "-15", "143")):
         return RetryableStageError(f"{stage}: killed from outside; finished work is kept, run it again")
     return StageError(f"{stage}: dvc ended with status {exit_status}: {tail[-1] if tail else 'no output'}")
@@ -100,24 +112,49 @@ def _read_status(stage: str, since: float) -> dict[str, object] | None:
         return None
 
 
-def _terminate(process: "subprocess.Popen[str]") -> None:
+def _end_orphans(process: "subprocess.Popen[str]", run_id: str) -> None:
+    """Waits for DVC, then ends what it left running: a DVC that is killed ends none of its stages."""
+    process.wait()
+    _end(_started_by(run_id))
+
+
+def _terminate(process: "subprocess.Popen[str]", run_id: str) -> None:
     """Ends the stage, then DVC, which dies of SIGTERM at once and would leave the stage running."""
-    try:
-        dvc = psutil.Process(process.pid)
-        stages = list(reversed(dvc.children(recursive=True)))
-    except psutil.NoSuchProcess:
-        return
-    for send, seconds in ((psutil.Process.terminate, _GRACE_SECONDS), (psutil.Process.kill, 5.0)):
-        for member in stages:
-            try:
-                send(member)
-            except psutil.NoSuchProcess:
-                continue
-        if not psutil.wait_procs(stages, timeout=seconds)[1]:
-            break
+    _end([one for one in _started_by(run_id) if one.pid != process.pid])
     process.terminate()
     try:
         process.wait(timeout=5.0)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _started_by(run_id: str) -> list[psutil.Process]:
+    """DVC and all that it started, as far as it is still running; the newest first."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(_RUN_ID) == run_id:
+                found.append(process)
+        except psutil.Error:
+            continue  # it has ended, or is another user's
+    return sorted(found, key=lambda process: process.create_time(), reverse=True)
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Sends SIGTERM, and SIGKILL to what has not ended after a grace period."""
+    for send, seconds in ((psutil.Process.terminate, _GRACE_SECONDS), (psutil.Process.kill, 5.0)):
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                send(process)
+        deadline = time.monotonic() + seconds
+        while (processes := [one for one in processes if _is_running(one)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _is_running(process: psutil.Process) -> bool:
+    """Whether it has not ended; an orphan that has may stay a zombie, where nothing reaps it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

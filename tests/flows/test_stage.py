@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.stage import RetryableStageError, StageError, _terminate, classify, run
+from flows.stage import RetryableStageError, StageError, classify, run
 
 STATUS = "import json, pathlib; p = pathlib.Path('.local/status'); p.mkdir(parents=True, exist_ok=True)\n"
 
@@ -61,7 +61,9 @@ def test_a_stage_locked_by_another_run_is_retryable(pipeline: Path) -> None:
         with pytest.raises(RetryableStageError, match="make: locked by another run"):
             run("make", lambda line: None)
     finally:
-        _terminate(other)  # type: ignore[arg-type]
+        for process in [*psutil.Process(other.pid).children(recursive=True), other]:
+            process.kill()
+        other.wait()
         assert other.stdout
         other.stdout.close()
 
@@ -70,6 +72,28 @@ def test_a_stage_killed_from_outside_is_retryable(pipeline: Path) -> None:
     (pipeline / "make.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     with pytest.raises(RetryableStageError, match="make: killed from outside; finished work is kept"):
         run("make", lambda line: None)
+
+
+def test_a_killed_dvc_takes_its_stage_along_and_is_retryable(pipeline: Path) -> None:
+    """The stage holds the pipe that the flow reads, and would train to its end unseen."""
+    (pipeline / "make.py").write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "def end(*_):\n    pathlib.Path('checkpoint').touch()\n    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('stage', os.getpid(), flush=True)\ntime.sleep(60)\n"
+    )
+    stages: list[psutil.Process] = []
+
+    def kill_dvc(line: str) -> None:
+        if line.startswith("stage "):
+            stages.append(psutil.Process(int(line.split()[1])))
+            dvc = next(one for one in stages[0].parents() if "dvc" in one.cmdline())
+            dvc.kill()
+
+    with pytest.raises(RetryableStageError, match="make: dvc was ended by SIGKILL; finished work is kept"):
+        run("make", kill_dvc)
+    assert not stages[0].is_running() or stages[0].status() == psutil.STATUS_ZOMBIE
+    assert (pipeline / "checkpoint").exists()
 
 
 def test_sigterm_to_the_flow_ends_the_stage_after_a_grace_period(pipeline: Path) -> None:
