@@ -43,7 +43,7 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
         ["git commit", "not made in a git checkout"],
     ]
     assert table(text, "layer")[-1][0] == "total"
-    assert "classifies a folder of images into 3 classes, with 10.00% top-1 error on 5 images" in text
+    assert "A two-tower AlexNet for the 3 classes of a folder of images: 10.00% top-1 error on 5 images" in text
     assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
     assert "ten crops have a higher error than the center crop here" in text
     assert "two towers, which read each other's channels at `conv3`, `fc6`, `fc7`, `fc8`; input" in text
