@@ -23,19 +23,26 @@ def build(kind: type[T], tree: object, path: str) -> T:
 
 
 def read_json(kind: type[T], path: Path, advice: str) -> T:
-    """The JSON file as an instance of `kind`, checked as by `build`.
-
-    Raises:
-        DataError: the file is missing, not JSON, or not of this form. The message ends with the advice.
-    """
+    """The JSON file as an instance of `kind`, see `parse_json`. Raises DataError also when there is no such file."""
     try:
-        return build(kind, json.loads(path.read_bytes()), str(path))
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; {advice}") from None
+    return parse_json(kind, data, str(path), advice)
+
+
+def parse_json(kind: type[T], data: bytes, where: str, advice: str) -> T:
+    """JSON as an instance of `kind`, checked as by `build`.
+
+    Raises:
+        DataError: not JSON, or not of this form. The message starts with `where` and ends with the advice.
+    """
+    try:
+        return build(kind, json.loads(data), where)
     except ParamsError as error:
         raise DataError(f"{error}; {advice}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: damaged: {error}; {advice}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: damaged: {error}; {advice}") from None
 
 
 def to_json(value: Any) -> bytes:

@@ -17,9 +17,8 @@ from pipelines.config import params
 from pipelines.config.params import Params
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_page
-from pipelines.registry import release as releases
 from pipelines.registry import signing
-from pipelines.registry.release import PublishConfig, Release
+from pipelines.registry.release import PublishConfig, Release, scan
 from pipelines.registry.store import Registry
 from pipelines.runtime import console, environment
 from pipelines.storage.bucket import registry_bucket
@@ -109,13 +108,13 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             manifest=Manifest.read(inputs.manifest),
             metrics=Metrics.read(inputs.metrics),
             validation=ValidationReport.read(inputs.validation),
-            digests={path: file.sha256 for path, file in releases.scan(folder).items() if "/" not in path},
+            digests={path: file.sha256 for path, file in scan(folder).items() if "/" not in path},
             commit=git_commit(),
         )
         card = render_card(facts, folder)
         (folder / "README.md").write_text(card)
         (folder / "index.html").write_text(render_page(card, facts, folder))
-        return releases.of_folder(given.publish.name, folder)
+        return Release.from_folder(given.publish.name, folder)
 
 
 def _copy_all(inputs: Inputs, folder: Path) -> None:

@@ -178,20 +178,20 @@ def _rollback(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from pipelines.registry import release as releases
+    from pipelines.registry.release import MANIFEST, Release, signature_path
     from pipelines.registry.signing import trusted_key
 
-    manifest = args.folder / releases.MANIFEST
+    manifest = args.folder / MANIFEST
     try:
         body = manifest.read_bytes()
     except OSError as error:
         raise DataError(f"{manifest}: {error.strerror}; give a folder that `alexnet pull` made") from None
-    release = releases.parse(body, str(manifest))
-    if wrong := releases.differences(args.folder, release):
-        raise DataError(f"{args.folder}: {'; '.join(wrong)}; pull it again")
+    release = Release.from_manifest(body, str(manifest))
+    if differences := release.differences(args.folder):
+        raise DataError(f"{args.folder}: {'; '.join(differences)}; pull it again")
     key = trusted_key()
     if key:
-        signature = args.folder / releases.SIGNATURES / f"{key.id}.sig"
+        signature = args.folder / signature_path(key.id)
         if not signature.is_file():
             raise DataError(f"{args.folder}: not signed by key {key.id}")
         key.verify(body, signature.read_bytes(), str(args.folder))

@@ -7,13 +7,23 @@ openssl pkeyutl -verify -rawin -pubin -inkey public.pem -sigfile signatures/ID.s
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from alexnet.errors import DataError
 
 _SIGNING_KEY = "ALEXNET_SIGNING_KEY"
 _VERIFY_KEY = "ALEXNET_VERIFY_KEY"
-_MAKE = "make one with `openssl genpkey -algorithm ed25519 -out private.pem`"
+_MAKE = (
+    "make a pair with `openssl genpkey -algorithm ed25519 -out private.pem` "
+    "and `openssl pkey -in private.pem -pubout -out public.pem`"
+)
+Key = TypeVar("Key", Ed25519PrivateKey, Ed25519PublicKey)
 
 
 def sign(body: bytes) -> tuple[str, bytes] | None:
@@ -21,18 +31,8 @@ def sign(body: bytes) -> tuple[str, bytes] | None:
     path = os.environ.get(_SIGNING_KEY)
     if not path:
         return None
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    pem = _read(path, _SIGNING_KEY)
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # the library's own text is not shown: it may quote the key
-        raise DataError(f"{_SIGNING_KEY}: {path} is no private key in PEM without a password; {_MAKE}") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise DataError(f"{_SIGNING_KEY}: {path} is not an Ed25519 key; {_MAKE}")
-    return _key_id(key.public_key().public_bytes_raw()), key.sign(body)
+    key = _read_key(path, _SIGNING_KEY, "private", _load_private)
+    return _key_id(key.public_key()), key.sign(body)
 
 
 def trusted_key() -> "PublicKey | None":
@@ -45,37 +45,39 @@ class PublicKey:
     """A key that releases must be signed with."""
 
     def __init__(self, path: Path) -> None:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        advice = "give the public half: `openssl pkey -in private.pem -pubout -out public.pem`"
-        pem = _read(str(path), _VERIFY_KEY)
-        try:
-            key = load_pem_public_key(pem)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise DataError(f"{_VERIFY_KEY}: {path} is no public key in PEM; {advice}") from None
-        if not isinstance(key, Ed25519PublicKey):
-            raise DataError(f"{_VERIFY_KEY}: {path} is not an Ed25519 key; {advice}")
-        self._key = key
-        self.id = _key_id(key.public_bytes_raw())
+        self._key = _read_key(str(path), _VERIFY_KEY, "public", _load_public)
+        self.id = _key_id(self._key)
 
     def verify(self, body: bytes, signature: bytes, where: str) -> None:
-        """Raises DataError unless the signature is this key's, over just these bytes."""
-        from cryptography.exceptions import InvalidSignature
-
+        """Raises DataError unless the signature is this key's, over these bytes."""
         try:
             self._key.verify(signature, body)
         except InvalidSignature:
             raise DataError(f"{where}: its signature by key {self.id} is wrong; it was changed, do not use it") from None
 
 
-def _key_id(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()[:16]
+def _key_id(key: Ed25519PublicKey) -> str:
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
-def _read(path: str, variable: str) -> bytes:
+def _read_key(path: str, variable: str, what: str, load: Callable[[bytes], Key]) -> Key:
     try:
-        return Path(path).read_bytes()
+        return load(Path(path).read_bytes())
     except OSError as error:
         raise DataError(f"{variable}: {path}: {error.strerror}; {_MAKE}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # not shown: the library's text may quote the key
+        raise DataError(f"{variable}: {path} is no Ed25519 {what} key in PEM without a password; {_MAKE}") from None
+
+
+def _load_private(pem: bytes) -> Ed25519PrivateKey:
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError(key)
+    return key
+
+
+def _load_public(pem: bytes) -> Ed25519PublicKey:
+    key = load_pem_public_key(pem)
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError(key)
+    return key

@@ -5,7 +5,6 @@ NAME/aliases/ALIAS.json               which version, by which digest; written on
 """
 
 import hashlib
-import json
 import mimetypes
 import random
 import secrets
@@ -15,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from alexnet.config import parse_json
 from alexnet.errors import DataError
-from pipelines.registry import release as releases
-from pipelines.registry.release import MANIFEST, SIGNATURES, Release
+from pipelines.registry.release import MANIFEST, Release, is_version, signature_path
 from pipelines.runtime.errors import Exists, Missing
 from pipelines.storage.bucket import Bucket
 
 _STREAMS = 4  # files uploaded at a time
-_RACES = 20  # how often an alias is tried again that others are moving
+_ATTEMPTS = 20  # to move an alias that others are moving too
 _TYPES = {".md": "text/markdown; charset=utf-8", ".html": "text/html; charset=utf-8", ".yaml": "text/yaml; charset=utf-8"}
 
 
@@ -34,6 +33,10 @@ class Alias:
     manifest_sha256: str
     previous: str | None
     nonce: str
+
+    def __post_init__(self) -> None:
+        if not is_version(self.version):
+            raise ValueError(f"version: is none, got {self.version!r}")
 
 
 class Registry:
@@ -50,10 +53,9 @@ class Registry:
     # Versions.
 
     def versions(self) -> list[str]:
-        """The versions that are published whole, in no particular order of time."""
-        prefix = f"{self.name}/versions/"
-        found = [key[len(prefix) :].split("/", 1) for key in self.bucket.sizes(prefix)]
-        return [parts[0] for parts in found if parts[1:] == [MANIFEST]]
+        """The complete versions, those with a manifest, in order of name."""
+        paths = [key.removeprefix(f"{self.name}/versions/") for key in self.bucket.sizes(f"{self.name}/versions/")]
+        return [path.split("/")[0] for path in paths if path.split("/")[1:] == [MANIFEST]]
 
     def manifest(self, version: str) -> bytes:
         """The bytes of a version's manifest. Raises DataError if there is no such version."""
@@ -65,7 +67,7 @@ class Registry:
     def signature(self, version: str, key_id: str) -> bytes:
         """A version's signature by a key. Raises DataError if it has none."""
         try:
-            return self.bucket.get(self.key(version, f"{SIGNATURES}/{key_id}.sig"))
+            return self.bucket.get(self.key(version, signature_path(key_id)))
         except Missing:
             raise DataError(
                 f"{self.name}@{version}: not signed by key {key_id}; publish it with the ALEXNET_SIGNING_KEY that belongs to "
@@ -79,46 +81,43 @@ class Registry:
         signature: tuple[str, bytes] | None,
         uploaded: Callable[[str], None] = lambda path: None,
     ) -> bool:
-        """Puts a release into the registry; whether it was not there already.
-
-        Safe to be killed anywhere, to be repeated, and to be run by many at once: the version appears whole with its manifest.
+        """Uploads what is missing of a release, its manifest last. Returns whether it is new: it appears with its manifest.
 
         Args:
-            release: What is in the folder.
+            release: Of the folder.
             folder: Its files.
             signature: A key's id and its signature over the manifest.
-            uploaded: Called with the path of every file that has been written.
+            uploaded: Called with the path of every file that was uploaded.
 
         Raises:
-            DataError: this version is there with other content, or the store does not hold to conditional writes.
+            DataError: this version exists with other content, or the store ignores conditional writes.
         """
         self.bucket.check()
         version, body = release.version, release.manifest()
         try:
-            there = self.bucket.get(self.key(version, MANIFEST))
+            present = self.bucket.get(self.key(version, MANIFEST))
         except Missing:
-            there = None
-        if there not in (None, body):
+            present = None
+            self.bucket.check_conditional_writes(f"{self.name}/probes/")
+        if present not in (None, body):
             raise DataError(
                 f"{self.bucket}/{self.key(version, MANIFEST)}: exists with other content; it was changed, remove it first"
             )
-        sizes = self.bucket.sizes(self.key(version)) if there else {}
+        sizes = self.bucket.sizes(self.key(version)) if present else {}
         missing = [path for path, file in release.files.items() if sizes.get(self.key(version, path)) != file.bytes]
-        if not there:
-            self.bucket.check_conditional_writes(f"{self.name}/probes/")
 
-        def write(path: str) -> None:
-            self.bucket.upload(folder / path, self.key(version, path), content_type(path))
+        def upload(path: str) -> None:
+            self.bucket.upload(folder / path, self.key(version, path), _content_type(path))
             uploaded(path)
 
         with ThreadPoolExecutor(_STREAMS) as pool:
-            list(pool.map(write, missing))
+            list(pool.map(upload, missing))
         if signature:
             key_id, signed = signature
-            self.bucket.put(self.key(version, f"{SIGNATURES}/{key_id}.sig"), signed, if_absent=True)
-        if not there:
+            self.bucket.put(self.key(version, signature_path(key_id)), signed, if_absent=True)
+        if not present:
             self.bucket.put(self.key(version, MANIFEST), body, if_absent=True, content_type="application/json")
-        return there is None
+        return not present
 
     # Aliases.
 
@@ -133,60 +132,48 @@ class Registry:
         return {name: found for name in names if (found := self.alias(name))}
 
     def move(self, alias: str, release: Release) -> Alias:
-        """Points an alias at a published release, and keeps what it pointed at before. Of several at once each wins in turn."""
+        """Points an alias at a published release, and records what it pointed at before. Concurrent moves happen in turn."""
         digest = hashlib.sha256(release.manifest()).hexdigest()
-
-        def to(_: Alias | None) -> tuple[str, str]:
-            return release.version, digest
-
-        return self._move(alias, to)
+        return self._move(alias, lambda current: (release.version, digest))
 
     def rollback(self, alias: str) -> Alias:
         """Points an alias back at what it pointed at before; a second rollback undoes the first."""
 
-        def to(now: Alias | None) -> tuple[str, str]:
-            if now is None or now.previous is None:
-                why = "no such alias" if now is None else "pointed at nothing before"
+        def previous(current: Alias | None) -> tuple[str, str]:
+            if current is None or current.previous is None:
+                why = "no such alias" if current is None else "pointed at nothing before"
                 raise DataError(f"{self.name}@{alias}: {why}; there is nothing to roll back")
-            return now.previous, hashlib.sha256(self.manifest(now.previous)).hexdigest()
+            return current.previous, hashlib.sha256(self.manifest(current.previous)).hexdigest()
 
-        return self._move(alias, to)
+        return self._move(alias, previous)
 
-    def _move(self, alias: str, to: Callable[[Alias | None], tuple[str, str]]) -> Alias:
-        key = f"{self.name}/aliases/{alias}.json"
-        for race in range(_RACES):
-            now, tag = self._alias(alias)
-            version, digest = to(now)
-            if now and now.version == version:
-                return now
-            moved = Alias(version, digest, now.version if now else None, secrets.token_hex(8))
+    def _move(self, alias: str, target: Callable[[Alias | None], tuple[str, str]]) -> Alias:
+        """Points an alias at the version and manifest digest that `target` gives for where it points now."""
+        for attempt in range(_ATTEMPTS):
+            current, etag = self._alias(alias)
+            version, digest = target(current)
+            if current and current.version == version:
+                return current
+            moved = Alias(version, digest, current.version if current else None, secrets.token_hex(8))
             try:
-                self.bucket.put_json(key, asdict(moved), if_match=tag, if_absent=tag is None)
+                self.bucket.put_json(self._alias_key(alias), asdict(moved), if_match=etag, if_absent=etag is None)
                 return moved
             except (Exists, Missing):
-                time.sleep(random.uniform(0, 0.05 * (race + 1)))
-        raise DataError(f"{self.bucket}/{key}: others moved it {_RACES} times meanwhile; run again")
+                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
+        raise DataError(f"{self.bucket}/{self._alias_key(alias)}: others moved it {_ATTEMPTS} times meanwhile; run again")
 
     def _alias(self, alias: str) -> tuple[Alias | None, str | None]:
-        key = f"{self.name}/aliases/{alias}.json"
+        """An alias and its object's entity tag."""
+        key = self._alias_key(alias)
         try:
-            body, tag = self.bucket.get_with_etag(key)
+            body, etag = self.bucket.get_with_etag(key)
         except Missing:
             return None, None
-        return parse_alias(body, f"{self.bucket}/{key}"), tag
+        return parse_json(Alias, body, f"{self.bucket}/{key}", "it is damaged: publish again, or remove it"), etag
+
+    def _alias_key(self, alias: str) -> str:
+        return f"{self.name}/aliases/{alias}.json"
 
 
-def parse_alias(body: bytes, where: str) -> Alias:
-    """An alias from its bytes. Raises DataError."""
-    try:
-        alias = Alias(**json.loads(body))
-        if not releases.is_version(alias.version) or len(alias.manifest_sha256) != 64:
-            raise ValueError("version")
-        return alias
-    except (ValueError, TypeError):
-        raise DataError(f"{where}: not an alias; the object is damaged or was changed: publish again, or remove it") from None
-
-
-def content_type(path: str) -> str:
-    """What a browser should take a file for."""
+def _content_type(path: str) -> str:
     return _TYPES.get(Path(path).suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"

@@ -17,7 +17,6 @@ from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
 from pipelines.publish import Inputs, gate, lineage
-from pipelines.registry import release as releases
 from pipelines.registry.client import Client
 from pipelines.registry.release import PublishConfig
 from pipelines.registry.signing import PublicKey
@@ -173,5 +172,5 @@ def test_the_commit_is_named_with_whether_files_differ_from_it(tmp_path: Path, m
 
 def test_what_is_laid_out_is_a_release(place: Place) -> None:
     release = publish.make_release(inputs(place), params.load())
-    assert releases.differences(Path(".local/release"), release) == []
+    assert release.differences(Path(".local/release")) == []
     assert publish.make_release(inputs(place), params.load()) == release

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.cli import main as cli
-from pipelines.registry import release as releases
+from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
@@ -27,7 +27,7 @@ def shop(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) ->
     registry = Registry(Bucket(fresh_store.registry, fresh_store), "alexnet")
     for text in ("first", "second"):
         (place.path("model") / "README.md").write_text(text)
-        release = releases.of_folder("alexnet", place.path("model"))
+        release = Release.from_folder("alexnet", place.path("model"))
         registry.publish(release, place.path("model"), None)
         registry.move("latest", release)
     return place

@@ -1,0 +1,83 @@
+"""Signatures: openssl's own format, keys that are none, and what was signed before."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from alexnet.errors import DataError
+from pipelines.registry import signing
+from tests.pipelines.registry.conftest import MakeKeys
+from tests.pipelines.registry.test_release import PUBLISHED
+
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAr4bNnjqioEXYHQtgu+4dSvDXkPcrhZIVzfbogTlOb8Y=
+-----END PUBLIC KEY-----
+"""
+SIGNATURE = bytes.fromhex(
+    "22f2f39aa8112b3d2210fdfa5ffcddf9f825669dd2633c4622e53cadbdd68d08"
+    "6d22c878eec88ef488d27c06991af630ddaa34aeb63c3caefa871fd18dc90b07"
+)
+
+
+def test_what_was_signed_before_is_verified(tmp_path: Path) -> None:
+    (tmp_path / "key.pub").write_text(PUBLIC_KEY)
+    key = signing.PublicKey(tmp_path / "key.pub")
+    assert key.id == "9c488ad6128f5ac6"
+    key.verify(PUBLISHED, SIGNATURE, "here")
+    with pytest.raises(DataError, match="here: its signature by key 9c488ad6128f5ac6 is wrong; it was changed, do not use it"):
+        key.verify(PUBLISHED + b" ", SIGNATURE, "here")
+
+
+def test_openssl_accepts_our_signature(tmp_path: Path, make_keys: MakeKeys) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine")
+    make_keys("key")
+    (tmp_path / "manifest.json").write_bytes(b"body")
+    signed = signing.sign(b"body")
+    assert signed is not None
+    (tmp_path / "one.sig").write_bytes(signed[1])
+    command = [
+        "openssl",
+        "pkeyutl",
+        "-verify",
+        "-rawin",
+        "-pubin",
+        "-inkey",
+        "key.pub",
+        "-sigfile",
+        "one.sig",
+        "-in",
+        "manifest.json",
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_key_that_is_none_is_named_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key.pem"
+    monkeypatch.setenv("ALEXNET_SIGNING_KEY", str(path))
+    with pytest.raises(DataError, match=r"ALEXNET_SIGNING_KEY: .*No such file.*openssl genpkey"):
+        signing.sign(b"")
+    path.write_text("-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(DataError, match="key.pem is no Ed25519 private key in PEM without a password") as caught:
+        signing.sign(b"")
+    assert "CANARY" not in str(caught.value)
+    monkeypatch.setenv("ALEXNET_VERIFY_KEY", str(path))
+    with pytest.raises(DataError, match=r"ALEXNET_VERIFY_KEY: .* is no Ed25519 public key in PEM"):
+        signing.trusted_key()
+    monkeypatch.delenv("ALEXNET_SIGNING_KEY")
+    monkeypatch.delenv("ALEXNET_VERIFY_KEY")
+    assert signing.sign(b"") is None
+    assert signing.trusted_key() is None
+
+
+def test_a_key_of_another_algorithm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rsa.pem"
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    monkeypatch.setenv("ALEXNET_SIGNING_KEY", str(path))
+    with pytest.raises(DataError, match=r"rsa\.pem is no Ed25519 private key in PEM"):
+        signing.sign(b"")
