@@ -174,8 +174,10 @@ def open_image(data: bytes) -> Image.Image:
         UnidentifiedImageError: None of FORMATS.
         Exception: Whatever Pillow's parsers raise on a damaged header.
     """
-    Image.init()
+    Image.preinit()
     for name in FORMATS:
+        if name not in Image.OPEN:
+            Image.init()  # imports all of the plugins, which take 4 MB
         factory, accepts = Image.OPEN[name]
         if accepts is None or accepts(data[:16]) is True:
             try:
