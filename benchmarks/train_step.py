@@ -35,7 +35,7 @@ from pipelines.config import params
 
 Step = Callable[[], Tensor]  # the loss, not waited for
 _CANDIDATES = ("ours", "obvious", "torchvision", "bound")
-_STEPS_A_ROUND = {"cpu": 1, "cuda": 30}
+_STEPS_PER_ROUND = {"cpu": 1, "cuda": 30}
 
 
 class Obvious(nn.Module):
@@ -113,7 +113,7 @@ def _round(step: Step, device: torch.device) -> Callable[[], None]:
     """A round of steps, until the device is done."""
 
     def steps() -> None:
-        for _ in range(_STEPS_A_ROUND[device.type]):
+        for _ in range(_STEPS_PER_ROUND[device.type]):
             loss = step()
         loss.item()
 
@@ -171,7 +171,7 @@ def measure(precision: str, batch: int, device: torch.device, rounds: int) -> di
     memory = {name: _peak_bytes(name, precision, batch) for name in _CANDIDATES}
     candidates = {name: _round(_candidate(name, precision, batch, device), device) for name in _CANDIDATES}
     seconds = timing.interleave(candidates, rounds)
-    images = batch * _STEPS_A_ROUND[device.type]
+    images = batch * _STEPS_PER_ROUND[device.type]
     rates = {name: round(images / statistics.median(times), 1) for name, times in seconds.items()}
     peak = _peak_gflops(precision, device)
     return {

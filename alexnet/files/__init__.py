@@ -1,1 +1,1 @@
-"""Files: locks between processes, tensors on disk."""
+"""Atomic writes, locks between processes, and tensors in files."""

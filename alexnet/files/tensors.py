@@ -1,4 +1,4 @@
-"""Tensors written to a safetensors file, with the error a full disk deserves."""
+"""Tensors written to a safetensors file."""
 
 import os
 import re
@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 
-def write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes the file; the caller gives it a name under which it is not yet taken for whole.
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes the file, neither atomically nor synced.
 
     Raises:
-        OSError: what the disk said, by its number: the library reports it as an error of its own.
+        OSError: the disk is full, or another error of the file system, for which safetensors raises an error of its own.
     """
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

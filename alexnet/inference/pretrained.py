@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alexnet.config import build
 from alexnet.errors import DataError
-from alexnet.files import tensors as tensorfile
+from alexnet.files.tensors import write_tensors
 from alexnet.loading.augment import center, center_crop, ten_crops
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, full_shapes
@@ -72,7 +72,7 @@ def save_model(folder: Path, model: Model, weights: dict[str, Tensor]) -> None:
     """Writes the folder; weights are the full tensors. Equal models are equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
-    tensorfile.write({**tensors, _MEAN: model.mean_image.float()}, folder / WEIGHTS)
+    write_tensors({**tensors, _MEAN: model.mean_image.float()}, folder / WEIGHTS)
     config = {
         "model": asdict(model.config),
         "synsets": [asdict(synset) for synset in model.synsets],

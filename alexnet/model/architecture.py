@@ -1,6 +1,7 @@
-"""The architecture as a table: what figure 2 of the paper draws, and what the run behind its numbers had.
+"""The architecture as a table of layers, as in figure 2 of the paper.
 
-Sections are those of the paper; `run` is run #145 of the released source (layers-145.cfg), whose numbers the paper reports.
+Sections are those of the paper. "The run" is run #145 of the source released in 2012 (layers-145.cfg), whose numbers the paper
+reports; "the text" is what the paper says of it, where the two differ.
 """
 
 from dataclasses import dataclass, fields
@@ -128,7 +129,7 @@ class Layer:
     edge: int = 0
     size_px: int = 1
     out_px: int = 1
-    norms: tuple[Literal["lrn", "map_norm"], ...] = ()
+    norms: tuple[str, ...] = ()  # of lrn and map_norm, in this order
     pools: bool = False
     activates: Literal["first", "last", "never"] = "last"  # before or after norms and pool
     drops: bool = False
@@ -180,8 +181,7 @@ def _conv(config: ModelConfig, number: int, inputs: int, outputs: int, side: int
         raise ValueError(
             f"{name}: a {side}-pixel input leaves {size} pixels, {out} after pooling; use smaller kernels or more padding"
         )
-    has_lrn, has_map_norm = name in config.lrn.layers, name in config.map_norm.layers
-    norms: tuple[Literal["lrn", "map_norm"], ...] = (*(("lrn",) if has_lrn else ()), *(("map_norm",) if has_map_norm else ()))
+    norms = tuple(norm for norm, of in (("lrn", config.lrn), ("map_norm", config.map_norm)) if name in of.layers)
     norm_sees_rectified = bool(norms) and (not first or config.conv1_order == "relu-norm-pool")
     return Layer(
         name=name,

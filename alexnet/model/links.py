@@ -1,9 +1,10 @@
-"""How towers exchange their outputs at the cross connections, whoever holds them.
+"""How towers exchange their outputs at the cross connections, in one process or between two.
 
-A link takes and gives one tensor per part of the network held by this process; a part holds one tower or both. The
-network is written once, over links; two-tower training differs from one-device training only in its link.
+A link takes and returns one tensor for every part of the network in this process; a part is one tower or both. The network
+is written once, over links: training on two devices or in two processes differs from training on one only in its link.
 """
 
+import functools
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Link(Protocol):
-    """The movements. Each is linear, and its gradient is another of them. bytes_sent: by this process, both ways."""
+    """The exchanges. Each is linear, and its gradient is another of them. bytes_sent: by this process, forward and backward."""
 
     bytes_sent: int
 
@@ -23,7 +24,7 @@ class Link(Protocol):
         """Every part gets its own slice, along dimension 1, of the sum over all towers."""
 
     def sum(self, parts: list[Tensor]) -> list[Tensor]:
-        """Every part gets the sum over all towers; what follows must be computed alike by every process."""
+        """Every part gets the sum over all towers; what follows must be the same computation in every process."""
 
 
 class LocalLink:
@@ -38,7 +39,7 @@ class LocalLink:
         moved = tensor.to(device, non_blocking=True)
         self._count(moved)
         if moved.requires_grad:
-            moved.register_hook(self._count)  # the way back
+            moved.register_hook(self._count)  # of the gradient
         return moved
 
     def _count(self, tensor: Tensor) -> None:
@@ -55,15 +56,12 @@ class LocalLink:
         if len(parts) == 1:
             return parts
         slices = [part.chunk(len(parts), 1) for part in parts]
-        return [_add([self._to(slice_[i], here.device) for slice_ in slices]) for i, here in enumerate(parts)]
+        return [_sum([self._to(slice_[i], here.device) for slice_ in slices]) for i, here in enumerate(parts)]
 
     def sum(self, parts: list[Tensor]) -> list[Tensor]:
         """See Link; on the first part's device only, where the loss is."""
-        return [_add([self._to(part, parts[0].device) for part in parts])]
+        return [_sum([self._to(part, parts[0].device) for part in parts])]
 
 
-def _add(tensors: list[Tensor]) -> Tensor:
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
+def _sum(tensors: list[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, tensors)

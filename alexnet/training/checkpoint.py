@@ -16,9 +16,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from alexnet.errors import DataError
-from alexnet.files import tensors as tensorfile
 from alexnet.files.atomic import atomic_folder
 from alexnet.files.locks import flock
+from alexnet.files.tensors import write_tensors
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -52,7 +52,7 @@ class Checkpoints:
         self._remove_temporary()
         if not folder.exists():
             with atomic_folder(folder) as part:
-                tensorfile.write(tensors, part / _TENSORS)
+                write_tensors(tensors, part / _TENSORS)
                 digest = _digest(part / _TENSORS, state)
                 (part / _STATE).write_text(json.dumps({**state, "sha256": digest}, sort_keys=True))
             for old in self._steps()[:-_KEEP]:

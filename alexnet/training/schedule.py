@@ -1,4 +1,7 @@
-"""The recipe of section 5: its configuration, and the learning rates of every epoch."""
+"""The recipe of section 5: its configuration, and the learning rates of every epoch.
+
+"The run" is run #145 of the source released in 2012, see `model.architecture`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from alexnet.loading.config import AugmentConfig
 
 @dataclass(frozen=True)
 class Rate:
-    """From this epoch on, this learning rate."""
+    """The learning rate from an epoch on."""
 
     epoch: int
     lr: float
@@ -37,7 +40,7 @@ class StallConfig:
 class ScheduleConfig:
     """Learning rates by epoch: of weights, of biases, and of conv1's weights where they differ.
 
-    The run froze conv1 early: at rate 0 its weights stand still, and its biases with them.
+    The run froze conv1 early: at rate 0 neither its weights nor its biases change.
     """
 
     weights: tuple[Rate, ...]
@@ -61,10 +64,10 @@ class ScheduleConfig:
 class TrainConfig:
     """The recipe.
 
-    order: `shuffled` anew every epoch, or `fixed`, as the loader of 2012 that survives. window_shards: shards that are mixed at
-    a time, so that the cache need hold no more; None mixes all of them, which is a full shuffle (`sampler.order`). decode: on
-    the `host`, or on the `device` by nvJPEG, which rounds differently by a level or two. on_corrupt: a sample that cannot be
-    decoded is an `error`, or a counted `skip` that puts the next good one of its shard in its place.
+    order: `shuffled` anew every epoch, or `fixed`, as by the released loader of 2012. window_shards: how many shards are
+    shuffled together, which the cache must hold at a time; None is a full shuffle (`sampler.order`). decode: on the `host`, or
+    on the `device` by nvJPEG, whose pixels differ by a level or two. on_corrupt: a sample that cannot be decoded is an
+    `error`, or with `skip` is counted and replaced by the next good one of its shard.
     """
 
     batch_size: int

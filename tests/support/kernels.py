@@ -1,7 +1,7 @@
-"""What needs a process of its own: compiled functions, since what checks shapes in the other tests cannot be compiled.
+"""Compiled functions, in a process of its own: the checks of shapes in the other tests cannot be compiled.
 
-`python -m tests.support.kernels compiled` compares each with itself as it is; `... cuda` compares training on a GPU with
-a CPU's.
+`python -m tests.support.kernels compiled` compares each function compiled and not compiled; `... cuda` compares training on a
+GPU with training on a CPU.
 """
 
 import sys
@@ -27,7 +27,7 @@ from tests.support import team
 
 
 def compare(function: Callable[..., Tensor], calls: list[tuple[Any, ...]]) -> None:
-    """The function compiled and as it is, on every list of arguments."""
+    """The function compiled and not compiled, on every list of arguments."""
     compiled = compile_function(function)
     assert compiled is not function, "no compiler"
     for arguments in calls:
@@ -44,7 +44,7 @@ def graphs() -> int:
 
 
 def check_masks() -> None:
-    """Another key or other samples are another draw of the same kernel."""
+    """Another key or other samples are other arguments of the same kernel."""
     before = graphs()
     calls = [(torch.tensor([key & 0xFFFFFFFF, key >> 32, *range(at, at + 5)]), 8, 24, 2**31) for at, key in enumerate(KEYS)]
     compare(_mask, calls)
@@ -66,7 +66,7 @@ def check_norms() -> None:
 
 
 def check_augment() -> None:
-    """The kernel of the GPU: crops, flips, mean, color."""
+    """The kernel that crops, flips, subtracts the mean and adds color noise on a GPU."""
     images = torch.randint(0, 256, (3, 230, 230, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     drawn = torch.tensor([[0.0, 6, 0, 1.5, -2.0, 3.25], [6, 0, 1, 0.5, 0.0, 1.0], [3, 2, 1, 0.0, 0.0, 0.0]])
     compare(_seen, [(images, drawn, torch.full((224, 224, 3), 110.5), 1.1)])
@@ -83,7 +83,7 @@ def trainer(device: torch.device) -> Trainer:
 
 
 def check_cuda() -> None:
-    """Draws, then losses and weights of five steps; and from the third on, no wait for the GPU."""
+    """Augmentation, dropout masks, losses and weights of five steps; from the third on, the host must not wait for the GPU."""
     torch.backends.cudnn.allow_tf32 = False
     devices = [torch.device("cpu"), torch.device("cuda")]
     trainers = [trainer(device) for device in devices]
@@ -110,7 +110,7 @@ def check_cuda() -> None:
 
 
 def main() -> None:
-    """Raises what is wrong."""
+    """Runs the checks named by the first argument."""
     if sys.argv[1] == "cuda":
         check_cuda()
     else:

@@ -23,11 +23,11 @@ def test_a_compiled_function_has_the_numbers_of_the_function() -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpu_trains_as_a_cpu_does_and_is_never_waited_for() -> None:
+def test_a_gpu_trains_as_a_cpu_does_without_the_host_waiting_for_it() -> None:
     check("cuda")
 
 
-def test_without_a_c_compiler_functions_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_c_compiler_functions_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     def double(x: Tensor) -> Tensor:
         return 2 * x
 

@@ -31,7 +31,7 @@ def losses(model: ModelConfig, recipe: TrainConfig, steps: int) -> list[float]:
 
 
 def test_the_first_ten_losses_are_the_golden_ones(tiny: ModelConfig, recipe: TrainConfig) -> None:
-    """Who changes them changes every model, and this file with them, and says why."""
+    """A change of these numbers changes every model: it must change this file too, and say why."""
     assert losses(tiny, recipe, 10) == pytest.approx(json.loads(GOLDEN.read_text())["losses"], rel=1e-9)
 
 
