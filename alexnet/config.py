@@ -50,6 +50,14 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(dataclasses.asdict(value), indent=1, sort_keys=True) + "\n").encode()
 
 
+def first_difference(a: Any, b: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """The path of the first leaf in which two trees of mappings differ, and both its values; None where they are equal."""
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        return None if a == b else (path.removesuffix("."), a, b)
+    differences = (first_difference(a.get(name), b.get(name), f"{path}{name}.") for name in sorted(a.keys() | b.keys()))
+    return next((found for found in differences if found), None)
+
+
 def _value(kind: Any, value: object, path: str) -> object:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _dataclass(kind, value, path)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from alexnet.config import build
+from alexnet.config import build, first_difference
 from alexnet.distributed.team import Team
 from alexnet.errors import DataError
 from alexnet.loading.device import to_device
@@ -237,12 +237,9 @@ def _newest(team: Team, checkpoints: Checkpoints, callbacks: Callbacks) -> tuple
     return owner, *found[owner]
 
 
-def _check_same_job(theirs: Json, ours: Json, path: str = "") -> None:
-    for name in sorted(theirs.keys() | ours.keys()):
-        a, b = theirs.get(name), ours.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            _check_same_job(a, b, f"{path}{name}.")
-        elif a != b:
-            raise DataError(
-                f"{path}{name}: is {b!r}, but the checkpoint was made with {a!r}; put it back, or remove the checkpoints"
-            )
+def _check_same_job(theirs: Json, ours: Json) -> None:
+    if found := first_difference(theirs, ours):
+        name, saved, given = found
+        raise DataError(
+            f"{name}: is {given!r}, but the checkpoint was made with {saved!r}; put it back, or remove the checkpoints"
+        )
