@@ -172,7 +172,7 @@ class Ranks(Team):
         column_groups = [dist.new_group(column, timeout, backend) for column in columns]
         meeting_groups = [dist.new_group(column, timeout, "gloo") for column in columns]
         if towers > 1:
-            self.link = TowerLink(_mine(pair_groups[self.replica]), tower, staged=self.staged, on_swap=heartbeat.exchange)
+            self.link = TowerLink(_mine(pair_groups[self.replica]), tower, staged=self.staged, exchange=self._exchange)
         self._column, self._meeting = _mine(column_groups[tower]), _mine(meeting_groups[tower])
         self._gradients: _GradientSum | None = None
         self._vote: tuple[Tensor, Any] | None = None

@@ -1,9 +1,10 @@
-"""The link between two towers in two processes. All it ever does is swap a piece of memory with the other tower.
+"""The link between two towers in two processes. Every operation is one swap of equally large tensors with the other tower.
 
-A sum over towers is the own addend plus the swapped one, so it is the same number on both sides and in one process.
+A sum over towers is this tower's addend plus the one received, so both processes, and a single one, get the same number.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,46 +15,49 @@ from alexnet.distributed.errors import raises_lost
 
 
 class TowerLink:
-    """One tower a process, see Link.
+    """A Link for one tower per process.
 
     Args:
         group: the two processes of a tower pair, tower 0 first.
-        tower: which of them this process holds.
-        staged: copy through host memory, for a group that cannot reach the device's.
-        on_swap: is told before every swap.
+        tower: number of the tower that this process holds.
+        staged: whether to copy through host memory, for a group that cannot reach the device's.
+        exchange: context in which every swap runs, named by its argument; turns torch's errors into Lost.
     """
 
     def __init__(
-        self, group: dist.ProcessGroup, tower: int, *, staged: bool, on_swap: Callable[[], None] = lambda: None
+        self,
+        group: dist.ProcessGroup,
+        tower: int,
+        *,
+        staged: bool,
+        exchange: Callable[[str], AbstractContextManager[None]] = raises_lost,
     ) -> None:
-        self.group, self.tower, self.staged, self.on_swap = group, tower, staged, on_swap
+        self.group, self.tower, self.staged, self.exchange = group, tower, staged, exchange
         self.bytes_sent = 0
 
     def gather(self, parts: list[Tensor]) -> list[Tensor]:
-        """See Link."""
-        return [_Gather.apply(parts[0], self)]
+        """See Link. A tower's gradient is the sum of those of both towers, which both read the result."""
+        return [_Linear.apply(parts[0], self._join, self._sum_slice)]
 
     def sum_scatter(self, parts: list[Tensor]) -> list[Tensor]:
         """See Link."""
-        return [_SumScatter.apply(parts[0], self)]
+        return [_Linear.apply(parts[0], self._sum_slice, self._join)]
 
     def sum(self, parts: list[Tensor]) -> list[Tensor]:
-        """See Link."""
-        return [_Sum.apply(parts[0], self)]
+        """See Link. Both processes compute the same loss of the result, so each has its gradient already."""
+        return [_Linear.apply(parts[0], lambda x: x + self.swap(x, torch.contiguous_format), lambda grad: grad)]
 
-    def joined(self, x: Tensor) -> Tensor:
-        """The outputs of both towers along dimension 1."""
+    def _join(self, x: Tensor) -> Tensor:
         other = self.swap(x, _format(x))
         return torch.cat([x, other] if self.tower == 0 else [other, x], 1)
 
-    def summed(self, x: Tensor) -> Tensor:
-        """The own slice, along dimension 1, of the sum over both towers."""
+    def _sum_slice(self, x: Tensor) -> Tensor:
         slices = x.chunk(2, 1)
         own: Tensor = slices[self.tower] + self.swap(slices[1 - self.tower], _format(x))
         return own
 
     def swap(self, x: Tensor, layout: torch.memory_format) -> Tensor:
-        """What the other tower passed: of the same shape, in this memory format.
+        """The tensor that the other tower passed: of the same shape, in this memory format.
 
         Raises:
             Lost: the other process ended or did not answer in time.
@@ -66,8 +70,7 @@ class TowerLink:
         if self.staged:
             sent = sent.cpu()
         both = sent.new_empty((2, sent.numel()))
-        self.on_swap()
-        with raises_lost("swap between towers"):
+        with self.exchange("swap between towers"):
             dist.all_gather_into_tensor(both.view(-1), sent, group=self.group)
         self.bytes_sent += sent.numel()
         other = both[1 - self.tower].to(x.device).view(x.dtype).view(flat.shape)
@@ -79,39 +82,14 @@ def _format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-class _Gather(torch.autograd.Function):
-    """Joined; every tower's gradient is the sum of what both consumers say of it."""
+class _Linear(torch.autograd.Function):
+    """A linear function of a tensor, with the function that its gradient is."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, link: TowerLink) -> Tensor:
-        ctx.link = link
-        return link.joined(x)
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], gradient: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.gradient = gradient
+        return function(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.link.summed(grads[0]), None
-
-
-class _SumScatter(torch.autograd.Function):
-    """Own slice of the sum; its gradient is wanted by both towers."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, link: TowerLink) -> Tensor:
-        ctx.link = link
-        return link.summed(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.link.joined(grads[0]), None
-
-
-class _Sum(torch.autograd.Function):
-    """The sum, for one and the same loss on both sides: the gradient is there already."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, link: TowerLink) -> Tensor:  # noqa: ARG004 - autograd's signature
-        return x + link.swap(x, torch.contiguous_format)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004 - autograd's signature
-        return grads[0], None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.gradient(grads[0]), None, None
