@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alexnet.distributed.team import Team
+from alexnet.distributed.team import TOWERS_APART, Team
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
@@ -40,7 +40,6 @@ from pipelines.config import params
 from pipelines.runtime import environment, launch
 
 _SIDE_PX = 256
-_APART = ((0, 1), (1, 2))
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def serve(order: str) -> None:
         torch.set_num_threads(form.threads)
         disable_malloc_trim()
         # By itself a process would take two GPUs where there are two.
-        team = placement.team if form.processes > 1 else Team(_APART if form.parts == 2 else None)
+        team = placement.team if form.processes > 1 else Team(TOWERS_APART if form.parts == 2 else None)
         device = placement.devices[0]
         trainer = _trainer(form, team, device, said["batch"], said["precision"])
         whole = np.arange(said["batch"], dtype=np.int64)

@@ -1,18 +1,41 @@
-"""What can go wrong between the processes of a team."""
+"""What can go wrong between the ranks of a training run, and how a rank says why it ended.
+
+RuntimeError
+└── Lost   another rank ended, or did not answer in time
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 
 class Lost(RuntimeError):
-    """Another process of the team ended, or did not answer in time."""
+    """Another rank ended, or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class ExitStatus:
+    """Why a rank ended, as the other ranks and the launcher read it.
+
+    cause:
+        done: training reached its end.
+        failed: an error of its own, which a restart would meet again.
+        retryable: an error of its own that a restart can cure.
+        lost: another rank ended.
+        hung: another rank, or the store, gave no heartbeat.
+        killed, stopped, unknown: it wrote nothing itself; a signal ended it, SIGTERM did, or neither.
+    """
+
+    cause: Literal["done", "failed", "retryable", "lost", "hung", "killed", "stopped", "unknown"]
+    message: str = ""
 
 
 @contextmanager
 def raises_lost(what: str) -> Iterator[None]:
-    """Turns the many errors of an exchange with other processes into one; memory that this process lacks is none of them."""
+    """Turns the RuntimeErrors that torch raises in an exchange into Lost, but for this rank's own lack of memory."""
     try:
         yield
     except (Lost, torch.OutOfMemoryError):

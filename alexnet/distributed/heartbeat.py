@@ -1,245 +1,167 @@
-"""Signs of life between the processes of a team, so that whoever ends says who ended before, and nobody waits for a dead one.
+"""Heartbeats: every rank writes one to a shared store twice a second, and ends itself when another's stop coming.
 
-Every process leaves a sign in a store that all reach, twice a second, and reads those of the others. One that is killed,
-stopped or swapped out leaves none; one that fails leaves its reason. A store whose keeper is stopped answers nobody and lets
-everybody wait, so one thread alone talks to it, and another, which never does, watches and ends the process.
+A rank that ends writes its ExitStatus with the last one, so that the others can say why. When the host of the store is
+stopped, every call to the store blocks. One thread alone therefore calls it; a second one watches the time.
 """
 
 import json
 import os
-import platform
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but its stub does not export it
 
+from alexnet.config import build
+from alexnet.distributed.errors import ExitStatus
+
 _BEAT_SECONDS = 0.5
-_STALE_SECONDS = 2.5  # without a sign: gone, when something has failed already
-_GRACE_SECONDS = 10.0  # from another's failure to the end of a process that does not see it by itself
-_REPORT_SECONDS = 1.0  # to leave a last word, in a store that may not answer
-
-
-def _process(pid: int) -> str:
-    """Names a process for all time: its id, when it began, and whose ids these are. Its id alone where there is no /proc."""
-    if not Path("/proc/self/ns/pid").exists():
-        return f"{pid} {platform.node()}"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{pid} {_stat(pid)[19]} {Path('/proc/self/ns/pid').readlink()} {boot}"
-
-
-def _stat(pid: int) -> list[str]:
-    """Its state, and what else the kernel says of a process."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _here(process: str) -> int | None:
-    """The id of a process that still runs on this machine."""
-    try:
-        pid = int(process.partition(" ")[0])
-        return pid if process == _process(pid) else None
-    except (OSError, ValueError):
-        return None
-
-
-def _stopped(pid: int) -> bool:
-    try:
-        return _stat(pid)[0] == "T"
-    except OSError:
-        return False
+_STALE_SECONDS = 3.0  # without a heartbeat, once an exchange has failed: enough to call a rank gone
+_REPORT_SECONDS = 1.0  # for a status to reach a store that may not answer
 
 
 @dataclass(frozen=True)
-class _Words:
-    """fault: why it ends. lost: because of another process, which knows better. done: it ends well."""
+class _Beat:
+    """What a rank writes. position: agreements so far, and exchanges since the last one. status: None while it runs."""
 
-    fault: str = ""
-    lost: bool = False
-    done: bool = False
-
-
-@dataclass(frozen=True)
-class _Sign:
-    """What a process says of itself. votes, exchanges: how many of them it has come to, the latter since the last vote."""
-
-    process: str
-    beat: int
-    votes: int
-    exchanges: int
-    words: _Words
-
-    @property
-    def at(self) -> tuple[int, int]:
-        """Comparable: less is behind."""
-        return self.votes, self.exchanges
-
-
-def _read(text: bytes) -> _Sign:
-    found = json.loads(text)
-    return _Sign(**found | {"words": _Words(**found["words"])})
+    number: int
+    position: tuple[int, ...]
+    status: ExitStatus | None
 
 
 class Heartbeat:
-    """This process's own signs, and a watch over those of the others.
+    """This rank's heartbeat, and the watch over those of the others.
 
     Args:
-        store: of this attempt alone, over a connection of its own.
-        keeper: who keeps the store, for people.
-        patience_seconds: without a sign of another process for so long, this one ends itself.
-        on_death: is told why before this process ends itself; it must not return to training.
+        store: of this attempt alone, over a connection that nothing else uses.
+        store_host: names who hosts the store, in messages.
+        rank: of this process.
+        world_size: number of ranks.
+        timeout_seconds: without a heartbeat of another rank for so long, or after its failure, this process ends itself.
+        on_death: is called with the reason before this process ends itself; it must not return to training.
     """
 
     def __init__(
-        self, store: Store, keeper: str, rank: int, size: int, patience_seconds: float, on_death: Callable[[str], object]
+        self,
+        store: Store,
+        store_host: str,
+        rank: int,
+        world_size: int,
+        timeout_seconds: float,
+        on_death: Callable[[ExitStatus], object],
     ) -> None:
-        self.rank, self.patience_seconds, self._on_death = rank, patience_seconds, on_death
-        self._store, self._keeper = store, keeper
-        self._others = [other for other in range(size) if other != rank]
-        self._process, self._parent = _process(os.getpid()), os.getppid()
-        self._at = (0, 0)
-        self._words = self._left = _Words()
-        self._clock = 0.0  # seconds that this process was awake: who was stopped has not waited for the others
-        self._answered = 0.0
-        self._seen = dict.fromkeys(self._others, 0.0)
-        self._signs: Mapping[int, _Sign] = {}
-        self._wake, self._end = threading.Event(), threading.Event()
-        self._threads = [threading.Thread(target=run, name="heartbeat", daemon=True) for run in (self._beat, self._watch)]
+        self.rank, self.timeout_seconds, self._on_death = rank, timeout_seconds, on_death
+        self._store, self._store_host = store, store_host
+        self._parent = os.getppid()
+        self._position = (0, 0)
+        self._status: ExitStatus | None = None
+        self._clock = 0.0  # seconds that this process was awake: a stopped process has not waited for the others
+        self._answered = 0.0  # when the store last answered, by that clock
+        self._seen = {other: 0.0 for other in range(world_size) if other != rank}  # when a rank's last heartbeat came
+        self._beats: Mapping[int, _Beat] = {}
+        self._wake, self._reported, self._end = threading.Event(), threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=run, name="heartbeat", daemon=True) for run in (self._write, self._watch)]
 
     def start(self) -> None:
-        """Begins to give signs and to watch."""
+        """Starts both threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Ends the watch; the others are told that this is not a death."""
-        self._leave(_Words(done=True))
+        """Ends both threads, after telling the other ranks that this one is done."""
+        self.report(ExitStatus("done"))
         self._end.set()
         self._wake.set()
         for thread in self._threads:
             thread.join(_REPORT_SECONDS)
 
-    def vote(self) -> None:
-        """Takes note that this process has come to a vote, which every rank takes part in."""
-        self._at = (self._at[0] + 1, 0)
+    def count_agreement(self) -> None:
+        """Counts an agreement, which every rank takes part in."""
+        self._position = (self._position[0] + 1, 0)
 
-    def exchange(self) -> None:
-        """Takes note that it has come to an exchange with some other."""
-        self._at = (self._at[0], self._at[1] + 1)
+    def count_exchange(self) -> None:
+        """Counts an exchange with some other rank."""
+        self._position = (self._position[0], self._position[1] + 1)
 
-    def report(self, reason: str, *, lost: bool) -> None:
-        """Leaves the reason why this process ends. lost: because of another one, which knows better."""
-        self._leave(_Words(reason, lost))
+    def report(self, status: ExitStatus) -> None:
+        """Writes why this rank ends. Returns when it is in the store, or after a second."""
+        self._reported.clear()
+        self._status = status
+        self._wake.set()
+        self._reported.wait(_REPORT_SECONDS)
 
     def explain(self) -> str:
-        """Which other processes ended, and why, as far as can be told; takes some seconds."""
-        deadline = time.monotonic() + 2 * _STALE_SECONDS
-        while True:
+        """Why an exchange failed: which ranks ended and why, or which one is behind. Takes up to 6 seconds."""
+        deadline = self._clock + 2 * _STALE_SECONDS
+        while not (reason := self._ended("failed") or self._silent(_STALE_SECONDS)) and self._clock < deadline:
             time.sleep(_BEAT_SECONDS)
-            faults = {rank: sign.words for rank, sign in self._signs.items() if sign.words.fault}
-            if first := self._failed():
-                return first
-            gone = [f"rank {rank}" for rank in self._silent(_STALE_SECONDS) if rank not in faults]
-            if self._unanswered(_STALE_SECONDS):
-                gone = [self._keeper]
-            if gone or time.monotonic() > deadline:
-                break
-        if gone:
-            return f"{', '.join(gone)} gives no sign of life: killed, stopped, or its machine is gone"
-        if faults:
-            return "; ".join(f"rank {rank} ended: {words.fault}" for rank, words in faults.items())
-        behind = [rank for rank, sign in self._signs.items() if sign.at < self._at]
-        if behind:
-            last = min(behind, key=lambda rank: self._signs[rank].at)
-            return f"rank {last} is alive, but did not come to where the others wait for it; it may wait for data"
-        return "every other rank is alive, but one did not come to the same point in time; it may wait for data"
+        if reason := reason or self._ended("lost", "hung"):
+            return reason
+        if behind := [rank for rank, beat in self._beats.items() if beat.position < self._position]:
+            last = min(behind, key=lambda rank: self._beats[rank].position)
+            return f"rank {last} is alive, but has not reached the exchange that others wait in; it may wait for data"
+        return "every other rank is alive, but one reached an exchange too late; it may have waited for data"
 
-    def _leave(self, words: _Words) -> None:
-        """Returns when the words are in the store, or after a second."""
-        self._words = words
-        self._wake.set()
-        deadline = time.monotonic() + _REPORT_SECONDS
-        while self._left != words and self._threads[0].is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
-
-    def _beat(self) -> None:
-        beat = 0
+    def _write(self) -> None:
+        number = 0
         while not self._end.is_set():
-            beat += 1
+            number += 1
             try:
-                self._round(beat)
+                self._round(number)
             except RuntimeError:
-                return  # the connection is lost for good; the watch sees that the store does not answer
+                return  # the connection is lost; the watch sees that the store does not answer
             self._wake.wait(_BEAT_SECONDS)
             self._wake.clear()
 
-    def _round(self, beat: int) -> None:
-        """Leaves a sign, and reads those of the others that have left one."""
-        words = self._words
-        sign = _Sign(self._process, beat, *self._at, words)
-        self._store.set(f"sign/{self.rank}", json.dumps(asdict(sign)))
-        self._left = words
-        come = [other for other in self._others if other in self._signs or self._store.check([f"sign/{other}"])]
-        texts = self._store.multi_get([f"sign/{other}" for other in come]) if come else []
-        signs = {other: _read(text) for other, text in zip(come, texts, strict=True)}
-        now = self._clock
-        for other, sign in signs.items():
-            if other not in self._signs or sign.beat != self._signs[other].beat:
-                self._seen[other] = now
-        self._signs, self._answered = signs, now
+    def _round(self, number: int) -> None:
+        """Writes a heartbeat, and reads those of the other ranks."""
+        status = self._status
+        self._store.set(f"beat/{self.rank}", json.dumps(asdict(_Beat(number, self._position, status))))
+        if status is not None:
+            self._reported.set()
+        started = [other for other in self._seen if other in self._beats or self._store.check([f"beat/{other}"])]
+        texts = self._store.multi_get([f"beat/{other}" for other in started]) if started else []
+        beats = {other: build(_Beat, json.loads(text), "heartbeat") for other, text in zip(started, texts, strict=True)}
+        for other, beat in beats.items():
+            if other not in self._beats or beat.number != self._beats[other].number:
+                self._seen[other] = self._clock
+        self._beats, self._answered = beats, self._clock
 
     def _watch(self) -> None:
         last = time.monotonic()
-        fault_since: float | None = None
+        ended_since: float | None = None
         while not self._end.wait(_BEAT_SECONDS):
             now = time.monotonic()
             self._clock += min(now - last, 4 * _BEAT_SECONDS)
             last = now
             if os.getppid() != self._parent:
-                self._die(f"the launcher, process {self._parent}, is gone")
-            failed = self._failed() or self._words.fault
-            fault_since = (fault_since or self._clock) if failed else None
-            if fault_since is not None and self._clock - fault_since > _GRACE_SECONDS:
-                self._die(failed)
-            self._die_of_silence()
+                self._die(ExitStatus("lost", f"the launcher, process {self._parent}, is gone"))
+            if silent := self._silent(self.timeout_seconds):
+                self._die(ExitStatus("hung", silent))
+            # A process whose GPU waits for a rank that has ended never learns it from the exchange.
+            ended = self._ended("failed") or self._ended("lost", "hung") or (self._status and self._status.message)
+            ended_since = (ended_since or self._clock) if ended else None
+            if ended and ended_since is not None and self._clock - ended_since > self.timeout_seconds:
+                self._die(ExitStatus("lost", ended))
 
-    def _die_of_silence(self) -> None:
-        for_so_long = f"gave no sign of life for {self.patience_seconds:.0f} s"
-        if self._unanswered(self.patience_seconds):
-            local = [pid for sign in self._signs.values() if (pid := _here(sign.process)) is not None]
-            self._end_hung([pid for pid in local if _stopped(pid)])
-            self._die(f"{self._keeper} {for_so_long}")
-        if silent := self._silent(self.patience_seconds):
-            known = [self._signs[rank].process for rank in silent if rank in self._signs]
-            self._end_hung([pid for process in known if (pid := _here(process)) is not None])
-            self._die(f"rank {', '.join(map(str, silent))} {for_so_long}")
+    def _die(self, status: ExitStatus) -> None:
+        """Ends this process: its main thread may wait in a collective that never returns."""
+        if self._status is None:  # otherwise the reason is reported, and only the end did not come
+            self.report(status)
+            self._on_death(replace(status, message=f"rank {self.rank}: {status.message}"))
+        os._exit(1)
 
-    def _end_hung(self, pids: list[int]) -> None:
-        """Kills processes of this machine: a launcher would be polite to them for half a minute."""
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
+    def _ended(self, *causes: str) -> str:
+        """Which other ranks ended for one of these causes, and their reasons."""
+        found = {rank: beat.status for rank, beat in self._beats.items() if beat.status and beat.status.cause in causes}
+        return "; ".join(f"rank {rank} ended: {status.message}" for rank, status in found.items())
 
-    def _die(self, why: str) -> None:
-        if not self._words.fault:  # otherwise the reason is told already, and only the end did not come
-            self.report(why, lost=True)
-            self._on_death(f"rank {self.rank}: {why}")
-        os._exit(1)  # the main thread may wait in a collective that never returns
-
-    def _failed(self) -> str:
-        """Which other processes failed by themselves, and why."""
-        first = {rank: sign.words for rank, sign in self._signs.items() if sign.words.fault and not sign.words.lost}
-        return "; ".join(f"rank {rank} failed: {words.fault}" for rank, words in first.items())
-
-    def _unanswered(self, seconds: float) -> bool:
-        """Whether the store has not answered for so long. It may end with its keeper once that is done."""
-        done = any(sign.words.done for sign in self._signs.values())
-        return not done and self._clock - self._answered > seconds
-
-    def _silent(self, seconds: float) -> list[int]:
-        done = {rank for rank, sign in self._signs.items() if sign.words.done}
-        return [rank for rank, seen in self._seen.items() if rank not in done and self._clock - seen > seconds]
+    def _silent(self, seconds: float) -> str:
+        """Which other ranks, or the store, gave no heartbeat for so long. Nothing is expected of a rank that has ended."""
+        ended = {rank for rank, beat in self._beats.items() if beat.status is not None}
+        silent = [f"rank {rank}" for rank, seen in self._seen.items() if rank not in ended and self._clock - seen > seconds]
+        done = any(beat.status is not None and beat.status.cause == "done" for beat in self._beats.values())
+        if not done and self._clock - self._answered > seconds:  # a store may end with its host once that is done
+            silent = [self._store_host]
+        return f"{', '.join(silent)} gave no heartbeat for {seconds:.0f} s: killed, stopped or cut off" if silent else ""

@@ -1,7 +1,7 @@
-"""A team of processes: a mesh of data x tower. The two ranks of a tower pair are neighbors and see the same samples.
+"""The ranks of one training run, as a mesh of replicas x towers. A tower pair are neighboring ranks with the same samples.
 
-Three groups: the tower pair, which swaps activations; the replicas of a tower, which see different samples and sum
-gradients; and all ranks, which agree on what to do next. Whatever is not a tensor of the network travels as JSON.
+Three kinds of process groups: the ranks of a tower pair, which swap activations; the replicas of a tower, which see different
+samples and sum gradients; and all ranks, which agree on what to do next. Whatever is not a tensor is exchanged as JSON.
 """
 
 import json
@@ -20,20 +20,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, but their stub does not export them
 
-from alexnet.distributed.errors import Lost, raises_lost
+from alexnet.config import first_difference
+from alexnet.distributed.errors import ExitStatus, Lost, raises_lost
 from alexnet.distributed.heartbeat import Heartbeat
-from alexnet.distributed.team import Piece, Place, Team
+from alexnet.distributed.team import NamedSlice, Piece, Team
 from alexnet.distributed.tower_link import TowerLink
 from alexnet.errors import DataError
 
-_MARGIN_SECONDS = 5.0  # beyond the timeout that an exchange keeps by itself
+_MARGIN_SECONDS = 5.0  # beyond the timeout that the store's client keeps by itself
 _POLL_SECONDS = 0.05
-_DTYPES = {"F32": torch.float32, "F64": torch.float64}  # of weights, in safetensors' words
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """One process of a launch. host, port: of the store that all reach; rank 0 keeps it, unless a launcher does."""
+    """What a launcher tells a rank: its number, and the address of the store that all reach.
+
+    launcher_hosts_store: otherwise rank 0 hosts it.
+    """
 
     rank: int
     world_size: int
@@ -42,8 +45,8 @@ class Rendezvous:
     launcher_hosts_store: bool
 
     @property
-    def keeper(self) -> str:
-        """Who keeps the store."""
+    def store_host(self) -> str:
+        """Names who hosts the store, for messages."""
         return f"the launcher at {self.host}:{self.port}" if self.launcher_hosts_store else "rank 0"
 
 
@@ -55,90 +58,92 @@ def join(
     towers: int,
     shares_device: bool,
     timeout_seconds: float,
-    on_death: Callable[[str], None],
+    on_death: Callable[[ExitStatus], object],
 ) -> Iterator["Ranks"]:
-    """This process's place in the team; the launcher has set torch's own variables for it.
+    """Joins the other ranks, and leaves them at the end of the context.
 
     Args:
-        device: of this process.
-        towers: of the network; each is trained by a process of its own.
-        shares_device: whether another rank uses the same GPU, where NCCL cannot be used.
+        rendezvous: how this rank finds the others.
+        device: of this rank.
+        towers: of the network; a rank trains one of them.
+        shares_device: whether another rank uses the same GPU, which NCCL refuses.
         timeout_seconds: no exchange waits longer.
-        on_death: is told why, should the process have to end itself.
+        on_death: is called with the reason before this process ends itself, see Heartbeat.
 
     Raises:
-        Lost: from inside, when another process ended or hangs; says which and why.
+        Lost: from inside the context, when another rank ended or hangs; names it and the reason.
         ValueError: the ranks cannot share the towers evenly.
     """
     if rendezvous.world_size % towers:
         raise ValueError(f"{rendezvous.world_size} ranks cannot share {towers} towers; start a multiple of {towers}")
-    fast = device.type == "cuda" and not shares_device
+    use_nccl = device.type == "cuda" and not shares_device
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(seconds=timeout_seconds)
-    store, signs = _stores(rendezvous, timeout, on_death)
-    # Half the timeout: a stopped process is found, and ended, before anyone's exchange gives up.
-    heartbeat = Heartbeat(signs, rendezvous.keeper, rendezvous.rank, rendezvous.world_size, timeout_seconds / 2, on_death)
+    store, beats = _connect(rendezvous, timeout, on_death)
+    # Half the timeout: a stopped rank is named before any exchange times out.
+    rank, world_size = rendezvous.rank, rendezvous.world_size
+    heartbeat = Heartbeat(beats, rendezvous.store_host, rank, world_size, timeout_seconds / 2, on_death)
     heartbeat.start()
     try:
         with raises_lost("start"):
-            dist.init_process_group(
-                "gloo", store=store, rank=rendezvous.rank, world_size=rendezvous.world_size, timeout=timeout
-            )
-            team = Ranks(rendezvous, towers, heartbeat, fast=fast, timeout=timeout)
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timeout)
+            team = Ranks(rendezvous, towers, heartbeat, use_nccl=use_nccl, timeout=timeout)
         yield team
     except Lost as lost:
-        why = heartbeat.explain()
-        heartbeat.report(why, lost=True)
-        raise Lost(f"rank {rendezvous.rank}: {why} ({lost})") from lost
+        reason = heartbeat.explain()
+        heartbeat.report(ExitStatus("lost", reason))
+        raise Lost(f"rank {rank}: {reason} ({lost})") from lost
     except Exception as error:
-        heartbeat.report(f"{type(error).__name__}: {error}", lost=False)
+        heartbeat.report(ExitStatus("failed", f"{type(error).__name__}: {error}"))
         raise
     heartbeat.stop()
     dist.destroy_process_group()
 
 
-def _stores(rendezvous: Rendezvous, timeout: timedelta, on_death: Callable[[str], None]) -> tuple[Store, Store]:
-    """Two connections to what only this attempt's ranks read and write: others may wait on the first."""
+def _connect(rendezvous: Rendezvous, timeout: timedelta, on_death: Callable[[ExitStatus], object]) -> tuple[Store, Store]:
+    """Two connections to the store, for what only this attempt's ranks read and write: calls on the first may block."""
     seconds = timeout.total_seconds()
 
-    def give_up() -> None:
-        on_death(f"rank {rendezvous.rank}: {rendezvous.keeper} gave no sign of life for {seconds:.0f} s")
+    def end_process() -> None:
+        message = f"rank {rendezvous.rank}: {rendezvous.store_host} did not answer for {seconds:.0f} s"
+        on_death(ExitStatus("hung", message))
         os._exit(1)
 
-    guard = threading.Timer(seconds + _MARGIN_SECONDS, give_up)  # a store that was stopped never answers
+    guard = threading.Timer(seconds + _MARGIN_SECONDS, end_process)  # the store's client has no timeout of its own for a reply
     guard.daemon = True
     guard.start()
     try:
         with raises_lost(f"rank {rendezvous.rank}: the store at {rendezvous.host}:{rendezvous.port}"):
-            keeps = rendezvous.rank == 0 and not rendezvous.launcher_hosts_store
-            stores = [
+            hosts = rendezvous.rank == 0 and not rendezvous.launcher_hosts_store
+            first, second = (
                 TCPStore(rendezvous.host, rendezvous.port, is_master=is_master, wait_for_workers=False, timeout=timeout)
-                for is_master in (keeps, False)
-            ]
-            attempt = _meet(stores[0], rendezvous, time.monotonic() + seconds)
-            return PrefixStore(attempt, stores[0]), PrefixStore(f"{attempt}/heartbeat", stores[1])
+                for is_master in (hosts, False)
+            )
+            attempt = _agree_on_attempt(first, rendezvous, time.monotonic() + seconds)
+            return PrefixStore(attempt, first), PrefixStore(f"{attempt}/heartbeat", second)
     finally:
         guard.cancel()
 
 
-def _meet(store: Store, rendezvous: Rendezvous, deadline: float) -> str:
+def _agree_on_attempt(store: Store, rendezvous: Rendezvous, deadline: float) -> str:
     """A name for this attempt that all its ranks know and no other attempt has.
 
-    A launcher keeps its store, with all that is in it, over restarts, and two launchers count them differently. So every
-    rank asks under a name that nobody had before; rank 0 answers whatever it finds, and is done when all have come.
+    torchrun keeps its store, with all keys, over restarts, and two launchers count restarts differently. Every rank therefore
+    asks under a fresh name; rank 0 answers every name that it finds, until all ranks of this attempt have confirmed.
     """
     own = uuid.uuid4().hex
     if rendezvous.rank:
         store.set(f"alexnet/ask/{rendezvous.rank}", own)
         store.wait([f"alexnet/answer/{own}"])
         attempt: str = store.get(f"alexnet/answer/{own}").decode()
-        store.set(f"{attempt}/come/{rendezvous.rank}", "")
+        store.set(f"{attempt}/joined/{rendezvous.rank}", "")
         return attempt
-    while away := [rank for rank in range(1, rendezvous.world_size) if not store.check([f"{own}/come/{rank}"])]:
+    while missing := [rank for rank in range(1, rendezvous.world_size) if not store.check([f"{own}/joined/{rank}"])]:
         if time.monotonic() > deadline:
-            raise Lost(f"rank {', '.join(map(str, away))} did not come; start every rank, each with the same address")
-        for rank in away:
+            ranks = ", ".join(map(str, missing))
+            raise Lost(f"rank {ranks} did not join; start every rank, each with the same address")
+        for rank in missing:
             if store.check([f"alexnet/ask/{rank}"]):
                 store.set(f"alexnet/answer/{store.get(f'alexnet/ask/{rank}').decode()}", own)
         time.sleep(_POLL_SECONDS)
@@ -146,44 +151,47 @@ def _meet(store: Store, rendezvous: Rendezvous, deadline: float) -> str:
 
 
 class Ranks(Team):
-    """This process among the others, see Team.
+    """This rank among the others, see Team.
 
     Args:
-        rendezvous: its place.
+        rendezvous: number of this rank and of all.
         towers: of the network.
-        heartbeat: takes note of every exchange that this process comes to.
-        fast: whether this process can use NCCL; where any cannot, all exchange through host memory.
+        heartbeat: counts the exchanges that this rank reaches.
+        use_nccl: whether this rank can use NCCL; unless all can, all exchange through host memory by gloo.
         timeout: no exchange waits longer.
     """
 
-    def __init__(self, rendezvous: Rendezvous, towers: int, heartbeat: Heartbeat, *, fast: bool, timeout: timedelta) -> None:
-        tower = rendezvous.rank % towers
+    def __init__(
+        self, rendezvous: Rendezvous, towers: int, heartbeat: Heartbeat, *, use_nccl: bool, timeout: timedelta
+    ) -> None:
+        rank, world_size = rendezvous.rank, rendezvous.world_size
+        tower = rank % towers
         super().__init__([(tower, tower + 1)])
-        self.rank, self.world_size = rendezvous.rank, rendezvous.world_size
-        self.replica, self.replicas = rendezvous.rank // towers, rendezvous.world_size // towers
-        self._towers, self._tower = towers, tower
-        self._all, self._heartbeat = _mine(dist.group.WORLD), heartbeat
-        self.staged = not all(self.all_gather_json(fast))
-        pairs = [list(range(first, first + towers)) for first in range(0, rendezvous.world_size, towers)]
-        columns = [list(range(tower, rendezvous.world_size, towers)) for tower in range(towers)]
+        self.rank, self.world_size = rank, world_size
+        self.replica, self.replicas = rank // towers, world_size // towers
+        self._towers, self._heartbeat = towers, heartbeat
+        self._all = _member(dist.group.WORLD)
+        self.staged = not all(self.all_gather_json(use_nccl))
         backend = "gloo" if self.staged else "nccl"
+        same_samples = [list(range(first, first + towers)) for first in range(0, world_size, towers)]
+        same_tower = [list(range(first, world_size, towers)) for first in range(towers)]
         # Every rank makes every group, in the same order.
-        pair_groups = [dist.new_group(pair, timeout, backend) for pair in pairs]
-        column_groups = [dist.new_group(column, timeout, backend) for column in columns]
-        meeting_groups = [dist.new_group(column, timeout, "gloo") for column in columns]
+        pairs = [dist.new_group(ranks, timeout, backend) for ranks in same_samples]
+        gradient_groups = [dist.new_group(ranks, timeout, backend) for ranks in same_tower]
+        sum_groups = [dist.new_group(ranks, timeout, "gloo") for ranks in same_tower]
         if towers > 1:
-            self.link = TowerLink(_mine(pair_groups[self.replica]), tower, staged=self.staged, exchange=self._exchange)
-        self._column, self._meeting = _mine(column_groups[tower]), _mine(meeting_groups[tower])
+            self.link = TowerLink(_member(pairs[self.replica]), tower, staged=self.staged, exchange=self._exchange)
+        self._gradient_group, self._sum_group = _member(gradient_groups[tower]), _member(sum_groups[tower])
         self._gradients: _GradientSum | None = None
-        self._vote: tuple[Tensor, Any] | None = None
+        self._pending: tuple[Tensor, Any] | None = None  # flags of the last agreement, and their all-reduce
 
     def register_parameters(self, parameters: Sequence[nn.Parameter]) -> None:
         """See Team."""
         if self.replicas > 1:
-            self._gradients = _GradientSum(parameters, self._column, self._exchange, staged=self.staged)
+            self._gradients = _GradientSum(parameters, self._gradient_group, self._exchange, staged=self.staged)
 
     def backward(self, losses: Tensor | None) -> None:
-        """See Team. Sums travel while the backward pass goes on."""
+        """See Team. Gradients are summed while the backward pass goes on."""
         if self._gradients is None:
             super().backward(losses)
             return
@@ -197,34 +205,34 @@ class Ranks(Team):
         sums = super().all_reduce_sum(values).contiguous()
         if self.replicas > 1:
             with self._exchange("sum over replicas"):
-                dist.all_reduce(sums, group=self._meeting)
+                dist.all_reduce(sums, group=self._sum_group)
         return sums
 
     def agree(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:
-        """See Team. Votes travel while the next step is computed, and count then."""
-        asked = bool(self._vote and self._vote[0][1])  # the last wish to save is still on its way
-        flags = torch.tensor([stop, save and self.is_rank0 and not asked], dtype=torch.int32)
-        self._heartbeat.vote()
-        with raises_lost("vote"):
-            votes = [self._vote] if self._vote else []
-            self._vote = (flags, dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._all, async_op=True))
+        """See Team. Flags are reduced while the next step is computed, and count then."""
+        saving = bool(self._pending and self._pending[0][1])  # the last request to save has not been answered yet
+        flags = torch.tensor([stop, save and self.is_rank0 and not saving], dtype=torch.int32)
+        self._heartbeat.count_agreement()
+        with raises_lost("agreement"):
+            answers = [self._pending] if self._pending else []
+            self._pending = (flags, dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._all, async_op=True))
             if now:
-                votes.append(self._vote)
-                self._vote = None
-            for _, work in votes:
+                answers.append(self._pending)
+                self._pending = None
+            for _, work in answers:
                 work.wait()
-        return any(bool(flags[0]) for flags, _ in votes), any(bool(flags[1]) for flags, _ in votes)
+        return any(bool(flags[0]) for flags, _ in answers), any(bool(flags[1]) for flags, _ in answers)
 
     def all_gather_json(self, value: Any) -> list[Any]:
         """See Team."""
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-        with self._exchange("agreement"):
+        with self._exchange("all-gather"):
             sizes = torch.zeros(self.world_size, dtype=torch.int64)
             dist.all_gather_into_tensor(sizes, torch.tensor([len(text)]), group=self._all)
-            room = int(sizes.max())
-            texts = torch.zeros(self.world_size * room, dtype=torch.uint8)
-            dist.all_gather_into_tensor(texts, torch.nn.functional.pad(text, (0, room - len(text))), group=self._all)
-        rows = texts.view(self.world_size, room)
+            width = int(sizes.max())
+            texts = torch.zeros(self.world_size * width, dtype=torch.uint8)
+            dist.all_gather_into_tensor(texts, torch.nn.functional.pad(text, (0, width - len(text))), group=self._all)
+        rows = texts.view(self.world_size, width)
         return [json.loads(bytes(row[:size].tolist())) for row, size in zip(rows, sizes.tolist(), strict=True)]
 
     def broadcast_from_rank0(self, make: Callable[[], Any]) -> Any:
@@ -240,11 +248,11 @@ class Ranks(Team):
             raise DataError(answer["error"])
         return answer["value"]
 
-    def check_equal_on_ranks(self, what: Mapping[str, Any]) -> None:
+    def check_equal_on_ranks(self, values: Mapping[str, Any]) -> None:
         """See Team."""
-        said = self.all_gather_json(dict(what))
-        for rank, theirs in enumerate(said):
-            if found := _difference(theirs, said[0]):
+        gathered = self.all_gather_json(dict(values))
+        for rank, theirs in enumerate(gathered):
+            if found := first_difference(theirs, gathered[0]):
                 name, other, first = found
                 raise DataError(
                     f"{name}: is {other!r} on rank {rank}, but {first!r} on rank 0; "
@@ -253,19 +261,19 @@ class Ranks(Team):
 
     def check_batch_split(self, samples: Tensor) -> None:
         """See Team."""
-        said = self.all_gather_json(samples.tolist())
-        pairs = [said[first : first + self._towers] for first in range(0, self.world_size, self._towers)]
+        gathered = self.all_gather_json(samples.tolist())
+        pairs = [gathered[first : first + self._towers] for first in range(0, self.world_size, self._towers)]
         for replica, pair in enumerate(pairs):
             if any(other != pair[0] for other in pair):
                 raise DataError(
                     f"batch: the towers of replica {replica} have different samples; start both with the same data and seed"
                 )
-        whole = [sample for pair in pairs for sample in pair[0]]
-        if len(set(whole)) != len(whole):
+        batch = [sample for pair in pairs for sample in pair[0]]
+        if len(set(batch)) != len(batch):
             raise DataError("batch: two replicas have the same sample; give every replica its own part of the batch")
 
-    def gather_state(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[Place]) -> None:
-        """See Team. The pieces of replica 0's other towers come through host memory, in the order of `elsewhere`."""
+    def gather_state(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[NamedSlice]) -> None:
+        """See Team. Replica 0's other tower sends its pieces through host memory, in the order of `elsewhere`."""
         if self.is_rank0:
             super().gather_state(full, own, elsewhere)
             for name, where in elsewhere:
@@ -283,31 +291,27 @@ class Ranks(Team):
         if all(self.all_gather_json(tensors is not None)):
             assert tensors is not None
             return tensors
-        whole = {}
-        for name, shape, dtype in self.all_gather_json(_sizes(tensors) if self.rank == owner and tensors is not None else [])[
-            owner
-        ]:
-            if self.rank == owner and tensors is not None:
-                tensor = tensors[name][:].contiguous()
-            else:
-                tensor = torch.empty(shape, dtype=_DTYPES[dtype])
+        full = {name: tensors[name][:].contiguous() for name in tensors} if tensors and self.rank == owner else {}
+        layout = [(name, tensor.shape, str(tensor.dtype).removeprefix("torch.")) for name, tensor in full.items()]
+        for name, shape, dtype in self.all_gather_json(layout)[owner]:
+            if self.rank != owner:
+                full[name] = torch.empty(shape, dtype=getattr(torch, dtype))
             with self._exchange("checkpoint"):
-                dist.broadcast(tensor.view(torch.uint8) if tensor.dim() else tensor, src=owner, group=self._all)
-            whole[name] = tensor
-        return whole
+                dist.broadcast(full[name].view(torch.uint8) if shape else full[name], src=owner, group=self._all)
+        return full
 
     @contextmanager
     def _exchange(self, what: str) -> Iterator[None]:
-        self._heartbeat.exchange()
+        self._heartbeat.count_exchange()
         with raises_lost(what):
             yield
 
 
 class _GradientSum:
-    """Sums of gradients over replicas, on their way as soon as they are there, always in the same order.
+    """Sums gradients over replicas, each as soon as the backward pass has made it, always in the same order.
 
-    A replica without samples takes part with zeros. What is summed are gradients of summed losses; they are divided by the
-    number of samples of all replicas at last, so that replicas may have different numbers.
+    A replica without samples adds zeros. Gradients of summed losses are summed, and divided at the end by the number of samples
+    of all replicas, so that replicas may have different numbers of samples.
     """
 
     def __init__(
@@ -318,7 +322,7 @@ class _GradientSum:
         *,
         staged: bool,
     ) -> None:
-        self._order = list(reversed(parameters))  # about the order in which a backward pass makes them
+        self._order = list(reversed(parameters))  # about the order in which the backward pass makes gradients
         self._group, self._exchange, self._staged = group, exchange, staged
         self._made: set[nn.Parameter] = set()
         self._sent: list[tuple[Tensor, Tensor, Any]] = []
@@ -326,14 +330,14 @@ class _GradientSum:
             parameter.register_post_accumulate_grad_hook(self._on_made)
 
     def begin(self, samples: int) -> None:
-        """Before the backward pass."""
+        """Called before the backward pass, with this replica's number of samples."""
         self._made.clear()
         self._sent.clear()
         self._count = torch.tensor(float(samples), dtype=torch.float64, device=self._order[0].device)
         self._send(self._count)
 
     def finish(self) -> None:
-        """After it: every gradient is that of the mean over the whole batch."""
+        """Called after the backward pass. Every gradient is then that of the mean over the whole batch."""
         for parameter in self._order:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -360,26 +364,11 @@ class _GradientSum:
 
     def _send(self, tensor: Tensor) -> None:
         summed = tensor.cpu() if self._staged else tensor
-        flat = summed.as_strided((summed.numel(),), (1,))  # its memory, in whatever order: the same on every replica
+        flat = summed.as_strided((summed.numel(),), (1,))  # in memory order, which is the same on every replica
         with self._exchange("sum of gradients"):
             self._sent.append((tensor, summed, dist.all_reduce(flat, group=self._group, async_op=True)))
 
 
-def _mine(group: Any) -> dist.ProcessGroup:
+def _member(group: Any) -> dist.ProcessGroup:
     assert isinstance(group, dist.ProcessGroup), "this rank is in the group"
     return group
-
-
-def _difference(theirs: Any, first: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """The first field in which two trees differ, and both its values."""
-    if not (isinstance(theirs, dict) and isinstance(first, dict)):
-        return None if theirs == first else (path.removesuffix("."), theirs, first)
-    for name in sorted(theirs.keys() | first.keys()):
-        if found := _difference(theirs.get(name), first.get(name), f"{path}{name}."):
-            return found
-    return None
-
-
-def _sizes(tensors: Mapping[str, Any]) -> list[tuple[str, list[int], str]]:
-    """Names, shapes and types of the tensors in a file."""
-    return [(name, tensors[name].get_shape(), tensors[name].get_dtype()) for name in sorted(tensors)]

@@ -1,6 +1,6 @@
-"""The processes that train one network together, and what training asks of them.
+"""The processes that train one network together, and the exchanges between them that training uses.
 
-`Team` is one process by itself: every answer is trivial. `ranks.Ranks` is the same over many. Training is written over a team.
+`Team` is a single process, where every exchange is trivial; `ranks.Ranks` is one of several. Training is written over a Team.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,22 +12,24 @@ from torch import Tensor, nn
 from alexnet.model.links import Link, LocalLink
 
 Form = Literal["one-device", "two-devices", "process-a-tower", "towers-x-replicas", "replicas"]
-Place = tuple[str, tuple[slice, ...]]  # a full tensor's name, and which slice of it
-Piece = tuple[str, tuple[slice, ...], Tensor]  # and that slice itself
+TowerRange = tuple[int, int]  # towers from the first to, but not including, the last
+NamedSlice = tuple[str, tuple[slice, ...]]  # a full tensor's name, and a slice of it
+Piece = tuple[str, tuple[slice, ...], Tensor]  # the same, and the values of that slice
+TOWERS_APART: tuple[TowerRange, ...] = ((0, 1), (1, 2))  # both towers in one process, each as a part of its own
 
 
 class Team:
-    """One process by itself.
+    """A training run in a single process.
 
     Attributes:
-        rank: of this process; rank 0 writes files and speaks.
+        rank: number of this process. Rank 0 writes files and prints.
         world_size: number of processes.
-        replica: which part of every batch this process trains on, of `replicas`.
-        tower_ranges: ranges of towers that this process holds, see AlexNet; None is the whole network.
+        replica: number of the part of every batch that this process trains on, below `replicas`.
+        tower_ranges: the towers that this process holds, see AlexNet; None is the whole network.
         link: between the towers.
     """
 
-    def __init__(self, tower_ranges: Sequence[tuple[int, int]] | None = None, link: Link | None = None) -> None:
+    def __init__(self, tower_ranges: Sequence[TowerRange] | None = None, link: Link | None = None) -> None:
         self.rank, self.world_size = 0, 1
         self.replica, self.replicas = 0, 1
         self.tower_ranges = tower_ranges
@@ -35,48 +37,57 @@ class Team:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes files and speaks for all."""
+        """Whether this process writes the files and prints."""
         return self.rank == 0
 
     def register_parameters(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Takes note of the parameters whose gradients `backward` makes."""
+        """Names the parameters whose gradients `backward` computes. Called once, before it."""
 
     def backward(self, losses: Float[Tensor, " n"] | None) -> None:
-        """Gradients of the mean loss over the whole batch, of which these are this replica's samples; None: it has none."""
-        assert losses is not None, "a process by itself has every sample"
+        """Computes the gradients of the mean loss over the whole batch.
+
+        losses: those of this replica's samples; None where it has none.
+        """
+        assert losses is not None, "a single process has every sample"
         losses.mean().backward()
 
     def all_reduce_sum(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Sums over replicas, on the CPU in float64; the same numbers on every rank."""
+        """The sums over replicas, equal on every rank, on the CPU in float64."""
         return values.double().cpu()
 
-    def agree(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:  # noqa: ARG002 - who is alone is never late
-        """What all do at the same step: stop if any wants to, save if rank 0 does. May answer a call later unless `now`."""
+    def agree(self, stop: bool, save: bool, now: bool = False) -> tuple[bool, bool]:  # noqa: ARG002 - for Ranks
+        """Whether all ranks stop, which any of them may ask for, and save, which rank 0 may.
+
+        now: answer for this call; otherwise the answer may be that to the call before.
+        """
         return stop, save
 
     def broadcast_from_rank0(self, make: Callable[[], Any]) -> Any:
-        """What rank 0 makes, plain JSON values, on every rank. Its DataError is raised on every rank."""
+        """The value that `make` returns on rank 0, of JSON's types. A DataError there is raised on every rank."""
         return make()
 
     def all_gather_json(self, value: Any) -> list[Any]:
-        """What every rank says, plain JSON values, in the order of ranks."""
+        """The values of all ranks, of JSON's types, in the order of ranks."""
         return [value]
 
-    def check_equal_on_ranks(self, what: Mapping[str, Any]) -> None:
-        """Raises DataError on every rank when they do not all say the same, naming the field and the ranks."""
+    def check_equal_on_ranks(self, values: Mapping[str, Any]) -> None:
+        """Raises DataError on every rank, naming the field and the ranks, unless all pass equal values."""
 
     def check_batch_split(self, samples: Int64[Tensor, " n"]) -> None:
-        """Raises DataError unless tower pairs have the same samples, and replicas different ones."""
+        """Raises DataError unless tower pairs have the same samples (global indices), and replicas different ones."""
 
-    def gather_state(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[Place]) -> None:  # noqa: ARG002 - as above
-        """Fills the full tensors of rank 0 with every tower's pieces; `elsewhere` are those that it does not hold."""
+    def gather_state(self, full: dict[str, Tensor], own: Sequence[Piece], elsewhere: Sequence[NamedSlice]) -> None:  # noqa: ARG002 - for Ranks
+        """Fills the full tensors on rank 0 with every tower's pieces; `elsewhere` names those that it does not hold."""
         for name, where, piece in own:
             full[name][where] = piece.cpu()
 
     def broadcast_state(self, tensors: Mapping[str, Any] | None, owner: int) -> Mapping[str, Any]:
-        """Full tensors for every rank: its own view of a file, or where a rank has no such file, those of `owner` sent over."""
+        """The full tensors of a checkpoint: each rank's own, or those of rank `owner` where any rank has none.
+
+        tensors: what this rank's file holds, or None. They need to be sliced only.
+        """
         assert tensors is not None
-        assert owner == self.rank, "a process by itself has what there is"
+        assert owner == self.rank
         return tensors
 
 

@@ -1,32 +1,37 @@
 """The processes of a training run: which form it takes, how this process joins the others, and how they are started.
 
-Under torchrun every rank finds its place in torch's own variables. With several devices and no torchrun, this is torchrun.
+Under torchrun every rank finds the others by torch's own environment variables. Without torchrun but with several devices,
+`launch` runs it, and starts the ranks again after a failure that a restart can cure.
 """
 
 import atexit
+import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from alexnet.distributed import ranks
-from alexnet.distributed.errors import Lost
-from alexnet.distributed.ranks import Rendezvous
-from alexnet.distributed.team import Form, Team, pick_form
+from alexnet.distributed.errors import ExitStatus, Lost
+from alexnet.distributed.team import TOWERS_APART, Form, Team, pick_form
 from alexnet.errors import DataError, ParamsError
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
 
-_HUNG = "gave no sign of life"
-_APART = ((0, 1), (1, 2))
-_UNSAID = "ended before training began; what it said stands above"
-STOPPED_STATUS = 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+STOPPED_STATUS = 128 + signal.SIGTERM  # the exit status of a process that SIGTERM ended, as a shell reports it
 STOP_SECONDS = 17.0  # from SIGTERM to the end of a rank, whatever it waits for
+_ROOT_FIRST = ("failed", "hung", "killed", "unknown", "retryable", "lost")  # causes: one makes other ranks end by a later one
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,12 @@ class Placement:
     why: str
 
 
-def rendezvous() -> Rendezvous | None:
-    """This process's place among those that torchrun, or another launcher that sets the same variables, has started."""
+def rendezvous() -> ranks.Rendezvous | None:
+    """How this process finds the other ranks; None where no launcher has set torch's variables."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     try:
-        return Rendezvous(
+        return ranks.Rendezvous(
             rank=int(os.environ["RANK"]),
             world_size=int(os.environ["WORLD_SIZE"]),
             host=os.environ["MASTER_ADDR"],
@@ -56,7 +61,7 @@ def rendezvous() -> Rendezvous | None:
 
 
 def local_form(towers: int) -> tuple[Form, str]:
-    """The form that training takes when it is started here, and why."""
+    """The form that training takes when it is started by this process, and why."""
     names = environment.devices()
     return pick_form(names, _peer_access(names), environment.processes(), towers)
 
@@ -68,37 +73,31 @@ def starts_ranks() -> bool:
 
 @contextmanager
 def join(towers: int) -> Iterator[Placement]:
-    """This process, in the form that it was launched for.
+    """Joins the other ranks, if there are any, in the form that they were started in.
 
     Raises:
         ParamsError: so many processes cannot share the towers.
         Unreachable: another rank ended or hangs.
     """
-    place = rendezvous()
+    found = rendezvous()
     names = environment.devices()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place else 1
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else 1
     try:
-        form, why = pick_form(names, _peer_access(names), place.world_size if place else 1, towers)
+        form, why = pick_form(names, _peer_access(names), found.world_size if found else 1, towers)
     except ValueError as error:
         raise ParamsError(str(error)) from None
-    threads = max(1, environment.workers() // local)
-    if place is None:
+    threads = max(1, environment.workers() // local_ranks)
+    if found is None:
         devices = tuple(torch.device(name) for name in names[:2]) if form == "two-devices" else (torch.device(names[0]),)
-        yield Placement(Team(_APART if form == "two-devices" else None), devices, threads, f"{form}: {why}")
+        yield Placement(Team(TOWERS_APART if form == "two-devices" else None), devices, threads, f"{form}: {why}")
         return
-    name, shared = environment.device_of_rank(int(os.environ.get("LOCAL_RANK", "0")), local)
+    name, shared = environment.device_of_rank(int(os.environ.get("LOCAL_RANK", "0")), local_ranks)
     device = torch.device(name)
+    timeout = environment.timeout_seconds()
     try:
         with (
-            _reasons_kept(device),
-            ranks.join(
-                place,
-                device,
-                towers=towers,
-                shares_device=shared,
-                timeout_seconds=environment.timeout_seconds(),
-                on_death=_last_words,
-            ) as team,
+            _records_failure(device),
+            ranks.join(found, device, towers=towers, shares_device=shared, timeout_seconds=timeout, on_death=_on_death) as team,
         ):
             if device.type == "cuda" and team.staged and not shared:
                 why += "; through host memory by gloo, since another rank has no GPU of its own"
@@ -108,13 +107,13 @@ def join(towers: int) -> Iterator[Placement]:
 
 
 def launch(module: str, arguments: Sequence[str], processes: int, progress: Callable[[], object] = lambda: None) -> None:
-    """Runs the module in as many ranks of this machine, and again when one was killed or hung.
+    """Runs the module in as many ranks of this machine, and again after a failure that a restart can cure.
 
     Args:
         module: run by every rank.
         arguments: of the module.
         processes: how many ranks.
-        progress: the newest checkpoint. ALEXNET_RESTARTS is how often ranks start again without a newer one.
+        progress: names the newest checkpoint. ALEXNET_RESTARTS counts restarts without a newer one.
 
     Raises:
         DataError: what stopped the first rank that failed.
@@ -124,8 +123,8 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below, shorter
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is a page of C++ calls, and then told by us
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its report is replaced by one line below
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # otherwise a lost connection prints a page of C++ calls
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, environment.workers() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(round(STOP_SECONDS) + 3))  # ranks end themselves before
     left, reached = environment.restarts(), progress()
@@ -137,80 +136,83 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
         except SignalException as stop:
             raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as failed:
-            failures = {rank: (failure.exitcode, _text(failure.message)) for rank, failure in failed.failures.items()}
-            reason, curable = first_reason(failures)
+            reason, retryable = first_reason({rank: read_status(failure) for rank, failure in failed.failures.items()})
             if progress() != reached:
                 left, reached = environment.restarts(), progress()
-            if not curable or not left:
-                raise (Unreachable if curable else DataError)(reason) from None
+            if not retryable or not left:
+                raise (Unreachable if retryable else DataError)(reason) from None
             console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")
             left -= 1
 
 
-def first_reason(failures: dict[int, tuple[int, str]]) -> tuple[str, bool]:
-    """Of all that went wrong, what came first, and whether starting again can cure it.
-
-    Args:
-        failures: by rank, the exit status (negative for a signal) and the message it left.
+def first_reason(statuses: Mapping[int, ExitStatus]) -> tuple[str, bool]:
+    """The reason that a run ended, of several ranks' statuses by rank, and whether a restart can cure it.
 
     Raises:
         SystemExit: the ranks ended because they were told to.
     """
-    # A launcher tells those that are left to end when one has.
-    found = {rank: end for rank, end in failures.items() if end[0] not in (STOPPED_STATUS, -signal.SIGTERM)}
-    if not found:
+    # When one rank has ended, torchrun tells the others to stop, and kills those that do not.
+    causes = {status.cause for status in statuses.values()} - {"stopped"}
+    if not causes:
         raise SystemExit(STOPPED_STATUS)
-    said = {rank: (*message.partition(": "), message) for rank, (status, message) in found.items() if status > 0}
-    for rank, (kind, _, text, message) in said.items():
-        if kind not in ("Lost", "Unreachable", _UNSAID):
-            return f"rank {rank}: {text if kind in ('Busy', 'DataError', 'Diverged', 'ParamsError') else message}", False
-    for kind, _, text, _ in said.values():
-        if kind == "Lost" and _HUNG in text:
-            return text, True
-    killed = {rank: -status for rank, (status, _) in found.items() if status < 0}
-    if killed:
-        return "; ".join(f"rank {rank} was killed by {signal.Signals(number).name}" for rank, number in killed.items()), True
-    rank, (kind, _, text, message) = min(said.items(), key=lambda item: (item[1][0] == "Lost", item[0]))
-    if kind == "Lost":
-        return text, True
-    return f"rank {rank}: {text or message}", kind == "Unreachable"
+    cause = next(cause for cause in _ROOT_FIRST if cause in causes)
+    found = [
+        status.message if cause in ("lost", "hung") else f"rank {rank}: {status.message}"
+        for rank, status in statuses.items()
+        if status.cause == cause
+    ]
+    return "; ".join(found) if cause == "killed" else found[0], cause not in ("failed", "unknown")
 
 
-def _text(message: object) -> str:
-    """What a rank left: torch keeps it as it was written, with more around it."""
-    text = str(message["message"]) if isinstance(message, dict) else str(message)
-    return _UNSAID if text.startswith("To enable traceback") else text
+def exit_status(error: Exception) -> ExitStatus:
+    """The status of a rank that this error ends."""
+    if isinstance(error, Lost):
+        return ExitStatus("lost", str(error))
+    expected = isinstance(error, DataError | ParamsError)
+    message = str(error) if expected else f"{type(error).__name__}: {error}"
+    return ExitStatus("retryable" if isinstance(error, Unreachable) else "failed", message)
+
+
+def record_status(status: ExitStatus) -> None:
+    """Writes the status of this rank to torch's error file, if torchrun has named one, in torch's own format."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        message = asdict(status) | {"extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(path).write_text(json.dumps({"message": message}))
+
+
+def read_status(failure: "ProcessFailure") -> ExitStatus:
+    """The status of a rank that torchrun has seen end: what the rank recorded, or what its exit status tells."""
+    code, recorded = failure.exitcode, cast("object", failure.message)
+    if code in (STOPPED_STATUS, -signal.SIGTERM):
+        return ExitStatus("stopped")
+    if code < 0:
+        return ExitStatus("killed", f"killed by {signal.Signals(-code).name}")
+    if isinstance(recorded, dict) and "cause" in recorded:
+        return ExitStatus(recorded["cause"], recorded["message"])
+    return ExitStatus("unknown", "ended before training began; its error is printed above")
 
 
 @contextmanager
-def _reasons_kept(device: torch.device) -> Iterator[None]:
-    """Leaves the reason of a failure where the launcher looks for it."""
+def _records_failure(device: torch.device) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _keep(error)
+        record_status(exit_status(error))
         if device.type == "cuda":
-            atexit.register(_leave)
+            atexit.register(_exit)
         raise
 
 
-def _leave() -> None:
-    """Ends a process that has failed and said why. To take down a group whose peer is gone can wait for that peer for ever."""
+def _exit() -> None:
+    """Ends this process at once: taking down a NCCL group whose other rank is gone can block for ever."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
-def _last_words(message: str) -> None:
-    print(f"train: error: {message}", file=sys.stderr, flush=True)
-    _keep(Lost(message))
-
-
-def _keep(error: Exception) -> None:
-    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
-
-    if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        get_error_handler().record_exception(error)
+def _on_death(status: ExitStatus) -> None:
+    print(f"train: error: {status.message}", file=sys.stderr, flush=True)
+    record_status(status)
 
 
 def _peer_access(names: Sequence[str]) -> bool | None:

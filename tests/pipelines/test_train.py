@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.inference.pretrained import load_model
-from pipelines.runtime import console, environment, launch
+from pipelines.runtime import console, environment
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.train import check, train
@@ -221,42 +221,6 @@ def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: Place
         check(place.path("manifest.json"), place.path("pixels.npz"), None)
 
 
-@pytest.mark.parametrize(
-    ("failures", "reason", "curable"),
-    [
-        ({0: (1, "Lost: rank 0: rank 1 gives no sign of life"), 1: (-9, "Signal 9")}, "rank 1 was killed by SIGKILL", True),
-        ({0: (1, "Lost: rank 0: rank 1 failed"), 1: (1, "DataError: k1: torn")}, "rank 1: k1: torn", False),
-        ({0: (1, "Lost: rank 0: rank 1 gave no sign of life"), 1: (-9, "")}, "rank 0: rank 1 gave no sign of life", True),
-        ({0: (1, "Lost: rank 0: every other rank is alive")}, "rank 0: every other rank is alive", True),
-        ({1: (1, "Unreachable: s3://data/k: no answer")}, "rank 1: s3://data/k: no answer", True),
-        ({1: (1, "ZeroDivisionError: division by zero")}, "rank 1: ZeroDivisionError: division by zero", False),
-        # Whoever waits for a rank that failed is killed by the launcher in the end, or finds it silent: both only follow.
-        ({0: (-9, "Signal 9"), 1: (1, "DataError: k1: torn")}, "rank 1: k1: torn", False),
-        ({0: (1, "Lost: rank 0: rank 1 gave no sign of life"), 1: (1, "DataError: k1: torn")}, "rank 1: k1: torn", False),
-        ({0: (143, launch._UNSAID), 1: (-9, "Signal 9")}, "rank 1 was killed by SIGKILL", True),
-        ({0: (-15, "Signal 15"), 1: (1, "Lost: rank 1: rank 0 is alive")}, "rank 1: rank 0 is alive", True),
-        ({0: (1, launch._UNSAID), 1: (-15, "Signal 15")}, f"rank 0: {launch._UNSAID}", False),
-    ],
-)
-def test_the_first_reason_of_many_is_told(failures: dict[int, tuple[int, str]], reason: str, curable: bool) -> None:
-    assert launch.first_reason(failures) == (reason, curable)
-
-
-def test_ranks_that_were_told_to_stop_are_no_failure() -> None:
-    with pytest.raises(SystemExit) as stop:
-        launch.first_reason({0: (143, ""), 1: (143, "")})
-    assert stop.value.code == 143
-
-
-def test_with_two_devices_this_process_is_the_launcher_unless_one_has_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
-    monkeypatch.delenv("RANK", raising=False)
-    assert launch.starts_ranks()
-    monkeypatch.setenv("RANK", "0")  # torchrun --nproc-per-node 1
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not launch.starts_ranks()
-
-
 def test_of_many_ranks_one_says_how_the_stage_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for rank in ("1", "0"):
@@ -264,20 +228,3 @@ def test_of_many_ranks_one_says_how_the_stage_ended(tmp_path: Path, monkeypatch:
         monkeypatch.setenv("RANK", rank)
         console.run("train", lambda: None)
     assert len(list(tmp_path.rglob("train.json"))) == 1
-
-
-def test_a_launcher_that_forgets_a_variable_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(
-        DataError, match="RANK is set, but 'MASTER_ADDR' is missing or no number; start the ranks with torchrun"
-    ):
-        launch.rendezvous()
-
-
-def test_three_ranks_are_too_many_for_two_towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ParamsError, match="3 ranks cannot share 2 towers"), launch.join(2):
-        pass

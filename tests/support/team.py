@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alexnet.config import build
-from alexnet.distributed.team import Team
+from alexnet.distributed.team import TOWERS_APART, Team
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading import sampler
 from alexnet.loading.device import to_device
@@ -40,7 +40,6 @@ from pipelines.config import params
 from pipelines.runtime import launch
 
 SIDE_PX = 230
-APART = ((0, 1), (1, 2))
 _received: list[int] = []  # signals
 
 
@@ -344,7 +343,7 @@ def main(runs: Sequence[Run], folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: _received.append(number))
     os.environ |= {"ALEXNET_DEVICES": runs[0].devices, "ALEXNET_TIMEOUT": str(runs[0].timeout_seconds)}
     if launch.rendezvous() is None:
-        stopped = [execute(run, folder / run.name, Team(APART if run.form == "apart" else None)) for run in runs]
+        stopped = [execute(run, folder / run.name, Team(TOWERS_APART if run.form == "apart" else None)) for run in runs]
     else:
         with launch.join(runs[0].towers) as placement:
             stopped = [execute(run, folder / run.name, placement.team) for run in runs]

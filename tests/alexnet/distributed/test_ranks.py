@@ -50,7 +50,7 @@ def test_where_one_rank_has_no_gpu_of_its_own_all_go_through_host_memory(port: i
 def test_a_rank_that_does_not_come_is_named(port: int) -> None:
     rendezvous = Rendezvous(0, 4, "127.0.0.1", port, launcher_hosts_store=False)
     with (
-        pytest.raises(Lost, match="rank 1, 2, 3 did not come; start every rank, each with the same address"),
+        pytest.raises(Lost, match="rank 1, 2, 3 did not join; start every rank, each with the same address"),
         join(rendezvous, torch.device("cpu"), towers=2, shares_device=False, timeout_seconds=1.0, on_death=print),
     ):
         pass

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from alexnet.distributed.team import Team
-from tests.support.team import APART, Rank, Run, finish, job, joined, start, trainer
+from alexnet.distributed.team import TOWERS_APART, Team
+from tests.support.team import Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
     "one": {0: None},
-    "apart": {0: APART},
+    "apart": {0: TOWERS_APART},
     "pair": {0: [(0, 1)], 1: [(1, 2)]},
     "mesh": {0: [(0, 1)], 1: [(1, 2)]},
     "other replica": {2: [(0, 1)], 3: [(1, 2)]},
@@ -208,4 +208,4 @@ def test_towers_with_different_samples_refuse_to_train(tmp_path: Path) -> None:
 def test_a_rank_that_fails_ends_all_and_says_why(tmp_path: Path) -> None:
     ranks = start([Run(fail_rank=1)], tmp_path, 2)
     assert [rank.end(60) for rank in ranks] == [1, 1]
-    assert "rank 1 failed: RuntimeError: a broken disk" in ranks[0].said
+    assert "rank 1 ended: RuntimeError: a broken disk" in ranks[0].said
