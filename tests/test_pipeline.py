@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from infra.stack import Stack
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.workplace import environment, make_image_folder
+from tests.support.stage_folder import environment, make_image_folder
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("fetch", "validate", "shard", "train", "evaluate", "extract", "publish")

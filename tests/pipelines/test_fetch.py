@@ -9,16 +9,16 @@ from alexnet.errors import DataError, ParamsError
 from pipelines import fetch
 from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
-from tests.support.workplace import Workplace, make_image_folder, make_small_ilsvrc, make_workplace
+from tests.support.stage_folder import StageFolder, make_image_folder, make_small_ilsvrc, make_stage_folder
 
 SOURCE = Path("artifacts/source.json")
 NO_STORE = Store("b", "r", None, None, None, None)
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:
     (tmp_path / "work").mkdir()
-    return make_workplace(tmp_path / "work", NO_STORE, make_image_folder(tmp_path / "images"), monkeypatch)
+    return make_stage_folder(tmp_path / "work", NO_STORE, make_image_folder(tmp_path / "images"), monkeypatch)
 
 
 def fetched() -> dict[str, object]:
@@ -27,7 +27,7 @@ def fetched() -> dict[str, object]:
     return found
 
 
-def test_the_listing_changes_with_the_source_and_names_no_place(workplace: Workplace, tmp_path: Path) -> None:
+def test_the_listing_changes_with_the_source_and_names_no_place(stage_folder: StageFolder, tmp_path: Path) -> None:
     first = fetched()
     assert (first["name"], first["files"]) == ("folder", 16)
     assert str(tmp_path) not in SOURCE.read_text()
@@ -36,14 +36,14 @@ def test_the_listing_changes_with_the_source_and_names_no_place(workplace: Workp
     assert fetched() != first
 
 
-def test_a_mistake_anywhere_in_params_stops_before_work(workplace: Workplace) -> None:
-    workplace.params(publish={"max_top1_error": "low"})
+def test_a_mistake_anywhere_in_params_stops_before_work(stage_folder: StageFolder) -> None:
+    stage_folder.params(publish={"max_top1_error": "low"})
     with pytest.raises(ParamsError, match=r"publish\.max_top1_error: must be a number, got 'low'"):
         fetch.main(SOURCE)
     assert not SOURCE.exists()
 
 
-def test_an_empty_class_is_named(workplace: Workplace, tmp_path: Path) -> None:
+def test_an_empty_class_is_named(stage_folder: StageFolder, tmp_path: Path) -> None:
     (tmp_path / "images" / "empty").mkdir()
     with pytest.raises(DataError, match="no images in class empty"):
         fetch.main(SOURCE)
@@ -62,11 +62,11 @@ def test_fetching_loads_nothing_slow() -> None:
 
 
 def test_data_that_may_not_be_used_freely_say_so(
-    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stage_folder: StageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_small_ilsvrc(tmp_path / "archives")
     monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
-    workplace.params(source={"name": "imagenet"})
+    stage_folder.params(source={"name": "imagenet"})
     fetch.main(SOURCE)
     assert "fetch: imagenet, 3 files, " in (out := capsys.readouterr().out)
     assert "its license: non-commercial research and education only" in out

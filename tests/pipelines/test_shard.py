@@ -34,7 +34,7 @@ from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
-from tests.support.workplace import INDEX, MANIFEST, PIXELS, Workplace, environment, make_image_folder, make_workplace
+from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, StageFolder, environment, make_image_folder, make_stage_folder
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, fresh_store: Store, images: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def stage_folder(tmp_path: Path, fresh_store: Store, images: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:
     (tmp_path / "work").mkdir()
-    workplace = make_workplace(tmp_path / "work", fresh_store, images, monkeypatch)
+    stage_folder = make_stage_folder(tmp_path / "work", fresh_store, images, monkeypatch)
     write_index()
-    return workplace
+    return stage_folder
 
 
 def write_index() -> None:
@@ -65,7 +65,7 @@ def objects(bucket: Bucket) -> dict[str, bytes]:
     return {key: bucket.get(key) for key in bucket.sizes("shards/")}
 
 
-def test_every_image_is_in_one_shard_with_its_label(workplace: Workplace, bucket: Bucket, images: Path) -> None:
+def test_every_image_is_in_one_shard_with_its_label(stage_folder: StageFolder, bucket: Bucket, images: Path) -> None:
     manifest = run()
     rows = {row["key"]: row for row in index.read(INDEX).to_pylist()}
     found: dict[str, str] = {}
@@ -88,7 +88,7 @@ def test_every_image_is_in_one_shard_with_its_label(workplace: Workplace, bucket
     assert bucket.get(f"{manifest.prefix}manifest.json") == MANIFEST.read_bytes()
 
 
-def test_the_statistics_are_those_of_the_training_images(workplace: Workplace, images: Path) -> None:
+def test_the_statistics_are_those_of_the_training_images(stage_folder: StageFolder, images: Path) -> None:
     run()
     sums = PixelSums(32)
     for row in index.read(INDEX).to_pylist():
@@ -98,7 +98,7 @@ def test_the_statistics_are_those_of_the_training_images(workplace: Workplace, i
     assert all(np.array_equal(getattr(found, name), value) for name, value in vars(expected).items())
 
 
-def test_no_number_of_workers_changes_a_byte(workplace: Workplace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_change_no_byte(stage_folder: StageFolder, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = []
     for workers in ("1", "2", "5"):
         monkeypatch.setenv("ALEXNET_WORKERS", workers)
@@ -110,7 +110,7 @@ def test_no_number_of_workers_changes_a_byte(workplace: Workplace, bucket: Bucke
 
 
 def test_a_whole_shard_is_kept_and_an_unfinished_one_is_made_again(
-    workplace: Workplace, bucket: Bucket, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stage_folder: StageFolder, bucket: Bucket, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = run()
     before = (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes())
@@ -137,7 +137,7 @@ def test_a_whole_shard_is_kept_and_an_unfinished_one_is_made_again(
     ("fault", "error"), [(Fault(status=403, code="AccessDenied"), Denied), (Fault(status=503, code="SlowDown"), Unreachable)]
 )
 def test_a_side_file_that_cannot_be_read_now_is_not_taken_for_a_missing_one(
-    workplace: Workplace,
+    stage_folder: StageFolder,
     no_pauses: None,
     proxy: FaultProxy,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +153,7 @@ def test_a_side_file_that_cannot_be_read_now_is_not_taken_for_a_missing_one(
 
 
 @pytest.mark.parametrize("side", [b"", b"[]", b'{"shard": {"name": "x"}}', b'{"shard": null, "sums_sha256": null}'])
-def test_a_damaged_side_file_is_not_believed(workplace: Workplace, bucket: Bucket, side: bytes) -> None:
+def test_a_damaged_side_file_is_not_believed(stage_folder: StageFolder, bucket: Bucket, side: bytes) -> None:
     manifest = run()
     before = objects(bucket)
     bucket.put(f"{manifest.prefix}train-000000.json", side)
@@ -170,13 +170,15 @@ def test_a_damaged_side_file_is_not_believed(workplace: Workplace, bucket: Bucke
         {"shard": {"train_shards": 3}},
     ],
 )
-def test_whatever_decides_about_the_bytes_changes_the_prefix(workplace: Workplace, change: dict[str, dict[str, Any]]) -> None:
+def test_whatever_decides_about_the_bytes_changes_the_prefix(
+    stage_folder: StageFolder, change: dict[str, dict[str, Any]]
+) -> None:
     before = run().prefix
-    workplace.params(**change)
+    stage_folder.params(**change)
     assert run().prefix != before
 
 
-def test_a_source_that_changed_since_validation_stops_the_stage(workplace: Workplace, images: Path) -> None:
+def test_a_source_that_changed_since_validation_stops_the_stage(stage_folder: StageFolder, images: Path) -> None:
     data = (images / "class1/3.jpg").read_bytes()
     (images / "class1/3.jpg").write_bytes(data[:-3] + b"xyz")
     with pytest.raises(
@@ -188,13 +190,13 @@ def test_a_source_that_changed_since_validation_stops_the_stage(workplace: Workp
     assert not PIXELS.exists()
 
 
-def test_more_shards_than_images_are_refused(workplace: Workplace) -> None:
-    workplace.params(shard={"val_shards": 7})
+def test_more_shards_than_images_are_refused(stage_folder: StageFolder) -> None:
+    stage_folder.params(shard={"val_shards": 7})
     with pytest.raises(ParamsError, match=r"shard\.val_shards: 7 shards for 6 images; must be at most as many"):
         run()
 
 
-def test_dropped_images_are_in_no_shard(workplace: Workplace, images: Path, bucket: Bucket) -> None:
+def test_dropped_images_are_in_no_shard(stage_folder: StageFolder, images: Path, bucket: Bucket) -> None:
     (images / "class0" / "tiny.png").write_bytes(pictures.encode_image(pictures.draw_image(9, 2, 2), "PNG"))
     write_index()
     manifest = run()
@@ -243,7 +245,7 @@ def test_another_seed_is_another_order_and_another_prefix() -> None:
 
 @pytest.mark.parametrize("kills", [(4,), pytest.param((1, 7, 14, 20, 9), marks=pytest.mark.slow)])
 def test_whatever_was_finished_before_a_kill_is_not_written_again(
-    workplace: Workplace,
+    stage_folder: StageFolder,
     bucket: Bucket,
     images: Path,
     fresh_store: Store,
@@ -254,7 +256,7 @@ def test_whatever_was_finished_before_a_kill_is_not_written_again(
     for label in range(3):
         for number in range(8, 40):
             (images / f"class{label}" / f"{number}.jpg").write_bytes(pictures.jpeg(1000 + 100 * label + number))
-    workplace.params(shard={"train_shards": 20, "val_shards": 5, "side_px": 128})
+    stage_folder.params(shard={"train_shards": 20, "val_shards": 5, "side_px": 128})
     write_index()
     expected = run()
     whole = (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes())
@@ -315,7 +317,7 @@ def trouble(request: Request) -> Fault | None:
 
 
 def test_from_a_bucket_to_a_bucket_no_trouble_of_the_network_changes_a_byte(
-    workplace: Workplace,
+    stage_folder: StageFolder,
     bucket: Bucket,
     images: Path,
     proxy: FaultProxy,
@@ -340,7 +342,7 @@ def test_from_a_bucket_to_a_bucket_no_trouble_of_the_network_changes_a_byte(
 
 
 def test_credentials_that_expire_in_the_middle_are_named_and_what_was_finished_is_kept(
-    workplace: Workplace, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    stage_folder: StageFolder, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run()
     for key in bucket.sizes("shards/"):
@@ -366,7 +368,7 @@ def any_side(bucket: Bucket) -> bool:
 
 @pytest.mark.parametrize("name", [MANIFEST.name, PIXELS.name])
 def test_a_full_disk_leaves_no_half_of_a_file(
-    workplace: Workplace, bucket: Bucket, name: str, monkeypatch: pytest.MonkeyPatch
+    stage_folder: StageFolder, bucket: Bucket, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync = os.fsync
 
@@ -382,7 +384,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(
 
 
 def test_a_shard_that_vanishes_meanwhile_is_named_and_no_manifest_lists_it(
-    workplace: Workplace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    stage_folder: StageFolder, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = shard.make
 
@@ -400,7 +402,7 @@ def test_a_shard_that_vanishes_meanwhile_is_named_and_no_manifest_lists_it(
     run()
 
 
-def test_a_worker_with_another_bucket_or_other_codecs_makes_nothing(workplace: Workplace, bucket: Bucket) -> None:
+def test_a_worker_with_another_bucket_or_other_codecs_makes_nothing(stage_folder: StageFolder, bucket: Bucket) -> None:
     config = params.load().shard
     task = shard.plan(used(20), "val", config, 1)[0]
     job = shard.Job(open_source(params.load().source), "shards/x/", config, bucket.place, shard.codecs())
@@ -481,7 +483,7 @@ def test_other_codecs_are_another_prefix(monkeypatch: pytest.MonkeyPatch) -> Non
     assert shard.fingerprint(used(9), CONFIG, 1) != before
 
 
-def test_a_source_can_be_sent_to_another_process(workplace: Workplace) -> None:
+def test_a_source_can_be_sent_to_another_process(stage_folder: StageFolder) -> None:
     import pickle
 
     source = open_source(params.load().source)

@@ -22,7 +22,7 @@ from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
-from tests.support.workplace import INDEX, REPORT, Workplace, make_image_folder, make_small_ilsvrc, make_workplace
+from tests.support.stage_folder import INDEX, REPORT, StageFolder, make_image_folder, make_small_ilsvrc, make_stage_folder
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, fresh_store: Store, images: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def stage_folder(tmp_path: Path, fresh_store: Store, images: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:
     (tmp_path / "work").mkdir()
-    return make_workplace(tmp_path / "work", fresh_store, images, monkeypatch)
+    return make_stage_folder(tmp_path / "work", fresh_store, images, monkeypatch)
 
 
 def report() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def report() -> dict[str, Any]:
 
 
 def test_a_good_source_passes_in_silence_and_twice_alike(
-    workplace: Workplace, bucket: Bucket, capfd: pytest.CaptureFixture[str]
+    stage_folder: StageFolder, bucket: Bucket, capfd: pytest.CaptureFixture[str]
 ) -> None:
     outputs = []
     for _ in range(2):
@@ -63,7 +63,7 @@ def test_a_good_source_passes_in_silence_and_twice_alike(
     assert len({key.split("/")[1] for key in bucket.sizes("data-docs/")}) == 1
 
 
-def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(workplace: Workplace, images: Path) -> None:
+def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(stage_folder: StageFolder, images: Path) -> None:
     (images / "class0" / "text.jpg").write_text("no image")
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
     (images / "class0" / "zero.jpg").write_bytes(b"")
@@ -102,10 +102,10 @@ def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(workpl
     assert all(fault["keys"][0] in page for fault in found["faults"].values())
 
 
-def test_what_is_dropped_or_repaired_does_not_stop(workplace: Workplace, images: Path) -> None:
+def test_what_is_dropped_or_repaired_does_not_stop(stage_folder: StageFolder, images: Path) -> None:
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
     (images / "class1" / "really.jpg").write_bytes(pictures.encode_image(pictures.draw_image(51), "PNG"))
-    workplace.params(validate={"policy": {"truncated": "drop"}})
+    stage_folder.params(validate={"policy": {"truncated": "drop"}})
     validate.main(INDEX, REPORT)
     found = report()
     assert (found["success"], found["images"], found["used"]) == (True, 18, 17)
@@ -115,9 +115,9 @@ def test_what_is_dropped_or_repaired_does_not_stop(workplace: Workplace, images:
     assert rows["class1_1"] == (None, "use")
 
 
-def test_counts_that_are_not_as_they_should_be_stop_the_stage(workplace: Workplace) -> None:
+def test_counts_that_are_not_as_they_should_be_stop_the_stage(stage_folder: StageFolder) -> None:
     exact = {"min": 7, "max": 7}
-    workplace.params(validate={"counts": {"classes": 3, "train_images": 13, "val_images": 4, "train_per_class": exact}})
+    stage_folder.params(validate={"counts": {"classes": 3, "train_images": 13, "val_images": 4, "train_per_class": exact}})
     with pytest.raises(DataError) as error:
         validate.main(INDEX, REPORT)
     message = str(error.value)
@@ -127,17 +127,17 @@ def test_counts_that_are_not_as_they_should_be_stop_the_stage(workplace: Workpla
     assert "4 images in val" not in message
 
 
-def test_other_counts_publish_other_data_docs(workplace: Workplace, bucket: Bucket) -> None:
+def test_other_counts_publish_other_data_docs(stage_folder: StageFolder, bucket: Bucket) -> None:
     validate.main(INDEX, REPORT)
     first = report()
-    workplace.params(validate={"counts": {"train_images": 12}})
+    stage_folder.params(validate={"counts": {"train_images": 12}})
     validate.main(INDEX, REPORT)
     assert report()["index_sha256"] == first["index_sha256"]
     assert report()["data_docs"] != first["data_docs"]
     assert {first["data_docs"], report()["data_docs"]} <= bucket.sizes("data-docs/").keys()
 
 
-def test_a_list_of_keys_that_is_cut_says_so(workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_keys_that_is_cut_says_so(stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("validation.expectations", "validate"):
         monkeypatch.setattr(f"pipelines.{module}.KEYS", 2)
     for number in range(3):
@@ -158,7 +158,7 @@ def test_a_list_of_keys_that_is_cut_says_so(workplace: Workplace, images: Path, 
 
 
 def test_every_rule_that_does_not_hold_is_named_beside_images_that_stop(
-    workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch
+    stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
     monkeypatch.setattr("pipelines.sources.folder._plain_key", lambda before, path: "same")
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
 ) -> None:
     make_small_ilsvrc(tmp_path / "archives", synsets=6, images=40, val_images=20)
     (tmp_path / "work").mkdir()
-    make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch).params(source={"name": "imagenet"})
+    make_stage_folder(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch).params(source={"name": "imagenet"})
     validate.main(INDEX, REPORT)
     unbroken = INDEX.read_bytes(), REPORT.read_bytes()
     assert not scan_cache.FOLDER.exists()
@@ -219,13 +219,13 @@ validate.main(Path("artifacts/index.parquet"), Path("artifacts/validation.json")
 
 
 def test_what_was_seen_outlives_another_policy_and_nothing_else(
-    workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch
+    stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
     with pytest.raises(DataError, match="cut.jpg is truncated"):
         validate.main(INDEX, REPORT)
     (seen,) = scan_cache.FOLDER.rglob("*.parquet")
-    workplace.params(validate={"policy": {"truncated": "drop"}})
+    stage_folder.params(validate={"policy": {"truncated": "drop"}})
     with monkeypatch.context() as blind:
         blind.setattr(FolderSource, "read_images", None)  # a second look would fail
         validate.main(INDEX, REPORT)
@@ -256,7 +256,7 @@ def test_a_damaged_file_of_the_scan_cache_is_scanned_again(tmp_path: Path) -> No
     assert folder.read(partition, index.SEEN) is None
 
 
-def test_a_class_of_which_every_image_is_dropped_is_named(workplace: Workplace, images: Path) -> None:
+def test_a_class_of_which_every_image_is_dropped_is_named(stage_folder: StageFolder, images: Path) -> None:
     (images / "class2").mkdir()
     for number in range(3):
         (images / "class2" / f"{number}.png").write_bytes(pictures.encode_image(pictures.draw_image(70 + number, 3, 3), "PNG"))
@@ -265,7 +265,7 @@ def test_a_class_of_which_every_image_is_dropped_is_named(workplace: Workplace, 
 
 
 def test_the_front_page_needs_no_network_and_links_to_every_page_of_great_expectations(
-    workplace: Workplace, images: Path
+    stage_folder: StageFolder, images: Path
 ) -> None:
     (images / "class0" / "copy.jpg").write_bytes((images / "class0" / "1.jpg").read_bytes())
     validate.main(INDEX, REPORT)
@@ -276,7 +276,7 @@ def test_the_front_page_needs_no_network_and_links_to_every_page_of_great_expect
     assert not re.search(r"<script|@import|url\(", html)
 
 
-def test_a_full_disk_is_one_line(workplace: Workplace) -> None:
+def test_a_full_disk_is_one_line(stage_folder: StageFolder) -> None:
     validate.DOCS.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(validate.DOCS)]
     if os.geteuid() or subprocess.run(mount, check=False).returncode:
@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_line(workplace: Workplace) -> None:
 
 
 def test_no_bucket_is_said_before_any_image_is_read(
-    workplace: Workplace, images: Path, monkeypatch: pytest.MonkeyPatch
+    stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ALEXNET_BUCKET")
     (images / "class0" / "text.jpg").write_text("no image")
@@ -299,7 +299,7 @@ def test_no_bucket_is_said_before_any_image_is_read(
         validate.main(INDEX, REPORT)
 
 
-def test_a_bucket_that_is_not_there_is_named(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_is_not_there_is_named(stage_folder: StageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_BUCKET", "nobody-made-this")
     with pytest.raises(DataError, match="s3://nobody-made-this"):
         validate.main(INDEX, REPORT)

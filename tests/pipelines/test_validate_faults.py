@@ -12,7 +12,7 @@ from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
-from tests.support.workplace import INDEX, REPORT, make_image_folder, make_workplace
+from tests.support.stage_folder import INDEX, REPORT, make_image_folder, make_stage_folder
 
 TROUBLE = {  # of the first request for whatever ends so
     "0.jpg": Fault(status=500),
@@ -34,12 +34,12 @@ def far(
     impatient: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> FaultProxy:
-    """A workplace whose source is a bucket behind the proxy."""
+    """A folder to run stages in whose source is a bucket behind the proxy."""
     images = make_image_folder(tmp_path / "images", classes=2, images=6)
     for path in images.rglob("*.jpg"):
         bucket.upload(path, f"raw/{path.relative_to(images)}")
     (tmp_path / "work").mkdir()
-    make_workplace(tmp_path / "work", fresh_store, images, monkeypatch)
+    make_stage_folder(tmp_path / "work", fresh_store, images, monkeypatch)
     monkeypatch.setenv("ALEXNET_SOURCE", f"s3://{bucket.name}/raw")
     monkeypatch.setenv("ALEXNET_WORKERS", "3")
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

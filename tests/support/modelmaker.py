@@ -17,7 +17,7 @@ from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
 from tests.support import shardmaker
-from tests.support.workplace import PARAMS, environment
+from tests.support.stage_folder import PARAMS, environment
 
 SIDE_PX = 256
 HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,val_top5_error,images_per_second

@@ -22,7 +22,7 @@ from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex
 from alexnet.shards.verify import verify
 from tests.support import shardmaker
-from tests.support.kills import kill_when
+from tests.support.processes import kill_when
 from tests.support.shardmaker import Made
 
 MADE = shardmaker.make([6, 6, 6, 6])

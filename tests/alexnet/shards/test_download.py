@@ -20,7 +20,7 @@ from alexnet.errors import DataError
 from alexnet.shards import download as fetching
 from alexnet.shards.download import Fetch, Fetching, PartFile
 from alexnet.shards.verify import Mismatch
-from tests.support.kills import kill_when
+from tests.support.processes import kill_when
 
 BODY = np.random.default_rng(0).bytes(10_000)
 

@@ -14,12 +14,12 @@ from pipelines.cli.doctor import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.workplace import PARAMS, make_image_folder, make_workplace
+from tests.support.stage_folder import PARAMS, make_image_folder, make_stage_folder
 
 
 @pytest.fixture
 def _here(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_workplace(tmp_path, fresh_store, make_image_folder(tmp_path / "pictures"), monkeypatch)
+    make_stage_folder(tmp_path, fresh_store, make_image_folder(tmp_path / "pictures"), monkeypatch)
 
 
 def _named(checks: list[Check], name: str) -> Check:

@@ -15,7 +15,7 @@ from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from tests.support.modelmaker import Place, make_place
-from tests.support.workplace import environment
+from tests.support.stage_folder import environment
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,7 +9,7 @@ from alexnet.errors import ParamsError
 from alexnet.images.inspect import FAULTS
 from pipelines.cli.main import main
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
-from tests.support.workplace import make_small_ilsvrc
+from tests.support.stage_folder import make_small_ilsvrc
 
 
 @pytest.mark.parametrize("year", [ILSVRC2012, ILSVRC2010], ids=lambda year: year.name)

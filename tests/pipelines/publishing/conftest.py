@@ -8,7 +8,7 @@ from pipelines.config import params
 from pipelines.publishing.card import Facts
 from tests.support import shardmaker
 from tests.support.modelmaker import METRICS, VALIDATION
-from tests.support.workplace import PARAMS
+from tests.support.stage_folder import PARAMS
 
 PER_CLASS = "name,images,center_top1_error,ten_top1_error\nclass 0,1,0.0,0.5\nclass 1,0,nan,nan\nclass 2,4,0.25,0.5\n"
 

@@ -22,7 +22,7 @@ from pipelines.runtime.errors import Unreachable
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
-from tests.support.workplace import INDEX, MANIFEST, PIXELS, environment, make_small_ilsvrc, make_workplace
+from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, environment, make_small_ilsvrc, make_stage_folder
 
 MAPS = [executor.map_ordered, executor.map_unordered]
 
@@ -179,8 +179,8 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
     remote: Any = import_module("distributed")
     make_small_ilsvrc(tmp_path / "archives", synsets=12, images=40, val_images=20, size=(160, 120))
     (tmp_path / "work").mkdir()
-    workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
-    workplace.params(source={"name": "imagenet"}, shard={"train_shards": 20, "val_shards": 5, "side_px": 256})
+    stage_folder = make_stage_folder(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
+    stage_folder.params(source={"name": "imagenet"}, shard={"train_shards": 20, "val_shards": 5, "side_px": 256})
     monkeypatch.setattr("pipelines.sources.imagenet._PARTITION_BYTES", 1 << 20)
 
     def seen() -> int:

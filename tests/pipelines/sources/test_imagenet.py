@@ -32,7 +32,7 @@ from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
-from tests.support.workplace import INDEX, MANIFEST, PIXELS, REPORT, make_small_ilsvrc, make_workplace
+from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, REPORT, make_small_ilsvrc, make_stage_folder
 
 CONFIG = params.load().validate
 DROPPING = replace(
@@ -214,9 +214,9 @@ def test_archives_make_the_shards_that_a_folder_makes(
     outcomes = []
     for name, source in (("a", tmp_path / "archives"), ("b", tmp_path / "unpacked"), ("c", f"s3://{bucket.name}/raw")):
         (tmp_path / name).mkdir()
-        workplace = make_workplace(tmp_path / name, fresh_store, Path(), monkeypatch)
+        stage_folder = make_stage_folder(tmp_path / name, fresh_store, Path(), monkeypatch)
         monkeypatch.setenv("ALEXNET_SOURCE", str(source))
-        workplace.params(source={"name": "imagenet"})
+        stage_folder.params(source={"name": "imagenet"})
         fetch.main(Path("artifacts/source.json"))
         given = params.load()
         index.write(validate.build_index(open_source(given.source), given.source, given.validate), INDEX)
@@ -269,11 +269,11 @@ def test_a_network_that_cuts_stalls_and_garbles_changes_no_byte(
         outcomes = []
         for name, store in (("a", fresh_store), ("b", replace(fresh_store, endpoint=proxy.endpoint))):
             (tmp_path / name).mkdir()
-            workplace = make_workplace(tmp_path / name, store, Path(), monkeypatch)
+            stage_folder = make_stage_folder(tmp_path / name, store, Path(), monkeypatch)
             monkeypatch.setenv("ALEXNET_SOURCE", f"s3://{bucket.name}/raw")
             monkeypatch.setenv("ALEXNET_WORKERS", "1")
             monkeypatch.setattr(shard, "_AHEAD", 1)  # which requests fail goes by their number
-            workplace.params(source={"name": "imagenet"})
+            stage_folder.params(source={"name": "imagenet"})
             proxy.faults = cut
             outcomes.append(run(name))
         assert len(proxy.seen) > 40
@@ -287,10 +287,10 @@ def test_a_thousand_synsets_with_every_fault_come_through_as_expected(
 ) -> None:
     made = make_small_ilsvrc(tmp_path / "archives", synsets=1000, images=4, val_images=1, plant=FAULTS * 3)
     (tmp_path / "work").mkdir()
-    workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
+    stage_folder = make_stage_folder(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
     policy = {**DROPPING.policy, "leaked": "repair"}
     ranges = {each: {"min": 1, "max": 10} for each in ("train_per_class", "val_per_class")}
-    workplace.params(
+    stage_folder.params(
         source={"name": "imagenet"},
         validate={"policy": policy, "counts": {"classes": 1000, **ranges}},
         shard={"train_shards": 16, "val_shards": 4},
@@ -315,8 +315,8 @@ def test_a_thousand_synsets_with_every_fault_come_through_as_expected(
 def test_the_stage_names_an_image_without_a_label(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_small_ilsvrc(tmp_path / "archives", plant=("unknown_class",))
     (tmp_path / "work").mkdir()
-    workplace = make_workplace(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
-    workplace.params(source={"name": "imagenet"})
+    stage_folder = make_stage_folder(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
+    stage_folder.params(source={"name": "imagenet"})
     with pytest.raises(DataError, match="is unknown_class"):
         validate.main(INDEX, REPORT)
     assert json.loads(REPORT.read_text())["faults"]["unknown_class"]["keys"] == list(made.faults)
@@ -462,7 +462,7 @@ def test_a_damaged_devkit_is_refused_before_any_work(tmp_path: Path, monkeypatch
 def test_known_digests_are_checked_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_store: Store) -> None:
     make_small_ilsvrc(tmp_path / "in")
     (tmp_path / "work").mkdir()
-    make_workplace(tmp_path / "work", fresh_store, tmp_path / "in", monkeypatch)
+    make_stage_folder(tmp_path / "work", fresh_store, tmp_path / "in", monkeypatch)
     md5 = hashlib.md5((tmp_path / "in" / VAL).read_bytes()).hexdigest()
     opened(tmp_path / "in", monkeypatch, ArchiveConfig(VAL, md5)).files()
     with pytest.raises(

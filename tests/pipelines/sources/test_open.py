@@ -7,7 +7,7 @@ from pipelines.sources.base import SourceConfig
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
-from tests.support.workplace import make_image_folder, make_small_ilsvrc
+from tests.support.stage_folder import make_image_folder, make_small_ilsvrc
 
 
 def test_a_missing_source_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

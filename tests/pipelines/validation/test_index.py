@@ -11,7 +11,7 @@ from alexnet.images.inspect import ValidateConfig
 from pipelines.config import params
 from pipelines.sources.folder import FolderSource, LocalFolder
 from pipelines.validation import index
-from tests.support.workplace import make_image_folder
+from tests.support.stage_folder import make_image_folder
 
 CONFIG = params.load().validate
 KEEPING = replace(CONFIG, policy=CONFIG.policy | {"leaked": "ignore", "duplicate": "ignore"})

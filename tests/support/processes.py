@@ -1,4 +1,4 @@
-"""A process that is killed at a moment of the test's choice."""
+"""Processes that a test ends."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 
 
 def kill_when(victim: BaseProcess, ready: Callable[[], bool]) -> None:
-    """SIGKILL as soon as it is ready, and the wait for its end."""
+    """Kills a process by SIGKILL as soon as `ready` holds, and waits for its end."""
     while not ready():
         assert victim.is_alive()
         time.sleep(0.005)

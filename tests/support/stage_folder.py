@@ -18,13 +18,13 @@ MANIFEST, PIXELS = Path("artifacts/manifest.json"), Path("artifacts/pixels.npz")
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """The current folder of a test."""
+class StageFolder:
+    """A folder with params.yaml, which is the working directory of a test."""
 
     root: Path
 
     def params(self, **sections: dict[str, Any]) -> None:
-        """The shipped parameters with the source `folder`, two small shards a split, and these changes."""
+        """Writes params.yaml: the shipped one with the source `folder`, small shards and these changes."""
         yaml = YAML(typ="safe", pure=True)
         whole = yaml.load(PARAMS)
         small: dict[str, dict[str, Any]] = {
@@ -39,19 +39,19 @@ class Workplace:
         yaml.dump(whole, self.root / "params.yaml")
 
 
-def make_workplace(root: Path, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
-    """Changes into `root` for the rest of the test."""
+def make_stage_folder(root: Path, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:
+    """Changes into `root` for the rest of the test, with the environment of the store and the source."""
     monkeypatch.chdir(root)
     for name, value in environment(store, source).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ALEXNET_WORKERS", "2")
-    workplace = Workplace(root)
-    workplace.params()
-    return workplace
+    stage_folder = StageFolder(root)
+    stage_folder.params()
+    return stage_folder
 
 
 def environment(store: Store, source: Path) -> dict[str, str]:
-    """How a stage reaches the store and the source."""
+    """The environment variables by which a stage reaches the store and the source."""
     return {
         "ALEXNET_BUCKET": store.bucket,
         "ALEXNET_REGISTRY": store.registry,
