@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 
 # No telemetry, also not from tests.
@@ -35,6 +36,9 @@ from pipelines.runtime.environment import Store  # noqa: E402
 from pipelines.storage.bucket import Bucket  # noqa: E402
 
 _numbers = itertools.count(1)
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a loaded machine must not fail a test
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
