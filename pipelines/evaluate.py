@@ -10,7 +10,8 @@ import numpy as np
 
 from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
-from alexnet.inference.metrics import Baseline, Baselines, EvaluateConfig, Metrics, Views, error_rates_by_class
+from alexnet.inference.metrics import Baseline, Baselines, EvaluateConfig, Metrics, error_rates_by_class
+from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split, Synset
 from pipelines.config import params

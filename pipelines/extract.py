@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alexnet.inference.features import width
-from alexnet.inference.pretrained import Model
+from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
@@ -34,7 +34,7 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
     config = params.load().extract
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
-    units = width(model.config, config.layer)
+    units = width(model.config.model, config.layer)
     samples = open_dataset(manifest, config.split)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -49,7 +49,7 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
     console.say(f"extract: {config.layer} of {len(samples):,} {config.split} images, {units:,} numbers each, in {path}")
 
 
-def _rows(model: Model, layer: str, samples: ShardDataset, batch_size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _rows(model: Pretrained, layer: str, samples: ShardDataset, batch_size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """A batch's keys, labels and numbers."""
     for batch in inference.batches(samples, batch_size, f"extract: {layer}", model.device):
         numbers = model.features(batch.images, layer).numpy()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from alexnet.errors import ParamsError
 from alexnet.files.atomic import atomic_folder, atomic_write
 from alexnet.images.statistics import PixelStatistics
-from alexnet.inference.pretrained import Model, save_model
+from alexnet.inference.pretrained import Preprocessing, PretrainedConfig, save_pretrained
 from alexnet.loading.loader import Encoded, Loader
 from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import disable_malloc_trim
@@ -110,8 +110,11 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         tensors = trainer.tensors()
         if team.is_rank0:
             weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("velocity/")}
-            model = Model(trainer.network, job.model, manifest.synsets, manifest.side_px, torch.from_numpy(pixels.mean_image))
-            _write(model, weights, history, model_path, history_path)
+            preprocessing = Preprocessing(manifest.side_px, params.load(variant=variant).shard.filter)
+            with atomic_folder(model_path) as folder, atomic_write(history_path) as part:
+                config = PretrainedConfig(job.model, manifest.synsets, preprocessing)
+                save_pretrained(folder, config, weights, torch.from_numpy(pixels.mean_image))
+                _write_history(history, part)
             checkpoints.remove()
 
 
@@ -173,11 +176,9 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _write(model: Model, weights: dict[str, torch.Tensor], history: list[Row], model_path: Path, history_path: Path) -> None:
-    """Returns when both outputs are on the disk."""
-    with atomic_folder(model_path) as folder:
-        save_model(folder, model, weights)
-    with atomic_write(history_path) as part, part.open("w", newline="") as file:
+def _write_history(history: list[Row], path: Path) -> None:
+    """CSV, a row an epoch."""
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(dataclasses.asdict(row) for row in history)

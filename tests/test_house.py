@@ -149,7 +149,6 @@ PACKAGES = ("alexnet", "pipelines", "flows", "infra", "tools")
 MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 # Both lists only shrink.
 WITHOUT_A_TEST: set[str] = {
-    "alexnet/config.py",
     "alexnet/distributed/errors.py",
     "alexnet/errors.py",
     "alexnet/inference/features.py",
@@ -157,14 +156,10 @@ WITHOUT_A_TEST: set[str] = {
     "alexnet/loading/prefetch.py",
     "alexnet/shards/manifest.py",
     "alexnet/shards/verify.py",
-    "pipelines/cli/predict.py",
     "pipelines/cli/summary.py",
     "pipelines/config/params.py",
     "pipelines/evaluation/inference.py",
-    "pipelines/evaluation/predictions.py",
-    "pipelines/evaluation/plots.py",
     "pipelines/runtime/launch.py",
-    "pipelines/runtime/transfer.py",
     "pipelines/validation/datadocs.py",
     "pipelines/validation/expectations.py",
     "pipelines/validation/scan_cache.py",

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from alexnet.config import read_json
+from alexnet.loading.config import Views
 
 TOP = 5  # of top-5 error
 
-Views = Literal["center", "ten"]
 VIEWS_NAMES: dict[Views, str] = {"center": "center crop", "ten": "ten crops"}
 
 Labels = Int64[np.ndarray, " n"]

@@ -1,6 +1,7 @@
 """A trained network as it is stored and used: weights and mean image in one safetensors file, the rest as JSON."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from alexnet.config import build
-from alexnet.errors import DataError
+from alexnet.config import build, to_json
+from alexnet.errors import DataError, ParamsError
 from alexnet.files.tensors import write_tensors
 from alexnet.loading.augment import center, center_crop, ten_crops
+from alexnet.loading.config import Views
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, full_shapes
 from alexnet.shards.manifest import Synset
@@ -25,17 +27,55 @@ _MEAN = "pixels.mean_image"
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network ready to use on images of side_px x side_px pixels."""
+class Preprocessing:
+    """Everything done to an image file before the network sees it. Only the first two fields vary between trained networks.
+
+    side_px: what the resized side measures.
+    filter: `triangle` is Pillow's BILINEAR; `area` is Pillow's BOX, and where it enlarges Pillow's BICUBIC.
+    filter_semantics: both are antialiased, as Pillow's are; OpenCV's filters of the same names are not.
+    exif_orientation: the pixels are used as they are stored.
+    channel_order: other modes are converted; transparency is dropped, and the upper 8 of 16 bits are kept.
+    decode_at_least: a JPEG, or another image of over 8 megapixels, is decoded at 1/2, 1/4 or 1/8 of its size while both sides
+        stay at least this many times side_px.
+    resize: the side that becomes side_px. square: where the square of that side is cut out.
+    crop_px: the side of the center crop, or of each of the ten crops.
+    subtract: the central crop of the mean image of the training set, which model.safetensors holds.
+    layout: of the network's input.
+    """
+
+    side_px: int
+    filter: Literal["triangle", "area"]
+    exif_orientation: Literal["ignored"] = "ignored"
+    channel_order: Literal["RGB"] = "RGB"
+    decode_at_least: Literal[2] = 2
+    resize: Literal["shorter side"] = "shorter side"
+    square: Literal["center"] = "center"
+    filter_semantics: Literal["Pillow"] = "Pillow"
+    crop_px: Literal[224] = 224
+    value_range: Literal["0-255"] = "0-255"
+    subtract: Literal["pixels.mean_image"] = "pixels.mean_image"
+    layout: Literal["NCHW"] = "NCHW"
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """What config.json holds: the architecture, the classes by label, and what is done to an image."""
+
+    model: ModelConfig
+    synsets: tuple[Synset, ...]
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained network, ready to use. mean_image: of the training set, RGB, 0 to 255."""
 
     network: AlexNet
-    config: ModelConfig
-    synsets: tuple[Synset, ...]
-    side_px: int
+    config: PretrainedConfig
     mean_image: Float[Tensor, "side side 3"]
 
-    def to(self, device: torch.device) -> "Model":
-        """The model with its network and mean image on the device: crops are made there, and results are on the CPU."""
+    def to(self, device: torch.device) -> "Pretrained":
+        """The same with network and mean image on the device: crops are cut there, and results are on the CPU."""
         return replace(self, network=self.network.to(device), mean_image=self.mean_image.to(device))
 
     @property
@@ -43,20 +83,16 @@ class Model:
         """Where the network and the mean image are."""
         return self.mean_image.device
 
-    def probabilities(
-        self, images: UInt8[Tensor, "n side side 3"], views: Literal["center", "ten"]
-    ) -> Float[Tensor, "n classes"]:
+    def probabilities(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "n classes"]:
         """Class probabilities: of the center crop, or averaged over ten crops (4.1 averages probabilities, not logits)."""
         return self.by_view(images, views).mean(0).cpu()
 
     @torch.inference_mode()
-    def by_view(
-        self, images: UInt8[Tensor, "n side side 3"], views: Literal["center", "ten"]
-    ) -> Float[Tensor, "views n classes"]:
-        """Class probabilities by the center crop, or by each of the ten crops in their order; still on the model's device."""
+    def by_view(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "views n classes"]:
+        """Class probabilities of the center crop, or of each of the ten crops in their order, on the network's device."""
         self.network.eval()
         images, mean = images.to(self.device), center(self.mean_image)
-        # One pass a view: with a batch as large as evaluation's, a pass over all views at once is no faster.
+        # One forward pass a view: with evaluation's batches, one over all views at once is no faster.
         crops = [center_crop(images, mean)] if views == "center" else ten_crops(images, mean)
         return torch.stack([self.network(crop).float().softmax(1) for crop in crops])
 
@@ -68,22 +104,18 @@ class Model:
         return numbers.float().flatten(1).cpu()
 
 
-def save_model(folder: Path, model: Model, weights: dict[str, Tensor]) -> None:
-    """Writes the folder; weights are the full tensors. Equal models are equal bytes."""
+def save_pretrained(
+    folder: Path, config: PretrainedConfig, weights: Mapping[str, Tensor], mean_image: Float[Tensor, "side side 3"]
+) -> None:
+    """Writes model.safetensors and config.json. weights: the full tensors by name. Equal networks are equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}
-    write_tensors({**tensors, _MEAN: model.mean_image.float()}, folder / WEIGHTS)
-    config = {
-        "model": asdict(model.config),
-        "synsets": [asdict(synset) for synset in model.synsets],
-        "side_px": model.side_px,
-        "input": "RGB, 0-255, shorter side to side_px, central square, center 224x224, pixels.mean_image's center subtracted",
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    write_tensors({**tensors, _MEAN: mean_image.float()}, folder / WEIGHTS)
+    (folder / CONFIG).write_bytes(to_json(config))
 
 
-def load_model(folder: Path) -> Model:
-    """Reads the folder.
+def load_pretrained(folder: Path) -> Pretrained:
+    """The trained network in a folder, on the CPU.
 
     Raises:
         DataError: a file is missing or damaged, or the weights do not fit the configuration.
@@ -92,21 +124,30 @@ def load_model(folder: Path) -> Model:
         if not path.is_file():
             raise DataError(f"{path}: no such file; a model is a folder with {WEIGHTS} and {CONFIG}")
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = build(PretrainedConfig, _current(json.loads((folder / CONFIG).read_bytes())), str(folder / CONFIG))
         tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ParamsError as error:
+        raise DataError(f"{error}; pull or train the model again") from None
+    except (SafetensorError, ValueError) as error:
         raise DataError(f"{folder}: damaged: {error}; pull or train the model again") from None
+    mean_image = tensors.pop(_MEAN, None)
+    if mean_image is None or set(tensors) != set(full_shapes(config.model)):
+        raise DataError(f"{folder / WEIGHTS}: holds {', '.join(sorted(tensors))}, not the layers of {CONFIG} and {_MEAN}")
+    network = AlexNet(config.model).to(memory_format=torch.channels_last)
     try:
-        kind = build(ModelConfig, config["model"], f"{folder / CONFIG}: model")
-        synsets = tuple(Synset(**synset) for synset in config["synsets"])
-        mean_image = tensors.pop(_MEAN)
-        if set(tensors) != set(full_shapes(kind)):
-            raise DataError(f"{folder / WEIGHTS}: holds {', '.join(sorted(tensors))}, not the layers of {CONFIG}")
-        network = AlexNet(kind).to(memory_format=torch.channels_last)
-        try:
-            network.load_full(tensors)
-        except ValueError as error:
-            raise DataError(f"{folder / WEIGHTS}: {error}; it does not belong to this {CONFIG}") from None
-        return Model(network, kind, synsets, config["side_px"], mean_image)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / CONFIG}: lacks {error}; pull or train the model again") from None
+        network.load_full(tensors)
+    except ValueError as error:
+        raise DataError(f"{folder / WEIGHTS}: {error}; it does not belong to this {CONFIG}") from None
+    return Pretrained(network, config, mean_image)
+
+
+def _current(tree: object) -> object:
+    """config.json with `preprocessing`, also of a file written before that existed.
+
+    Such a file has side_px, but does not say by which filter images were resized: `triangle` is assumed, the only one that
+    params.yaml or a preset ever had.
+    """
+    if not isinstance(tree, dict) or "preprocessing" in tree or type(tree.get("side_px")) is not int:
+        return tree
+    preprocessing = asdict(Preprocessing(tree["side_px"], "triangle"))
+    return {name: tree[name] for name in tree if name not in ("side_px", "input")} | {"preprocessing": preprocessing}

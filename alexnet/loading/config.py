@@ -6,6 +6,8 @@ from typing import Literal
 
 from alexnet.model.architecture import CROP_PX
 
+Views = Literal["center", "ten"]  # the test protocols: the center crop, or the ten crops of 4.1
+
 
 @dataclass(frozen=True)
 class ColorNoiseConfig:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import UnidentifiedImageError
@@ -10,9 +9,9 @@ from PIL import UnidentifiedImageError
 from alexnet.errors import DataError
 from alexnet.images.inspect import FORMATS, open_image
 from alexnet.images.resize import prepare
-from alexnet.inference.metrics import TOP, Metrics, Views, topk
-from alexnet.inference.pretrained import Model, load_model
-from pipelines.config import tree
+from alexnet.inference.metrics import TOP, Metrics, topk
+from alexnet.inference.pretrained import load_pretrained
+from alexnet.loading.config import Views
 
 _MOST_PIXELS = 89_000_000  # decoded, some 270 MB
 
@@ -36,17 +35,16 @@ class Predictor:
     """
 
     def __init__(self, folder: Path, views: Views | None = None) -> None:
-        self._model: Model = load_model(folder)
+        self._model = load_pretrained(folder)
         self.views: Views = views or best_views(folder)
-        self._filter: Literal["triangle", "area"] = "area" if _filter_of(folder) == "area" else "triangle"
 
     def guesses(self, path: Path, count: int = TOP) -> list[Guess]:
         """The best classes of the picture in a file, the best first. Raises DataError if there is no picture in it."""
-        data = read_picture(path)
-        pixels = torch.from_numpy(prepare(data, self._model.side_px, self._filter).copy())[None]
+        how, synsets = self._model.config.preprocessing, self._model.config.synsets
+        pixels = torch.from_numpy(prepare(read_picture(path), how.side_px, how.filter).copy())[None]
         best = topk(self._model.probabilities(pixels, self.views).cpu().numpy(), count)
         return [
-            Guess(int(label), self._model.synsets[label].wnid, self._model.synsets[label].name, float(probability))
+            Guess(int(label), synsets[label].wnid, synsets[label].name, float(probability))
             for label, probability in zip(best.labels[0], best.probabilities[0], strict=True)
         ]
 
@@ -77,9 +75,3 @@ def best_views(folder: Path) -> Views:
     """The protocol with the lower error by the folder's metrics.json; ten crops, the paper's, if it has no such file."""
     path = folder / "metrics.json"
     return Metrics.read(path).best_views if path.is_file() else "ten"
-
-
-def _filter_of(folder: Path) -> str | None:
-    """How the training images were resized, if the folder says."""
-    path = folder / "params.yaml"
-    return tree.read(path).get("shard", {}).get("filter") if path.is_file() else None

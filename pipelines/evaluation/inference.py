@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from alexnet.errors import DataError
-from alexnet.inference.pretrained import Model, load_model
+from alexnet.inference.pretrained import Pretrained, load_pretrained
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
@@ -17,12 +17,13 @@ from pipelines.runtime import console, environment
 _CPU = torch.device("cpu")
 
 
-def open_model(path: Path, manifest: Manifest) -> Model:
+def open_model(path: Path, manifest: Manifest) -> Pretrained:
     """The network on its device. Raises DataError unless its classes and the size of its images are the manifest's."""
-    model = load_model(path)
-    if model.synsets != manifest.synsets or model.side_px != manifest.side_px:
+    model = load_pretrained(path)
+    synsets, side_px = model.config.synsets, model.config.preprocessing.side_px
+    if synsets != manifest.synsets or side_px != manifest.side_px:
         raise DataError(
-            f"{path}: knows {len(model.synsets)} classes in images of {model.side_px} px, the manifest has "
+            f"{path}: knows {len(synsets)} classes in images of {side_px} px, the manifest has "
             f"{len(manifest.synsets)} in {manifest.side_px} px, or others of the same number; train on these shards"
         )
     torch.set_num_threads(environment.workers())

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet.inference.metrics import VIEWS_NAMES, Metrics, Views, confusion_matrix
-from alexnet.inference.pretrained import Model
+from alexnet.inference.metrics import VIEWS_NAMES, Metrics, confusion_matrix
+from alexnet.inference.pretrained import Pretrained
+from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
 from pipelines.evaluation.predictions import Predictions
 
@@ -59,13 +60,13 @@ _MARGIN = 0.12  # inches
 
 
 def draw_all(
-    folder: Path, model: Model, samples: ShardDataset, predictions: Predictions, metrics: Metrics, history: Path
+    folder: Path, model: Pretrained, samples: ShardDataset, predictions: Predictions, metrics: Metrics, history: Path
 ) -> None:
     """Every picture, as PNG; predictions and confusions by the protocol with the lower error."""
-    names = [synset.name for synset in model.synsets]
+    names = [synset.name for synset in model.config.synsets]
     draw_curves(folder / "curves.png", history, metrics.baselines.ridge.top1_error)
     weight = next(tensor for name, _, tensor in model.network.parameter_slices() if name == "conv1.weight")
-    draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.towers, model.mean_image)
+    draw_kernels(folder / "kernels.png", weight.detach().cpu(), model.config.model.towers, model.mean_image)
     views = metrics.best_views
     draw_predictions(folder / "predictions.png", samples, predictions, views, names)
     matrix = confusion_matrix(predictions.topk[views].labels[:, 0], predictions.labels, len(names))

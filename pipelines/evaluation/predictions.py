@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Int64
 
-from alexnet.inference.metrics import ErrorRates, TopK, Views, concatenate, error_rates, topk
-from alexnet.inference.pretrained import Model
+from alexnet.inference.metrics import ErrorRates, TopK, concatenate, error_rates, topk
+from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.augment import CENTER_VIEW
+from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
 from pipelines.evaluation import inference
 
@@ -38,7 +39,7 @@ class Predictions:
         pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def predict(model: Model, samples: ShardDataset, batch_size: int) -> Predictions:
+def predict(model: Pretrained, samples: ShardDataset, batch_size: int) -> Predictions:
     """The network's predictions for every image, which is decoded once: the center crop is one of the ten."""
     keys: list[str] = []
     labels: list[Int64[np.ndarray, " n"]] = []

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.images.statistics import PixelStatistics, PixelSums
-from alexnet.inference.pretrained import load_model
+from alexnet.inference.pretrained import Preprocessing, load_pretrained
+from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
@@ -87,8 +88,9 @@ def weights(place: Place) -> dict[str, torch.Tensor]:
 
 def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     run(place)
-    model = load_model(place.path("model"))
+    model = load_pretrained(place.path("model"))
     assert model.network.layers[-1].outputs == 3
+    assert model.config.preprocessing == Preprocessing(place.manifest.side_px, params.load().shard.filter)
     with place.path("history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("0", "3"), ("1", "6")]

@@ -9,8 +9,8 @@ import torch
 from ruamel.yaml import YAML
 
 from alexnet.inference.metrics import Baseline, Baselines, ErrorRates, Metrics
-from alexnet.inference.pretrained import Model, save_model
-from alexnet.model.network import AlexNet, initial_weights
+from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig, load_pretrained, save_pretrained
+from alexnet.model.network import initial_weights
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.runtime.environment import Store
@@ -47,7 +47,7 @@ class Place:
 
     root: Path
     manifest: Manifest
-    model: Model
+    model: Pretrained
 
     def path(self, name: str) -> Path:
         """Of an artifact."""
@@ -69,22 +69,14 @@ def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Pla
         bucket.put(f"shards/test/{name}", body)
     train, val = made.shards
     manifest = dataclasses.replace(made.manifest(), splits={"train": (train,), "val": (val,)})
-    model, weights = make_model(manifest)
-    place = Place(root, manifest, model)
+    config = PretrainedConfig(params.load().model, manifest.synsets, Preprocessing(SIDE_PX, "triangle"))
+    folder = root / "artifacts" / "model"
+    save_pretrained(folder, config, initial_weights(config.model, seed=1), torch.full((SIDE_PX, SIDE_PX, 3), 120.0))
+    place = Place(root, manifest, load_pretrained(folder))
     manifest.write(place.path("manifest.json"))
-    save_model(place.path("model"), model, weights)
     place.path("history.csv").write_text(HISTORY)
     VALIDATION.write(place.path("validation.json"))
     return place
-
-
-def make_model(manifest: Manifest) -> tuple[Model, dict[str, torch.Tensor]]:
-    """A network of random weights and its full tensors."""
-    config = params.load(Path("params.yaml")).model
-    weights, network = initial_weights(config, seed=1), AlexNet(config)
-    network.load_full(weights)
-    mean = torch.full((SIDE_PX, SIDE_PX, 3), 120.0)
-    return Model(network, config, manifest.synsets, SIDE_PX, mean), weights
 
 
 def _write_params(path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Predictions for image files, by a model folder."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alexnet.config import to_json
+from alexnet.errors import DataError
+from alexnet.images.resize import prepare
+from alexnet.inference.metrics import topk
+from alexnet.inference.pretrained import Preprocessing
+from pipelines.cli import pictures
+from pipelines.cli.predict import Predictor, best_views, read_picture
+from pipelines.evaluation.predictions import predict
+from pipelines.runtime.environment import Store
+from pipelines.storage.dataset import open_dataset
+from tests.support.modelmaker import METRICS, Place, make_place
+
+
+@pytest.fixture
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return make_place(tmp_path, fresh_store, monkeypatch)
+
+
+def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None:
+    samples = open_dataset(place.manifest, "val")
+    pixels = np.empty((256, 256, 3), np.uint8)
+    samples.decode(0, 0, pixels)
+    Image.fromarray(pixels).save("picture.png")
+    guesses = Predictor(place.path("model"), "ten").guesses(Path("picture.png"))
+    expected = predict(place.model, samples, 2).topk["ten"]
+    assert [guess.label for guess in guesses] == expected.labels[0].tolist()
+    assert [guess.probability for guess in guesses] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-4)
+    assert guesses[0].name == f"class {guesses[0].label}"
+
+
+def test_how_a_picture_is_resized_is_in_the_models_own_folder(place: Place) -> None:
+    """Not in a params.yaml that lies there or not."""
+    folder = place.path("model")
+    noise = np.random.default_rng(1).integers(0, 256, (700, 900, 3), np.uint8)
+    Image.fromarray(noise).save("picture.png")
+    (folder / "params.yaml").write_text("shard: {filter: area}\n")
+    triangle = Predictor(folder, "center").guesses(Path("picture.png"))
+    config = place.model.config
+    (folder / "config.json").write_bytes(to_json(replace(config, preprocessing=Preprocessing(256, "area"))))
+    (folder / "params.yaml").unlink()
+    area = Predictor(folder, "center").guesses(Path("picture.png"))
+    for filter_, guesses in (("triangle", triangle), ("area", area)):
+        pixels = torch.from_numpy(prepare(Path("picture.png").read_bytes(), 256, filter_).copy())[None]  # type: ignore[arg-type]
+        expected = topk(place.model.probabilities(pixels, "center").numpy()).probabilities[0].tolist()
+        assert [guess.probability for guess in guesses] == pytest.approx(expected, abs=1e-6)
+    assert triangle != area
+
+
+def test_the_better_protocol_is_taken_where_the_folder_says(tmp_path: Path) -> None:
+    assert best_views(tmp_path) == "ten"
+    (tmp_path / "metrics.json").write_bytes(to_json(METRICS))
+    assert best_views(tmp_path) == "center"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: b"", "file: an empty file; allowed: JPEG, PNG"),
+        (lambda: b"plain text", "file: not an image; allowed: JPEG, PNG"),
+        (lambda: pictures.jpeg(1)[:-200], "file: damaged: .*truncated"),
+    ],
+)
+def test_a_file_without_a_picture_is_named(tmp_path: Path, make: Callable[[], bytes], text: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(make())
+    with pytest.raises(DataError, match=text):
+        read_picture(path)
+
+
+def test_a_missing_file_a_folder_and_a_huge_picture_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing.jpg: No such file or directory"):
+        read_picture(tmp_path / "nothing.jpg")
+    with pytest.raises(DataError, match="Is a directory"):
+        read_picture(tmp_path)
+    Image.new("1", (9500, 9500)).save(tmp_path / "bomb.png")
+    with pytest.raises(DataError, match="9,500 x 9,500 pixels are too many; at most 89,000,000"):
+        read_picture(tmp_path / "bomb.png")
