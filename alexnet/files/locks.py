@@ -40,7 +40,7 @@ def flock(
         yield
     finally:
         if _is_at(path, file):  # its folder may have been removed meanwhile, and another lock made
-            path.unlink(missing_ok=True)  # while it is held: whoever waits for this file sees that it is no longer the lock
+            path.unlink(missing_ok=True)  # while it is held: others waiting for this file see that it is no longer the lock
         os.close(file)
 
 

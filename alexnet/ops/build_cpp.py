@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# Linked by a call of its own: told of -ffast-math, a linker has the whole process flush denormal numbers, torch and all.
+# Linked by a separate call: given -ffast-math, the linker makes the whole process flush denormal numbers, torch included.
 _COMPILE = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-fPIC", "-c")
 _LINK = ("-shared",)
 _COMPILERS = ("c++", "g++", "clang++")

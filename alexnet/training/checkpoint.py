@@ -101,7 +101,7 @@ class Checkpoints:
             yield {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
 
     def remove(self) -> None:
-        """Removes the whole folder, when its model is written."""
+        """Removes the folder with all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[str]:

@@ -183,10 +183,10 @@ def execute(run: Run, folder: Path, team: Team) -> bool:
         if team.is_rank0:
             append(folder / "notes", text)
 
-    watch = Callbacks(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
+    callbacks = Callbacks(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
     with checkpoints.lock() if team.is_rank0 else nullcontext():
         try:
-            history = fit(made, train, val, checkpoints, watch)
+            history = fit(made, train, val, checkpoints, callbacks)
         except TrainingStopped as stopped:
             print(stopped, flush=True)
             if team.is_rank0:
