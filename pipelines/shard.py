@@ -1,7 +1,7 @@
-"""The shard stage: images resized, shuffled over the whole split, and written to the bucket as tars of equal counts.
+"""The shard stage: resizes all images, shuffles each split, and writes it to the bucket as tars of equally many images.
 
-Under `shards/FINGERPRINT/` of the data bucket: `train-000000.tar`, then `train-000000.json`, which says that the tar is
-whole. What has that is not made again. The fingerprint names all that decides about the bytes: a prefix never changes.
+A shard is `train-000000.tar` under `shards/FINGERPRINT/` of the data bucket. Its side file `train-000000.json` is written after
+it; a shard that has one is not made again. The fingerprint is a digest of everything that determines the bytes.
 """
 
 import argparse
@@ -10,9 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
-from itertools import repeat
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -37,15 +36,15 @@ from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
 from pipelines.validation import index
 
-CODE = 1  # counts up whenever this stage's code would make other bytes of the same input; its test has a shard's digest
-_CODECS = ("cykooz.resizer", "pillow", "simplejpeg")  # whose other versions may make other bytes
-_AHEAD, _AHEAD_BYTES = 16, 16 << 20  # of a shard's images, on their way while another is resized
+CODE = 1  # the version of the bytes that this stage's code makes of an input; a test holds the digest of a shard
+_CODECS = ("cykooz.resizer", "pillow", "simplejpeg")  # another version may make other bytes
+_AHEAD, _AHEAD_BYTES = 16, 16 << 20  # images of a shard that are read while another is resized
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One shard to make: its place in the split, and its samples' rows in order."""
+    """One shard to make: its number within the split, and the rows of the index of its samples, in order."""
 
     split: Split
     number: int
@@ -53,23 +52,26 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The tar's name under the prefix."""
+        """The name of the tar under the prefix."""
         return f"{self.split}-{self.number:06d}.tar"
 
     @property
-    def side(self) -> str:
-        """The name of the JSON beside it, written after it."""
+    def side_file(self) -> str:
+        """The name of the JSON that is written when the tar is complete."""
         return f"{self.split}-{self.number:06d}.json"
 
     @property
     def sums(self) -> str:
-        """The name of its pixel sums; only the training split has them."""
+        """The name of its pixel sums, which only shards of the training split have."""
         return f"{self.split}-{self.number:06d}.npz"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What all shards of a run have in common. place, codecs: of whoever started it; who works for it must have the same."""
+class ShardJob:
+    """What all shards of a run share, sent to every worker.
+
+    place, codecs: the bucket and the versions of the process that started the run; a worker must have the same.
+    """
 
     source: Source
     prefix: str
@@ -79,7 +81,7 @@ class Job:
 
 
 def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
-    """Makes the shards that params.yaml asks for and are not there yet, then the manifest."""
+    """Makes the shards of params.yaml that are not finished yet, then the pixel statistics and the manifest."""
     given = params.load()
     table = index.read(index_path)
     used = table.filter(pc.is_in(table["action"], pa.array(["use", "repair"])))
@@ -88,8 +90,8 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     source = open_source(given.source)
     prefix = f"shards/{fingerprint(used, given.shard, given.seed)}/"
     tasks = [task for split in SPLITS for task in plan(used, split, given.shard, given.seed)]
-    shards, sums = make(tasks, bucket, Job(source, prefix, given.shard, bucket.place, codecs()))
-    _check_all_there(shards, bucket, prefix)
+    shards, sums = write_shards(tasks, bucket, ShardJob(source, prefix, given.shard, bucket.place, codecs()))
+    _check_sizes(shards, bucket, prefix)
     names = source.class_names()
     manifest = Manifest(
         source=given.source.name,
@@ -109,22 +111,23 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
 
 
 def fingerprint(used: pa.Table, config: ShardConfig, seed: int) -> str:
-    """A name for the bytes: of the images, the configuration, the order, this code and the codecs."""
+    """A digest of everything that determines the bytes of the shards: images, configuration, seed, code and codecs."""
     images = index.content_digest(used)
-    decides = {"images": images, "shard": asdict(config), "seed": seed, "code": CODE, "codecs": codecs()}
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+    inputs = {"images": images, "shard": asdict(config), "seed": seed, "code": CODE, "codecs": codecs()}
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
+@cache
 def codecs() -> dict[str, str]:
-    """The libraries that decode, resize and encode, and their versions."""
+    """Versions of the libraries that decode, resize and encode."""
     return {name: version(name) for name in _CODECS}
 
 
 def plan(used: pa.Table, split: Split, config: ShardConfig, seed: int) -> list[Task]:
-    """The split's shards: all its images in keyed order, cut into runs whose lengths differ by at most one.
+    """The shards of a split: all its images, shuffled by the seed and cut into lengths that differ by at most one.
 
     Raises:
-        ParamsError: more shards than images.
+        ParamsError: there are more shards than images.
     """
     rows = used.filter(pc.equal(used["split"], split))
     count = config.train_shards if split == "train" else config.val_shards
@@ -135,55 +138,49 @@ def plan(used: pa.Table, split: Split, config: ShardConfig, seed: int) -> list[T
     return [Task(split, number, rows.take(pa.array(order[edges[number] : edges[number + 1]]))) for number in range(count)]
 
 
-def make(tasks: list[Task], bucket: Bucket, job: Job) -> tuple[list[Shard], PixelSums]:
-    """All shards, in the tasks' order, and the sums over the training split's pixels. Whole ones are kept."""
+def write_shards(tasks: list[Task], bucket: Bucket, job: ShardJob) -> tuple[list[Shard], PixelSums]:
+    """All shards, in the tasks' order, and the pixel sums of the training split. Finished shards are not written again."""
     prefix = job.prefix
-    there = bucket.sizes(prefix)
-    wanted = [(task, there.get(prefix + task.name) if prefix + task.side in there else None) for task in tasks]
-    if kept := sum(size is not None for _, size in wanted):
-        console.say(f"shard: {kept:,} of {len(tasks):,} shards are there already")
+    sizes = bucket.sizes(prefix)
+    wanted = [(task, sizes.get(prefix + task.name) if prefix + task.side_file in sizes else None) for task in tasks]
+    if finished := sum(size is not None for _, size in wanted):
+        console.say(f"shard: {finished:,} of {len(tasks):,} shards are there already")
     sums = PixelSums(job.config.side_px)
     shards: list[Shard] = []
-
-    def images() -> Iterator[None]:
-        for shard, own in map_ordered(partial(make_or_keep, job), wanted):
-            shards.append(shard)
-            if own is not None:
-                sums.merge(own)
-            yield from repeat(None, shard.samples)
-
-    for _ in console.track(images(), sum(task.rows.num_rows for task in tasks), "shard"):
-        pass
+    total = sum(task.rows.num_rows for task in tasks)
+    results = map_ordered(partial(write_shard, job), wanted)
+    for shard, own in console.track(results, total, "shard", size=lambda result: result[0].samples):
+        shards.append(shard)
+        if own is not None:
+            sums.merge(own)
     return shards, sums
 
 
-def _check_all_there(shards: list[Shard], bucket: Bucket, prefix: str) -> None:
-    """Raises DataError unless every tar is in the bucket with its size: who removes or replaces one meanwhile is found out."""
-    there = bucket.sizes(prefix)
+def _check_sizes(shards: list[Shard], bucket: Bucket, prefix: str) -> None:
+    """Raises DataError if a tar was removed or replaced since it was written, as far as sizes tell."""
+    sizes = bucket.sizes(prefix)
     for shard in shards:
         key = prefix + shard.name
-        if there.get(key) != shard.bytes:
+        if sizes.get(key) != shard.bytes:
             raise DataError(
-                f"{bucket}/{key}: has {there.get(key, 0):,} bytes, {shard.bytes:,} were written; something else changed it; "
-                "run again, what is whole is kept"
+                f"{bucket}/{key}: has {sizes.get(key, 0):,} bytes, {shard.bytes:,} were written; another program changed it; "
+                "run again, finished shards are kept"
             )
 
 
-def make_or_keep(job: Job, wanted: tuple[Task, int | None]) -> tuple[Shard, PixelSums | None]:
-    """One shard, made unless it is there: then its tar's size is known.
+def write_shard(job: ShardJob, wanted: tuple[Task, int | None]) -> tuple[Shard, PixelSums | None]:
+    """Writes one shard to the bucket, unless an earlier run finished it: then the size of its tar is given with the task.
 
-    A pure function but for the bucket, which is that of whoever runs it: no credentials are sent to another machine.
+    The worker opens the bucket by its own environment: no credentials are sent to another machine.
 
     Raises:
-        DataError: this is another machine, with another bucket or other codecs.
+        DataError: the worker has another bucket or other codecs than the process that started the run.
     """
     task, size = wanted
-    bucket = _bucket_of(job)
+    bucket = _open_bucket(job)
     prefix, config = job.prefix, job.config
-    if size is not None:
-        kept = _kept(bucket, prefix, size, task)
-        if kept is not None:
-            return kept
+    if size is not None and (finished := _read_finished_shard(bucket, prefix, size, task)):
+        return finished
     sums = PixelSums(config.side_px) if task.split == "train" else None
     labels: Counter[int] = Counter()
     tar = tar_of(samples(job.source, config, task, sums, labels))
@@ -200,11 +197,11 @@ def make_or_keep(job: Job, wanted: tuple[Task, int | None]) -> tuple[Shard, Pixe
         packed = sums.to_bytes()
         side["sums_sha256"] = hashlib.sha256(packed).hexdigest()
         bucket.put(prefix + task.sums, packed)
-    bucket.put_json(prefix + task.side, side)
+    bucket.put_json(prefix + task.side_file, side)
     return shard, sums
 
 
-def _bucket_of(job: Job) -> Bucket:
+def _open_bucket(job: ShardJob) -> Bucket:
     at = environment.store()
     bucket = bucket_at(at.bucket, at)
     if bucket.place != job.place:
@@ -217,12 +214,12 @@ def _bucket_of(job: Job) -> Bucket:
     return bucket
 
 
-def _kept(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, PixelSums | None] | None:
-    """A shard that an earlier run finished; None if what is there does not fit its side file."""
+def _read_finished_shard(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, PixelSums | None] | None:
+    """A shard that an earlier run finished, by its side file; None if the tar or the sums are not those of the side file."""
     try:
-        side = json.loads(bucket.get(prefix + task.side))
+        side = json.loads(bucket.get(prefix + task.side_file))
         shard = Shard(**{**side["shard"], "labels": {int(label): count for label, count in side["shard"]["labels"].items()}})
-        if shard.bytes != size or shard.name != task.name or shard.samples != task.rows.num_rows:
+        if (shard.bytes, shard.name, shard.samples) != (size, task.name, task.rows.num_rows):
             return None
         if task.split != "train":
             return shard, None
@@ -233,9 +230,9 @@ def _kept(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, Pi
 
 
 def samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | None, labels: Counter[int]) -> Iterator[Sample]:
-    """A shard's samples in order; they are counted in `labels`, and in `sums` before they are compressed."""
+    """The samples of a shard, in order. Each is counted in `labels`, and added to `sums` before it is compressed."""
     rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist()
-    with Prefetcher(partial(_verified, source), rows, _AHEAD, _has_room) as images:  # a far store takes long to answer
+    with Prefetcher(partial(_read_image, source), rows, _AHEAD, _has_room) as images:  # a remote store is slow to answer
         for row, data in zip(rows, images, strict=True):
             raise_if_cancelled()
             pixels = prepare(data, config.side_px, config.filter)
@@ -249,8 +246,8 @@ def _has_room(in_flight: Collection[dict[str, Any]], _: dict[str, Any]) -> bool:
     return len(in_flight) < _AHEAD and sum(row["bytes"] for row in in_flight) <= _AHEAD_BYTES
 
 
-def _verified(source: Source, row: dict[str, Any]) -> bytes:
-    """The image's bytes. What the network garbled once is read once more."""
+def _read_image(source: Source, row: dict[str, Any]) -> bytes:
+    """The bytes of an image; read a second time if they were garbled on the way."""
     for _ in range(2):
         data = source.read(row["path"], row["offset"], row["bytes"])
         if hashlib.sha256(data).hexdigest() == row["sha256"]:
@@ -262,8 +259,8 @@ def _verified(source: Source, row: dict[str, Any]) -> bytes:
 
 
 _HELP = """\
-Sections `seed`, `source` and `shard` of params.yaml decide about the bytes; workers and machines do not. Kill it at any time:
-run again, it goes on. ALEXNET_WORKERS: threads. ALEXNET_DASK: a scheduler whose workers do it instead.
+Sections `seed`, `source` and `shard` of params.yaml determine the bytes; the number of workers does not. It can be killed at
+any time: started again, it continues. ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers make the shards.
 ALEXNET_BUCKET, AWS_...: the data bucket.
 """
 
@@ -280,4 +277,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--pixels", type=Path, required=True, help="NPZ to write: mean image, channel statistics, eigenvectors")
     arguments = parser.parse_args()
-    console.run("shard", lambda: main(arguments.index, arguments.manifest, arguments.pixels))
+    from pipelines import shard  # noqa: PLW0406 - Dask's workers import functions by their module, which cannot be __main__
+
+    console.run("shard", lambda: shard.main(arguments.index, arguments.manifest, arguments.pixels))

@@ -386,32 +386,32 @@ def test_a_full_disk_leaves_no_half_of_a_file(
 def test_a_shard_that_vanishes_meanwhile_is_named_and_no_manifest_lists_it(
     stage_folder: StageFolder, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = shard.make
+    write_shards = shard.write_shards
 
-    def make_and_lose(tasks: list[shard.Task], bucket: Bucket, job: shard.Job) -> tuple[list[Shard], PixelSums]:
-        made = make(tasks, bucket, job)
+    def write_and_lose(tasks: list[shard.Task], bucket: Bucket, job: shard.ShardJob) -> tuple[list[Shard], PixelSums]:
+        made = write_shards(tasks, bucket, job)
         bucket.put(f"{job.prefix}train-000001.tar", b"another's")
         return made
 
-    monkeypatch.setattr(shard, "make", make_and_lose)
-    with pytest.raises(DataError, match=r"train-000001\.tar: has 9 bytes, [\d,]+ were written; something else changed it"):
+    monkeypatch.setattr(shard, "write_shards", write_and_lose)
+    with pytest.raises(DataError, match=r"train-000001\.tar: has 9 bytes, [\d,]+ were written; another program changed it"):
         run()
     assert not MANIFEST.exists()
     assert not any(key.endswith("manifest.json") for key in bucket.sizes("shards/"))
-    monkeypatch.setattr(shard, "make", make)
+    monkeypatch.setattr(shard, "write_shards", write_shards)
     run()
 
 
 def test_a_worker_with_another_bucket_or_other_codecs_makes_nothing(stage_folder: StageFolder, bucket: Bucket) -> None:
     config = params.load().shard
     task = shard.plan(used(20), "val", config, 1)[0]
-    job = shard.Job(open_source(params.load().source), "shards/x/", config, bucket.place, shard.codecs())
+    job = shard.ShardJob(open_source(params.load().source), "shards/x/", config, bucket.place, shard.codecs())
     elsewhere = replace(job, place="s3://data at http://10.0.0.1:9000")
     with pytest.raises(DataError, match=r"the run's is s3://data at http://10\.0\.0\.1:9000; set ALEXNET_BUCKET and AWS_END"):
-        shard.make_or_keep(elsewhere, (task, None))
+        shard.write_shard(elsewhere, (task, None))
     older = replace(job, codecs=job.codecs | {"pillow": "1.0"})
     with pytest.raises(DataError, match=r"versions of a worker on .*'pillow': '1\.0'.*; install the same there"):
-        shard.make_or_keep(older, (task, None))
+        shard.write_shard(older, (task, None))
     assert bucket.sizes("") == {}
 
 

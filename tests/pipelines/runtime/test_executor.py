@@ -22,7 +22,16 @@ from pipelines.runtime.errors import Unreachable
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
-from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, environment, make_small_ilsvrc, make_stage_folder
+from tests.support.stage_folder import (
+    INDEX,
+    MANIFEST,
+    PIXELS,
+    REPORT,
+    environment,
+    make_image_folder,
+    make_small_ilsvrc,
+    make_stage_folder,
+)
 
 MAPS = [executor.map_ordered, executor.map_unordered]
 
@@ -126,14 +135,14 @@ def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["subp
     process.wait()
 
 
-def started(program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+def started(program: str, *arguments: str, folder: Path | None = None) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextmanager
-def worker() -> Iterator[None]:
-    process = started("dask_worker", os.environ["ALEXNET_DASK"], "--nthreads", "1", "--no-dashboard")
+def worker(folder: Path | None = None) -> Iterator[None]:
+    process = started("dask_worker", os.environ["ALEXNET_DASK"], "--nthreads", "1", "--no-dashboard", folder=folder)
     try:
         yield
     finally:
@@ -232,3 +241,29 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
     assert by_dask == by_threads
     assert done[0] < parts[0] // 2  # there was work left
     assert done[1] < 20  # of 25
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_programs_of_the_stages_run_on_workers_that_were_started_in_another_folder(
+    scheduler: "subprocess.Popen[bytes]", tmp_path: Path, fresh_store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of the program's own `__main__` has no importable name: only its code would be sent to the workers."""
+    for name in ("work", "elsewhere"):
+        (tmp_path / name).mkdir()
+    make_stage_folder(tmp_path / "work", fresh_store, make_image_folder(tmp_path / "images"), monkeypatch)
+    validated = ["pipelines.validate", "--source", "x", "--index", str(INDEX), "--report", str(REPORT)]
+    sharded = ["pipelines.shard", "--index", str(INDEX), "--manifest", str(MANIFEST), "--pixels", str(PIXELS)]
+
+    def run() -> list[bytes]:
+        for command in (validated, sharded):
+            subprocess.run([sys.executable, "-m", *command], check=True)
+        shards = {key: bucket.get(key) for key in bucket.sizes("shards/")}
+        for key in shards:
+            bucket.delete(key)
+        return [path.read_bytes() for path in (INDEX, REPORT, MANIFEST, PIXELS)] + list(shards.values())
+
+    with worker(tmp_path / "elsewhere"):
+        by_dask = run()
+    monkeypatch.delenv("ALEXNET_DASK")
+    assert by_dask == run()
