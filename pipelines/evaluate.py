@@ -10,12 +10,13 @@ import numpy as np
 
 from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
-from alexnet.inference.metrics import Baseline, Baselines, EvaluateConfig, Metrics, error_rates_by_class
+from alexnet.inference.metrics import Baseline, Baselines, Metrics, error_rates_by_class
 from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split, Synset
 from pipelines.config import params
 from pipelines.evaluation import baselines, inference, plots
+from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.predictions import Predictions, predict
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_dataset
@@ -84,7 +85,7 @@ def _write_confusion(predictions: Predictions, synsets: tuple[Synset, ...], view
 
 def _baselines(manifest: Manifest, val: ShardDataset, config: EvaluateConfig) -> Baselines:
     def batches(split: Split, samples: ShardDataset) -> Iterator[tuple[baselines.Images, baselines.Labels]]:
-        for batch in inference.batches(samples, config.batch_size, f"evaluate: baselines, {split}"):
+        for batch in inference.load_batches(samples, config.batch_size, f"evaluate: baselines, {split}"):
             yield batch.images.numpy(), batch.labels.numpy()
 
     error = baselines.ridge_error(

@@ -7,16 +7,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alexnet.inference.features import width
+from alexnet.errors import ParamsError
+from alexnet.files.atomic import atomic_write
 from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.dataset import ShardDataset
+from alexnet.model.architecture import ModelConfig, table
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.evaluation import inference
+from pipelines.evaluation.config import ExtractConfig
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_dataset
 
-_GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader must hold at a time
+_GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader holds in memory at a time
 
 
 def main() -> None:
@@ -30,44 +33,50 @@ def main() -> None:
 
 
 def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
-    """Writes the layer's output, image by image in the manifest's order; the file appears whole."""
+    """Writes the layer's output, image by image in the manifest's order.
+
+    Raises:
+        ParamsError: the network has no such layer.
+    """
     config = params.load().extract
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
-    units = width(model.config.model, config.layer)
+    units = layer_units(model.config.model, config.layer)
     samples = open_dataset(manifest, config.split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     schema = pa.schema([("key", pa.string()), ("label", pa.int32()), (config.layer, pa.list_(pa.float32(), units))])
-    try:
-        with pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=["key"]) as writer:
-            for group in _groups(_rows(model, config.layer, samples, config.batch_size, schema), 4 * units):
-                writer.write_table(group)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(path) as part, pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=["key"]) as writer:
+        group: list[pa.RecordBatch] = []
+        for batch in _record_batches(model, config, samples, schema):
+            group.append(batch)
+            if sum(each.num_rows for each in group) * units * 4 >= _GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(group))
+                group = []
+        if group:
+            writer.write_table(pa.Table.from_batches(group))
     console.say(f"extract: {config.layer} of {len(samples):,} {config.split} images, {units:,} numbers each, in {path}")
 
 
-def _rows(model: Pretrained, layer: str, samples: ShardDataset, batch_size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """A batch's keys, labels and numbers."""
-    for batch in inference.batches(samples, batch_size, f"extract: {layer}", model.device):
-        numbers = model.features(batch.images, layer).numpy()
+def layer_units(config: ModelConfig, layer: str) -> int:
+    """How many numbers a layer outputs for an image: a convolution's after pooling, channel by channel, each row by row.
+
+    Raises:
+        ParamsError: the network has no such layer.
+    """
+    rows = {row.name: row for row in table(config)}
+    if layer not in rows:
+        raise ParamsError(f"extract.layer: this network has no {layer}; it has {', '.join(rows)}")
+    return rows[layer].outputs * rows[layer].out_px ** 2
+
+
+def _record_batches(
+    model: Pretrained, config: ExtractConfig, samples: ShardDataset, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Keys, labels and the layer's output of every batch."""
+    for batch in inference.load_batches(samples, config.batch_size, f"extract: {config.layer}", model.device):
+        numbers = model.features(batch.images, config.layer).numpy()
         flat = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), numbers.shape[1])
-        keys, labels = pa.array(inference.keys_of(samples, batch)), pa.array(batch.labels.cpu().numpy(), pa.int32())
+        keys, labels = pa.array(inference.sample_keys(samples, batch)), pa.array(batch.labels.cpu().numpy(), pa.int32())
         yield pa.RecordBatch.from_arrays([keys, labels, flat], schema=schema)
-
-
-def _groups(batches: Iterator[pa.RecordBatch], row_bytes: int) -> Iterator[pa.Table]:
-    """Batches gathered until they make a row group."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(each.num_rows for each in held) * row_bytes >= _GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 if __name__ == "__main__":

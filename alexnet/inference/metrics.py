@@ -17,23 +17,6 @@ Labels = Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    """Images per forward pass, and the ridge baseline: its thumbnails' side in pixels and its regularization."""
-
-    batch_size: int
-    thumbnail_px: int
-    ridge_alpha: float
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: must be at least 1, got {self.batch_size}")
-        if self.thumbnail_px < 1:
-            raise ValueError(f"thumbnail_px: must be at least 1, got {self.thumbnail_px}")
-        if self.ridge_alpha <= 0:
-            raise ValueError(f"ridge_alpha: must be above 0, got {self.ridge_alpha}")
-
-
-@dataclass(frozen=True)
 class TopK:
     """The k most probable classes of every image, most probable first, and their probabilities."""
 

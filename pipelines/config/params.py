@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import ValidateConfig
-from alexnet.inference.features import ExtractConfig
-from alexnet.inference.metrics import EvaluateConfig
 from alexnet.model.architecture import ModelConfig
 from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
 from pipelines.config import tree
+from pipelines.evaluation.config import EvaluateConfig, ExtractConfig
 from pipelines.registry.release import PublishConfig
 from pipelines.sources.base import SourceConfig
 
@@ -20,7 +20,7 @@ PRESETS = Path("presets")
 
 @dataclass(frozen=True)
 class Params:
-    """Every number that can change a result, a section a stage."""
+    """Every number that can change a result, one section per stage."""
 
     seed: int
     source: SourceConfig
@@ -37,22 +37,27 @@ def load(path: Path = FILE, preset: str | None = None, variant: str | None = Non
     """The parameters in the file, with a preset's and then a variant's partial tree laid over them.
 
     Raises:
-        ParamsError: names the path of what is wrong.
+        ParamsError: the file, the preset or the variant does not exist or does not fit. The message names the path of what is
+            wrong.
     """
-    whole = tree.read(path)
+    return build(Params, load_tree(path, preset, variant), str(path))
+
+
+def load_tree(path: Path = FILE, preset: str | None = None, variant: str | None = None) -> tree.Tree:
+    """The same as a plain tree, whose values are not checked."""
+    base = tree.read(path)
     if preset:
-        change = tree.read(preset_file(preset))
-        whole = tree.overlay(whole, change, f"presets.{preset}")
-    variants = whole.pop("variants", {})
-    if variant:
-        if variant not in variants:
-            raise ParamsError(f"variants: has no {variant!r}; it has {', '.join(variants) or 'none'}")
-        whole = tree.overlay(whole, variants[variant], f"variants.{variant}")
-    return tree.build(Params, whole, str(path))
+        base = tree.overlay(base, tree.read(preset_file(preset)), f"presets.{preset}")
+    variants = base.pop("variants", {})
+    if not variant:
+        return base
+    if variant not in variants:
+        raise ParamsError(f"variants: has no {variant!r}; it has {', '.join(variants) or 'none'}")
+    return tree.overlay(base, variants[variant], f"variants.{variant}")
 
 
 def preset_file(name: str, folder: Path = PRESETS) -> Path:
-    """Where a preset is. Raises ParamsError that lists all when there is no such."""
+    """The file of a preset. Raises ParamsError that lists all presets when there is none of that name."""
     path = folder / f"{name}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))

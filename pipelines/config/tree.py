@@ -6,10 +6,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from alexnet.config import build
 from alexnet.errors import ParamsError
-
-__all__ = ["Tree", "build", "overlay", "read"]
 
 Tree = dict[str, Any]
 

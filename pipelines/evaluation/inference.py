@@ -31,14 +31,14 @@ def open_model(path: Path, manifest: Manifest) -> Pretrained:
     return model.to(torch.device(environment.devices()[0]))
 
 
-def batches(samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
+def load_batches(samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
     """All samples in the manifest's order, on the device, with progress shown by images."""
     pin_memory = device.type == "cuda"
     loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=environment.workers(), pin_memory=pin_memory)
     return console.track(to_device(loader.epoch(0), device), len(samples), label, size=lambda batch: len(batch.labels))
 
 
-def keys_of(samples: ShardDataset, batch: Batch) -> list[str]:
+def sample_keys(samples: ShardDataset, batch: Batch) -> list[str]:
     """The keys of a batch's images; only the shards that it was read from are open."""
     numbers, rows = samples.shards_and_rows(batch.samples.numpy())
     return [samples.open(number).index.keys[row] for number, row in zip(numbers, rows, strict=True)]

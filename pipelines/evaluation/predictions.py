@@ -45,10 +45,10 @@ def predict(model: Pretrained, samples: ShardDataset, batch_size: int) -> Predic
     labels: list[Int64[np.ndarray, " n"]] = []
     center: list[TopK] = []
     ten: list[TopK] = []
-    for batch in inference.batches(samples, batch_size, "evaluate", model.device):
+    for batch in inference.load_batches(samples, batch_size, "evaluate", model.device):
         by_view = model.by_view(batch.images, "ten")
         both = torch.stack([by_view[CENTER_VIEW], by_view.mean(0)]).cpu().numpy()  # one copy, for which the host waits
-        keys += inference.keys_of(samples, batch)
+        keys += inference.sample_keys(samples, batch)
         labels.append(batch.labels.cpu().numpy().copy())
         center.append(topk(both[0]))
         ten.append(topk(both[1]))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from alexnet.errors import ParamsError
-from pipelines.extract import extract
+from pipelines.config import params
+from pipelines.extract import extract, layer_units
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
 from tests.support.modelmaker import Place, make_place
@@ -48,3 +49,13 @@ def test_any_layer_of_any_split_can_be_extracted(place: Place, monkeypatch: pyte
     Path("params.yaml").write_text(text.replace("layer: fc7", "layer: conv6"))
     with pytest.raises(ParamsError, match="this network has no conv6"):
         extract(place.path("model"), place.path("manifest.json"), place.path("conv6.parquet"))
+
+
+def test_a_layers_units_are_those_of_the_paper() -> None:
+    paper = params.load(preset="imagenet").model
+    assert layer_units(paper, "fc7") == 4096
+    assert layer_units(paper, "conv5") == 256 * 6 * 6
+    with pytest.raises(
+        ParamsError, match="extract.layer: this network has no conv6; it has conv1, conv2, conv3, conv4, conv5, fc6"
+    ):
+        layer_units(paper, "conv6")

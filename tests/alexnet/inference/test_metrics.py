@@ -6,13 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from alexnet.errors import ParamsError
-from alexnet.inference.features import ExtractConfig, width
 from alexnet.inference.metrics import (
     Baseline,
     Baselines,
     ErrorRates,
-    EvaluateConfig,
     Metrics,
     TopK,
     concatenate,
@@ -21,7 +18,6 @@ from alexnet.inference.metrics import (
     error_rates_by_class,
     topk,
 )
-from alexnet.model.architecture import ModelConfig
 
 
 def probabilities(n: int, classes: int) -> np.ndarray:
@@ -70,29 +66,6 @@ def test_classes_without_images_have_no_error() -> None:
     labels = np.array([0, 0, 2])
     by_class = error_rates_by_class(TopK(np.array([[0], [1], [2]]), np.ones((3, 1), np.float32)), labels, 3)
     assert [each.top1_error for each in by_class] == [0.5, pytest.approx(float("nan"), nan_ok=True), 0.0]
-
-
-def test_what_is_wrong_in_the_configuration_is_named() -> None:
-    for fields, text in (
-        ((0, 16, 1.0), "batch_size: must be at least 1, got 0"),
-        ((1, 0, 1.0), "thumbnail_px: must be at least 1, got 0"),
-        ((1, 16, 0.0), "ridge_alpha: must be above 0, got 0.0"),
-    ):
-        with pytest.raises(ValueError, match=text):
-            EvaluateConfig(*fields)
-    with pytest.raises(ValueError, match=r"layer: must be one of conv1, .*, fc8, got 'fc9'"):
-        ExtractConfig("fc9", "val", 1)
-    with pytest.raises(ValueError, match="batch_size: must be at least 1, got 0"):
-        ExtractConfig("fc7", "val", 0)
-
-
-def test_a_layers_width_is_that_of_the_paper(paper: ModelConfig) -> None:
-    assert width(paper, "fc7") == 4096
-    assert width(paper, "conv5") == 256 * 6 * 6
-    with pytest.raises(
-        ParamsError, match="extract.layer: this network has no conv6; it has conv1, conv2, conv3, conv4, conv5, fc6"
-    ):
-        width(paper, "conv6")
 
 
 def test_the_protocol_with_the_lower_error_is_best_and_of_equal_ones_ten_crops() -> None:

@@ -1,0 +1,19 @@
+"""The configurations of evaluate and extract refuse what makes no sense."""
+
+import pytest
+
+from pipelines.evaluation.config import EvaluateConfig, ExtractConfig
+
+
+def test_what_is_wrong_in_the_configuration_is_named() -> None:
+    for fields, text in (
+        ((0, 16, 1.0), "batch_size: must be at least 1, got 0"),
+        ((1, 0, 1.0), "thumbnail_px: must be at least 1, got 0"),
+        ((1, 16, 0.0), "ridge_alpha: must be above 0, got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            EvaluateConfig(*fields)
+    with pytest.raises(ValueError, match=r"layer: must be one of conv1, .*, fc8, got 'fc9'"):
+        ExtractConfig("fc9", "val", 1)
+    with pytest.raises(ValueError, match="batch_size: must be at least 1, got 0"):
+        ExtractConfig("fc7", "val", 0)
