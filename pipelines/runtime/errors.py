@@ -11,11 +11,11 @@ from alexnet.errors import DataError
 
 
 class Unreachable(DataError):
-    """The store could not be reached or answered with its own failure: trying again later can help."""
+    """The store cannot be reached, or fails itself: trying again later can help."""
 
 
 class Denied(DataError):
-    """The store refused: other credentials, or other rights, are needed."""
+    """The store refuses these credentials: others, or other rights, are needed."""
 
 
 class Missing(DataError):
@@ -23,4 +23,4 @@ class Missing(DataError):
 
 
 class Exists(DataError):
-    """A conditional write lost: another writer's object is there already, or the object has changed."""
+    """A conditional write was refused: there is an object already, or it has changed."""
