@@ -1,10 +1,10 @@
 """Shards on the local disk: fetched once, verified before use, kept within a size, shared by any number of processes.
 
-A shard is a file named by its digest. It appears by a rename, after its size, SHA-256, sample count and labels were found to
-be those of the manifest; beside it lies its index, which also says which file (size, modification time, inode) was verified.
-A file that is another one, because something wrote to it, is verified again; so is every file when the system has started anew,
-because nothing here waits for the disk. A killed process leaves a part file; the next one resumes it. Evicting a shard unlinks
-it; whoever has it mapped keeps reading.
+A shard is a file named by its digest. It appears by a rename, after its size, SHA-256, sample count and labels were found to be
+those of the manifest. Beside it lies its index, with the identity (size, modification time, inode) of the file that was
+verified. A file of another identity, because something wrote to it, is verified again, as every file is after a restart of the
+system, because nothing is synced. A killed process leaves a part file, which the next one resumes. Evicting a shard unlinks it;
+a process that has it mapped keeps reading.
 """
 
 import contextlib
@@ -18,10 +18,12 @@ from pathlib import Path
 
 from alexnet.errors import DataError
 from alexnet.files.locks import POLL_SECONDS, Busy, flock
-from alexnet.shards.download import Fetch, Fetching, PartFile
+from alexnet.shards.download import Fetch, download
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex
-from alexnet.shards.verify import Mismatch, map_file, read_index, stamp, verify, write_index
+from alexnet.shards.verify import FileIdentity, Mismatch, map_file, read_index, verify, write_index
+
+_PATIENCE_SECONDS = 60.0  # without enough progress of a fetch, of another process, or of others that need room
 
 
 @dataclass(frozen=True)
@@ -43,32 +45,18 @@ class ShardCache:
 
     Args:
         folder: Where they are kept. Any number of processes of this machine may share it; it is made when missing.
-        fetch: Gives an object's bytes by the shard's name, in as many threads as there are streams. What it raises comes out of
-            `open`.
-        streams: Ranges of a large shard that are fetched at the same time, at most. Shards that are opened at the same time
-            have one each and share the others.
-        limit_bytes: Shards used longest ago are removed to stay within it; None keeps all.
-        patience_seconds: How long a fetch, or another process's, may bring less than `min_bytes_per_second`.
+        fetch: Gives an object's bytes by the shard's name, in several threads at a time. What it raises comes out of `open`.
+        streams: Shards that a loader fetches at the same time.
+        limit_bytes: The least recently used shards are removed to stay within it; None keeps all.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        fetch: Fetch,
-        *,
-        streams: int = 1,
-        limit_bytes: int | None = None,
-        patience_seconds: float = 60.0,
-        min_bytes_per_second: float = 20_000.0,
-    ) -> None:
+    def __init__(self, folder: Path, fetch: Fetch, *, streams: int = 8, limit_bytes: int | None = None) -> None:
         self.folder = folder
+        self.streams = streams
         self.limit_bytes = limit_bytes
-        self.patience_seconds = patience_seconds
-        self.fetched_bytes = 0  # grows with every chunk: who waits can see whether there is progress
+        self.fetched_bytes = 0  # grows with every chunk, so that a waiting loader can see progress
         self._fetch = fetch
-        self._spare_streams = threading.Semaphore(streams - 1)
         self._counting = threading.Lock()
-        self._min_rate = min_bytes_per_second
         self._room = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -77,7 +65,7 @@ class ShardCache:
 
         Raises:
             DataError: it names the shard: its bytes are not the manifest's twice in a row, it is larger than the cache,
-                or nothing came for `patience_seconds`.
+                or it comes too slowly.
             OSError: the disk is full or sick; it names the shard and the folder.
         """
         try:
@@ -143,17 +131,17 @@ class ShardCache:
         self._make_room(shard)
         part = self._part_path(shard)
         try:
-            cached = self._fetch_verified(shard, part)
-            write_index(self._index_path(shard), cached.index, stamp(part.stat()))
+            cached, file = self._fetch_verified(shard, part)
+            write_index(self._index_path(shard), cached.index, file)
         except OSError:
-            part.unlink(missing_ok=True)  # no room, or a sick disk: leave nothing that needs room
+            part.unlink(missing_ok=True)  # no room, or a failing disk: leave nothing that needs room
             raise
         self.touch(shard)
         part.replace(self._path(shard))
         return cached
 
-    def _fetch_verified(self, shard: Shard, part: Path) -> CachedShard:
-        """Fills the part file, verifies and maps it; bytes that are wrong are fetched once more."""
+    def _fetch_verified(self, shard: Shard, part: Path) -> tuple[CachedShard, FileIdentity]:
+        """Fills the part file, verifies and maps it; wrong bytes are fetched once more."""
         with contextlib.suppress(Mismatch):
             return self._fetch_once(shard, part)
         part.unlink(missing_ok=True)
@@ -165,13 +153,13 @@ class ShardCache:
                 f"{error}, also when fetched again; the object is damaged or was changed: run the shard stage again"
             ) from None
 
-    def _fetch_once(self, shard: Shard, part: Path) -> CachedShard:
-        with contextlib.closing(PartFile(part, shard.bytes)) as file:
-            fetching = Fetching(shard.name, file, self._fetch, self._spare_streams, self._count)
-            sha256 = fetching.sha256(self.patience_seconds, self._min_rate)
-            file.cut_note()
+    def _fetch_once(self, shard: Shard, part: Path) -> tuple[CachedShard, FileIdentity]:
+        sha256 = download(shard, part, self._fetch, _PATIENCE_SECONDS, self._count)
+        mapped = map_file(part)
+        assert mapped is not None
+        view, file = mapped
         try:
-            return CachedShard(shard, verify(file.view, sha256, shard), file.view)
+            return CachedShard(shard, verify(view, sha256, shard), view), file
         except DataError:
             part.unlink()
             raise
@@ -183,14 +171,14 @@ class ShardCache:
     # Room. The part files of running fetches count in full.
 
     def _make_room(self, shard: Shard) -> None:
-        """Removes the shards used longest ago until this one fits within the limit; waits for other fetches to end."""
+        """Removes the least recently used shards until this one fits within the limit; waits for other fetches to end."""
         if self.limit_bytes is None:
             return
         if shard.bytes > self.limit_bytes:
             raise DataError(
                 f"{shard.name}: has {shard.bytes:,} bytes, the cache may hold {self.limit_bytes:,}; raise its limit"
             )
-        deadline = time.monotonic() + self.patience_seconds
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while not self._try_make_room(shard, self.limit_bytes):
             if time.monotonic() > deadline:
                 raise DataError(
@@ -201,7 +189,7 @@ class ShardCache:
 
     def _try_make_room(self, shard: Shard, limit: int) -> bool:
         mine = self._part_path(shard)
-        with self._room, flock(self.folder / "room.lock", self.patience_seconds, "the cache's room"):
+        with self._room, flock(self.folder / "room.lock", _PATIENCE_SECONDS, "the cache's room"):
             if self._excess(shard, limit) > 0:
                 self._drop_orphans(mine)
             excess = self._excess(shard, limit)
@@ -229,7 +217,7 @@ class ShardCache:
                     of_shard.with_suffix(".json").unlink()
 
     def _locked(self, shard: Shard) -> contextlib.AbstractContextManager[None]:
-        """Holds the shard against other threads and processes; waits as long as whoever holds it makes progress."""
+        """Locks the shard against other threads and processes; waits as long as the one that has the lock makes progress."""
         part = self._part_path(shard)
 
         def progress() -> int:
@@ -237,7 +225,7 @@ class ShardCache:
                 return part.stat().st_mtime_ns
             return -1
 
-        return flock(self._lock_path(shard), self.patience_seconds, shard.name, progress)
+        return flock(self._lock_path(shard), _PATIENCE_SECONDS, shard.name, progress)
 
 
 def _remove(path: Path) -> None:
@@ -247,7 +235,7 @@ def _remove(path: Path) -> None:
 
 
 def _by_last_use(folder: Path) -> Sequence[tuple[int, int, Path]]:
-    """(time of last use, size, path) of the kept shards, the one used longest ago first."""
+    """(time of last use, size, path) of the cached shards, the least recently used first."""
     found = []
     for path in folder.glob("*.tar"):
         with contextlib.suppress(FileNotFoundError):

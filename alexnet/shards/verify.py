@@ -1,4 +1,4 @@
-"""When a shard may be used: bytes, digest, sample count and labels are the manifest's. What was verified is written down."""
+"""Whether a shard is the one of the manifest: size, digest, sample count and labels. The result is stored beside the shard."""
 
 import json
 import mmap
@@ -14,8 +14,7 @@ from alexnet.errors import DataError
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex, index_tar
 
-# Which file was verified, and when: size in bytes, modification time in ns, inode, run of the system.
-Stamp = tuple[int, int, int, str]
+FileIdentity = tuple[int, int, int, str]  # size in bytes, modification time in ns, inode, boot of the system
 
 
 class Mismatch(DataError):
@@ -44,21 +43,17 @@ def verify(tar: memoryview, sha256: str, shard: Shard) -> TarIndex:
     return index
 
 
-def stamp(status: os.stat_result) -> Stamp:
-    """Which file this is, in this run of the system: nothing is forced to the disk, so after a crash it may be another."""
-    return status.st_size, status.st_mtime_ns, status.st_ino, _run_of_the_system()
-
-
 @cache
-def _run_of_the_system() -> str:
+def _boot_id() -> str:
+    """Part of a file's identity, because shards are not synced: after a power cut, a file of the same name may be torn."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return uuid.uuid4().hex  # it cannot be told: every process verifies for itself
+        return uuid.uuid4().hex  # unknown here: every process verifies for itself
 
 
-def map_file(path: Path) -> tuple[memoryview, Stamp] | None:
-    """A file's bytes, mapped, and which file they are; None when there is none or it is empty."""
+def map_file(path: Path) -> tuple[memoryview, FileIdentity] | None:
+    """A file's bytes, mapped, and its identity; None when there is none or it is empty."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -67,11 +62,11 @@ def map_file(path: Path) -> tuple[memoryview, Stamp] | None:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         return None
-    return memoryview(mapped), stamp(status)
+    return memoryview(mapped), (status.st_size, status.st_mtime_ns, status.st_ino, _boot_id())
 
 
-def write_index(path: Path, index: TarIndex, file: Stamp) -> None:
-    """Writes down that this file was verified, and what it holds."""
+def write_index(path: Path, index: TarIndex, file: FileIdentity) -> None:
+    """Stores that this file was verified, and its index. Not synced: after a power cut the file is verified again."""
     tree = {
         "file": file,
         "keys": index.keys,
@@ -84,8 +79,8 @@ def write_index(path: Path, index: TarIndex, file: Stamp) -> None:
     temporary.replace(path)
 
 
-def read_index(path: Path, shard: Shard, file: Stamp) -> TarIndex | None:
-    """The index beside a shard's file; None when it is missing, damaged or of another file."""
+def read_index(path: Path, shard: Shard, file: FileIdentity) -> TarIndex | None:
+    """The stored index of a verified file; None when it is missing, damaged or of another file."""
     try:
         tree = json.loads(path.read_bytes())
         if tuple(tree["file"]) != file or file[0] != shard.bytes:

@@ -64,7 +64,7 @@ def workers() -> int:
 
 
 def streams() -> int:
-    """ALEXNET_STREAMS: ranges of a large shard that are fetched at the same time; 16 unless set."""
+    """ALEXNET_STREAMS: shards that are fetched at the same time; 16 unless set."""
     return _whole_number("ALEXNET_STREAMS", 16)
 
 
