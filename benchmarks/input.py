@@ -213,6 +213,7 @@ def imagenet_size(folder: Path) -> dict[str, float]:
     """
     from alexnet.loading.dataset import ShardDataset
     from alexnet.loading.loader import Loader
+    from alexnet.loading.sampler import BatchSampler
     from alexnet.shards.cache import ShardCache
     from alexnet.shards.verify import map_file, write_index
 
@@ -239,7 +240,7 @@ def imagenet_size(folder: Path) -> dict[str, float]:
     for label, first_step in (("seconds_to_first_batch", 0), ("seconds_to_resume_mid_epoch", 5000)):
         start = time.perf_counter()
         samples = ShardDataset(shards, ShardCache(cache, never), side_px=corpus.SIDE_PX, classes=corpus.CLASSES)
-        epoch = Loader(samples, 128, seed=1, shuffle=True, workers=2).epoch(7, first_step)
+        epoch = Loader(samples, BatchSampler(128, seed=1, shuffle=True), workers=2).epoch(7, first_step)
         next(epoch)
         found[label] = round(time.perf_counter() - start, 2)
         for _ in range(20):
@@ -385,8 +386,8 @@ def main() -> None:
             "tar_index": indexing(folder, shards, args.rounds),
             "imagenet_size": imagenet_size(folder),
         }
-        if "ours-whole" in loaders:
-            result["feeds"] = feeds(loaders["ours-whole"]["samples_per_cpu_second"])
+        if OURS in loaders:
+            result["feeds"] = feeds(loaders[OURS]["samples_per_cpu_second"])
     timing.write("input", result)
 
 

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
-from alexnet.loading.loader import Cropping, Loader, cached_image
-from alexnet.randomness.keys import random_key
-from alexnet.randomness.tensors import random_integers, uniform
+from alexnet.loading.loader import Loader
+from alexnet.loading.sampler import BatchSampler
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from benchmarks.corpus import CLASSES, QUALITY, SIDE_PX
@@ -53,7 +52,7 @@ def decode_only(folder: Path, shards: list[Shard], workers: int) -> Epoch:
     jpegs = [bytes(samples.open(n).jpeg(row)) for n, shard in enumerate(shards) for row in range(shard.samples)]
 
     def decode(starts: Iterator[int], done: "Iterator[int]", batches: threading.Semaphore) -> None:
-        image = cached_image(SIDE_PX)
+        image = np.empty((SIDE_PX, SIDE_PX, 3), np.uint8)
         for start in starts:
             for jpeg in jpegs[start : start + _ROWS]:
                 simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image)
@@ -75,16 +74,9 @@ def decode_only(folder: Path, shards: list[Shard], workers: int) -> Epoch:
     return epoch
 
 
-def places(epoch: int, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Keyed places of crops, half of them flipped."""
-    tops, lefts = random_integers(random_key(1, "crop", epoch), samples, 2, SIDE_PX - CROP_PX + 1).unbind(1)
-    return tops, lefts, uniform(random_key(1, "flip", epoch), samples, 1)[:, 0] < 0.5
-
-
-def ours(folder: Path, shards: list[Shard], workers: int, *, crop: bool) -> Epoch:
-    """This project's loader; with `crop` its batches are cropped and flipped on the CPU, which a GPU otherwise does."""
-    cropping = Cropping(CROP_PX, places) if crop else None
-    loader = Loader(samples_of(folder, shards), BATCH, seed=1, shuffle=True, workers=workers, cropping=cropping)
+def ours(folder: Path, shards: list[Shard], workers: int) -> Epoch:
+    """This project's loader: whole images, which the device crops and flips as part of the training step."""
+    loader = Loader(samples_of(folder, shards), BatchSampler(BATCH, seed=1, shuffle=True), workers=workers)
     count = itertools.count()
 
     def epoch() -> Iterator[int]:
@@ -100,7 +92,8 @@ def on_gpu(folder: Path, shards: list[Shard], workers: int, *, encoded: bool) ->
     if not torch.cuda.is_available():
         raise RuntimeError("this machine has no GPU")
     device = torch.device("cuda")
-    loader = Loader(samples_of(folder, shards), BATCH, seed=1, shuffle=True, workers=workers, pin_memory=not encoded)
+    sampler = BatchSampler(BATCH, seed=1, shuffle=True)
+    loader = Loader(samples_of(folder, shards), sampler, workers=workers, pin_memory=not encoded)
     count = itertools.count()
 
     def epoch() -> Iterator[int]:
@@ -317,8 +310,7 @@ def torchdata(folder: Path, _shards: list[Shard], workers: int) -> Epoch:
 
 PEERS: dict[str, tuple[str, Maker]] = {
     "limit": ("JPEG decoding alone (libjpeg-turbo, bytes in memory)", decode_only),
-    "ours": ("ours: uint8 224 crops, flipped", partial(ours, crop=True)),
-    "ours-whole": ("ours: uint8 256 images, as a GPU is fed", partial(ours, crop=False)),
+    "ours": ("ours: uint8 256 images, which the device crops and flips", ours),
     "ours-on-gpu": ("ours: uint8 256 images, decoded by the CPU, in the GPU's memory", partial(on_gpu, encoded=False)),
     "nvjpeg": ("ours: uint8 256 images, decoded by nvJPEG in the GPU's memory", partial(on_gpu, encoded=True)),
     "imagefolder": ("torchvision ImageFolder, PIL, float, as people use it", partial(image_folder, views=_float_views)),

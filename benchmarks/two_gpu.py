@@ -27,8 +27,8 @@ import torch
 
 from alexnet.distributed.team import TOWERS_APART, Team
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loading import sampler
 from alexnet.loading.loader import Batch
+from alexnet.loading.sampler import BatchSampler
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.randomness.tensors import random_integers
@@ -126,8 +126,8 @@ def serve(order: str) -> None:
         team = placement.team if form.processes > 1 else Team(TOWERS_APART if form.parts == 2 else None)
         device = placement.devices[0]
         trainer = _trainer(form, team, device, said["batch"], said["precision"])
-        whole = np.arange(said["batch"], dtype=np.int64)
-        share = torch.from_numpy(sampler.share(whole, team.replica, team.replicas).copy())
+        sampler = BatchSampler(said["batch"], seed=0, shuffle=False, replica=team.replica, replicas=team.replicas)
+        share = torch.from_numpy(sampler.batches([said["batch"]], 0)[0].copy())
         images = random_integers(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
         batch = Batch(images.to(device), (share % 1000).to(device), share)
         print(json.dumps({"form": placement.why}), flush=True)

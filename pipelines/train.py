@@ -23,6 +23,7 @@ from alexnet.files.atomic import atomic_folder, atomic_write
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Preprocessing, PretrainedConfig, save_pretrained
 from alexnet.loading.loader import Encoded, Loader
+from alexnet.loading.sampler import BatchSampler
 from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest, Split
@@ -128,17 +129,20 @@ def _trainer(job: TrainingJob, pixels: PixelStatistics, placement: launch.Placem
 
 
 def _loader(job: TrainingJob, manifest: Manifest, split: Split, placement: launch.Placement) -> Loader:
-    return Loader(
-        open_dataset(manifest, split),
+    sampler = BatchSampler(
         job.train.batch_size,
         seed=job.seed,
         shuffle=split == "train" and job.train.order == "shuffled",
-        workers=placement.threads,
         window_shards=job.train.window_shards,
-        on_corrupt=job.train.on_corrupt,
-        pin_memory=placement.devices[0].type == "cuda",
         replica=placement.team.replica,
         replicas=placement.team.replicas,
+    )
+    return Loader(
+        open_dataset(manifest, split),
+        sampler,
+        workers=placement.threads,
+        on_corrupt=job.train.on_corrupt,
+        pin_memory=placement.devices[0].type == "cuda",
     )
 
 

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import simplejpeg
@@ -106,15 +105,15 @@ class ShardDataset:
         numbers = np.searchsorted(self.firsts, samples, side="right") - 1
         return numbers.tolist(), (samples - self.firsts[numbers]).tolist()
 
-    def decode(self, number: int, row: int, out: Pixels, colors: Literal["RGB", "BGR"] = "RGB") -> int:
-        """Decodes a sample into `out`, its colors in this order; the result is its label.
+    def decode(self, number: int, row: int, out: Pixels) -> int:
+        """Decodes a sample into `out`, as RGB; the result is its label.
 
         Raises:
             DataError: it does not decode, or is not of the size the manifest says. Names shard, key and offset.
         """
         cached = self.open(number)
         try:
-            image = simplejpeg.decode_jpeg(cached.jpeg(row), colors, buffer=out)
+            image = simplejpeg.decode_jpeg(cached.jpeg(row), "RGB", buffer=out)
         except ValueError as error:
             raise self._corrupt(cached, row, str(error)) from error
         if image.shape != out.shape:
@@ -125,7 +124,7 @@ class ShardDataset:
             )
         return int(cached.index.labels[row])
 
-    def encoded(self, number: int, row: int) -> tuple[UInt8[Tensor, " _"], int]:
+    def read_jpeg(self, number: int, row: int) -> tuple[UInt8[Tensor, " _"], int]:
         """A sample's JPEG, in memory of its own, and its label."""
         cached = self.open(number)
         return torch.from_numpy(np.frombuffer(cached.jpeg(row), np.uint8).copy()), int(cached.index.labels[row])

@@ -1,21 +1,18 @@
-"""Shards opened before they are needed, by threads: a fetch from the store then costs no step any time."""
+"""Shards opened before they are needed, so that no step waits for a fetch from the store."""
 
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.sampler import Order
-
-JOIN_SECONDS = 3.0
+from alexnet.ops.threads import Prefetcher
 
 
 @dataclass(frozen=True)
-class Need:
-    """A shard, and the steps in which it is read first and last."""
+class ShardUse:
+    """A shard by its number, and the steps in which it is read first and last."""
 
     number: int
     bytes: int
@@ -23,101 +20,75 @@ class Need:
     last_step: int
 
 
-def needs(samples: ShardDataset, shares: Sequence[Order]) -> list[Need]:
-    """The shards that the steps to come read, in the order in which they are needed."""
-    counts = np.diff(samples.firsts)
-    numbers = np.repeat(np.arange(len(counts)), counts)[np.concatenate([np.empty(0, np.int64), *shares])]
-    steps = np.repeat(np.arange(len(shares)), [len(share) for share in shares])
-    first, last = np.full(len(counts), len(shares)), np.full(len(counts), -1)
-    first[numbers[::-1]] = steps[::-1]  # of a number that comes several times, what is put last stays
+def shard_uses(dataset: ShardDataset, batches: Sequence[Order]) -> list[ShardUse]:
+    """The shards that the batches of an epoch's remaining steps read, in the order in which they are needed."""
+    counts = np.diff(dataset.firsts)
+    numbers = np.repeat(np.arange(len(counts)), counts)[np.concatenate([np.empty(0, np.int64), *batches])]
+    steps = np.repeat(np.arange(len(batches)), [len(batch) for batch in batches])
+    first, last = np.full(len(counts), len(batches)), np.full(len(counts), -1)
+    first[numbers[::-1]] = steps[::-1]  # of several assignments to one number the last one counts
     last[numbers] = steps
     return [
-        Need(number, samples.shards[number].bytes, int(first[number]), int(last[number]))
+        ShardUse(number, dataset.shards[number].bytes, int(first[number]), int(last[number]))
         for number in np.argsort(first, kind="stable").tolist()
         if last[number] >= 0
     ]
 
 
-class ShardsAhead:
-    """Threads that open the shards of the steps to come, as far ahead as the cache has room for them beside those still in use.
+class ShardPrefetcher:
+    """Opens shards of the steps to come, as many ahead as the cache has room for beside those still in use.
+
+    A shard that cannot be opened is no error here: the dataset raises it to whoever reads from the shard. Used in a `with`
+    statement, which ends the threads.
 
     Args:
-        samples: Whose shards.
-        shares: The samples of every step to come.
-        streams: Number of threads, each fetching one shard at a time.
-        fail: Called with what stops a thread.
+        dataset: Whose shards.
+        batches: The samples of every step to come.
+        workers: Number of threads, each fetching a shard at a time.
     """
 
-    def __init__(self, samples: ShardDataset, shares: Sequence[Order], streams: int, fail: Callable[[Exception], None]) -> None:
-        self._samples = samples
-        self._fail = fail
-        self._needs = needs(samples, shares)
-        self._taken = 0
+    def __init__(self, dataset: ShardDataset, batches: Sequence[Order], workers: int) -> None:
+        self._dataset = dataset
+        self._uses = shard_uses(dataset, batches)
         self._step = 0
-        self._stopped = False
-        self._change = threading.Condition()
         self._fitting = self._count_fitting()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(min(streams, len(self._needs)))]
-        for thread in self._threads:
-            thread.start()
+        self._opened: Prefetcher[tuple[int, ShardUse], None] = Prefetcher(
+            lambda each: self._open(each[1]),
+            enumerate(self._uses),
+            min(workers, len(self._uses)),
+            lambda _, each: each[0] < self._fitting,
+        )
+
+    def __enter__(self) -> "ShardPrefetcher":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._opened.__exit__(*exception)
 
     def advance(self, step: int) -> None:
-        """Says that the steps before this one are over."""
-        with self._change:
-            self._keep_those_in_use(step)
-            self._step = step
-            self._fitting = self._count_fitting()
-            self._change.notify_all()
+        """Frees the room of shards that only steps before this one read."""
+        if self._fitting < len(self._uses):
+            for use in self._uses[: self._fitting]:
+                if use.last_step >= step:  # in use: the cache must not remove it for those that are opened next
+                    self._dataset.cache.touch(self._dataset.shards[use.number])
+        self._step = step
+        self._fitting = self._count_fitting()
+        self._opened.wake()
 
     def fits(self, step: int) -> bool:
-        """Whether the cache holds the shards of this step beside those of the steps before it that are not over."""
-        return step <= self._step or self._fitting == len(self._needs) or step < self._needs[self._fitting].first_step
+        """Whether the cache holds the shards of this step beside those of the unfinished steps before it."""
+        return step <= self._step or self._fitting == len(self._uses) or step < self._uses[self._fitting].first_step
 
-    def stop(self) -> Sequence[threading.Thread]:
-        """Tells the threads to end, and returns them."""
-        with self._change:
-            self._stopped = True
-            self._change.notify_all()
-        return self._threads
-
-    def _run(self) -> None:
-        try:
-            while (number := self._take()) is not None:
-                self._samples.open(number)
-        except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits for the batch
-            self._fail(error)
-
-    def _take(self) -> int | None:
-        """The next shard that is needed, once there is room for it; None at the end."""
-        with self._change:
-            while not self._stopped and self._taken < len(self._needs):
-                if self._taken < self._fitting:
-                    self._taken += 1
-                    return self._needs[self._taken - 1].number
-                self._change.wait()
-            return None
-
-    def _keep_those_in_use(self, step: int) -> None:
-        """Marks them as used now, before more may be opened: shards come in any order, and the oldest is the first to go."""
-        if self._fitting < len(self._needs):
-            for need in self._needs[: self._fitting]:
-                if need.last_step >= step:
-                    self._samples.cache.touch(self._samples.shards[need.number])
+    def _open(self, use: ShardUse) -> None:
+        self._dataset.open(use.number)
 
     def _count_fitting(self) -> int:
-        """How many needs, of those in order, are over or fit into the cache together."""
-        limit = self._samples.cache.limit_bytes
+        """How many shards, in order of need, are no longer used or fit into the cache together."""
+        limit = self._dataset.cache.limit_bytes
         if limit is None:
-            return len(self._needs)
-        for count, need in enumerate(self._needs):
-            limit -= need.bytes if need.last_step >= self._step else 0
+            return len(self._uses)
+        for count, use in enumerate(self._uses):
+            limit -= use.bytes if use.last_step >= self._step else 0
             if limit < 0:
                 return count
-        return len(self._needs)
-
-
-def join(threads: Sequence[threading.Thread]) -> None:
-    """Waits for threads that were told to stop, up to JOIN_SECONDS in all: one that is deep in a fetch ends with the fetch."""
-    deadline = time.monotonic() + JOIN_SECONDS
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        return len(self._uses)

@@ -1,11 +1,12 @@
-"""The order of an epoch: a keyed permutation, the same for any number of replicas, workers and restarts.
+"""Which samples every step of an epoch reads: a keyed permutation, the same for any number of replicas, workers and restarts.
 
 With every shard within reach it is a full permutation of the samples. With `window_shards` it is a permutation of the shards,
 cut into windows of that many, and a permutation of the samples within each window: a cache of two windows then never waits.
-A sample's batch mates come from its window only; since the windows are drawn anew every epoch, they differ from epoch to epoch.
+A batch holds samples of one window only (of two where a window ends); windows are drawn anew every epoch.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
@@ -15,56 +16,69 @@ from alexnet.randomness.keys import permutation, random_key
 Order = Int64[np.ndarray, " _"]
 
 
-def order(
-    counts: Sequence[int],
-    *,
-    seed: int,
-    epoch: int,
-    shuffle: bool,
-    window_shards: int | None = None,
-) -> Order:
-    """Global sample indices of an epoch, each exactly once.
+@dataclass(frozen=True)
+class BatchSampler:
+    """The global sample indices of every batch. A sample's index counts through the shards in the manifest's order.
 
-    Args:
-        counts: Samples of every shard, in the manifest's order. A sample's index counts through the shards.
-        seed: The run's seed.
-        epoch: Which epoch; another one has another order.
-        shuffle: False gives the manifest's order.
-        window_shards: Shards that are mixed at a time; None mixes all.
+    batch_size: samples of a step over all replicas. seed: the run's. shuffle: False gives the manifest's order. window_shards:
+    shards that are mixed at a time; None mixes all. replica, replicas: which part of every batch is taken, and of how many;
+    the two ranks of a tower pair are one replica.
     """
-    total = sum(counts)
-    if not shuffle:
-        return np.arange(total, dtype=np.int64)
-    if window_shards is None or window_shards >= len(counts):
-        return permutation(random_key(seed, epoch, "order"), total).astype(np.int64)
-    if window_shards < 1:
-        raise ValueError(f"window_shards must be at least 1, got {window_shards}")
-    firsts = np.concatenate([[0], np.cumsum(counts)])
-    shards = permutation(random_key(seed, epoch, "shards"), len(counts))
-    windows = [shards[start : start + window_shards] for start in range(0, len(shards), window_shards)]
-    return np.concatenate(
-        [_mixed(firsts, window, random_key(seed, epoch, "window", number)) for number, window in enumerate(windows)]
-    )
+
+    batch_size: int
+    seed: int
+    shuffle: bool
+    window_shards: int | None = None
+    replica: int = 0
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.window_shards is not None and self.window_shards < 1:
+            raise ValueError(f"window_shards must be at least 1, got {self.window_shards}")
+        if not 0 <= self.replica < self.replicas:
+            raise ValueError(f"replica must be in 0..{self.replicas - 1}, got {self.replica}")
+
+    def steps(self, total: int) -> int:
+        """Steps of an epoch of so many samples: the last one takes what is left."""
+        return -(-total // self.batch_size)
+
+    def order(self, counts: Sequence[int], epoch: int) -> Order:
+        """All samples of an epoch, each exactly once, over all replicas. counts: samples of every shard."""
+        total = sum(counts)
+        if not self.shuffle:
+            return np.arange(total, dtype=np.int64)
+        if self.window_shards is None or self.window_shards >= len(counts):
+            return permutation(random_key(self.seed, epoch, "order"), total).astype(np.int64)
+        firsts = np.concatenate([[0], np.cumsum(counts)])
+        shards = permutation(random_key(self.seed, epoch, "shards"), len(counts))
+        windows = [shards[start : start + self.window_shards] for start in range(0, len(shards), self.window_shards)]
+        return np.concatenate(
+            [_permuted(firsts, window, random_key(self.seed, epoch, "window", number)) for number, window in enumerate(windows)]
+        )
+
+    def batches(self, counts: Sequence[int], epoch: int, first_step: int = 0) -> list[Order]:
+        """This replica's part of every batch of an epoch, from a step on. Parts of all replicas, in order, are the batch.
+
+        Their sizes differ by at most one. In an epoch's last step a part can be empty: every replica takes every step.
+
+        Raises:
+            ValueError: the epoch has no such step; its number of steps is allowed, and leaves nothing.
+        """
+        order = self.order(counts, epoch)
+        steps = self.steps(len(order))
+        if not 0 <= first_step <= steps:
+            raise ValueError(f"first_step must be in 0..{steps}, got {first_step}")
+        starts = range(first_step * self.batch_size, len(order), self.batch_size)
+        return [self._part(order[start : start + self.batch_size]) for start in starts]
+
+    def _part(self, batch: Order) -> Order:
+        return batch[len(batch) * self.replica // self.replicas : len(batch) * (self.replica + 1) // self.replicas]
 
 
-def _mixed(firsts: Order, window: Order, key: int) -> Order:
+def _permuted(firsts: Order, window: Order, window_key: int) -> Order:
     """The samples of a window's shards, permuted."""
     samples: Order = np.concatenate([np.arange(firsts[shard], firsts[shard + 1], dtype=np.int64) for shard in window])
-    mixed: Order = samples[permutation(key, len(samples))]
-    return mixed
-
-
-def steps(total: int, batch_size: int) -> int:
-    """Steps of an epoch: the last one takes what is left."""
-    return -(-total // batch_size)
-
-
-def share(batch: Order, replica: int, replicas: int) -> Order:
-    """The part of a global batch that one replica takes; put together in order, the parts are the batch.
-
-    Sizes differ by at most one. In an epoch's last step a part can be empty: every replica takes every step.
-    """
-    if not 0 <= replica < replicas:
-        raise ValueError(f"replica must be in 0..{replicas - 1}, got {replica}")
-    part: Order = batch[len(batch) * replica // replicas : len(batch) * (replica + 1) // replicas]
-    return part
+    permuted: Order = samples[permutation(window_key, len(samples))]
+    return permuted

@@ -10,6 +10,7 @@ from alexnet.inference.pretrained import Pretrained, load_pretrained
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
+from alexnet.loading.sampler import BatchSampler
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest
 from pipelines.runtime import console, environment
@@ -33,8 +34,8 @@ def open_model(path: Path, manifest: Manifest) -> Pretrained:
 
 def load_batches(samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
     """All samples in the manifest's order, on the device, with progress shown by images."""
-    pin_memory = device.type == "cuda"
-    loader = Loader(samples, batch_size, seed=0, shuffle=False, workers=environment.workers(), pin_memory=pin_memory)
+    sampler = BatchSampler(batch_size, seed=0, shuffle=False)
+    loader = Loader(samples, sampler, workers=environment.workers(), pin_memory=device.type == "cuda")
     return console.track(to_device(loader.epoch(0), device), len(samples), label, size=lambda batch: len(batch.labels))
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from alexnet.loading import sampler
 from alexnet.loading.augment import _seen
 from alexnet.loading.loader import Batch
+from alexnet.loading.sampler import BatchSampler
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.model.response_norm import _backward, _forward
 from alexnet.ops.compile import compile_function
@@ -87,7 +87,7 @@ def check_cuda() -> None:
     torch.backends.cudnn.allow_tf32 = False
     devices = [torch.device("cpu"), torch.device("cuda")]
     trainers = [trainer(device) for device in devices]
-    order = sampler.order([40], seed=1, epoch=0, shuffle=True)
+    order = BatchSampler(8, seed=1, shuffle=True).order([40], 0)
     batch = team.batch(order, trainers[0].job.model.classes)
     crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers)
     assert torch.allclose(crops, gpu_crops, rtol=0, atol=1e-4)

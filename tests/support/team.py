@@ -27,9 +27,9 @@ from torch import Tensor
 from alexnet.config import build
 from alexnet.distributed.team import TOWERS_APART, Team
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loading import sampler
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch
+from alexnet.loading.sampler import BatchSampler, Order
 from alexnet.model.network import AlexNet, full_shapes
 from alexnet.randomness.tensors import random_integers
 from alexnet.training.checkpoint import Checkpoints
@@ -88,14 +88,13 @@ class Memory:
 
     @property
     def steps_per_epoch(self) -> int:
-        return sampler.steps(self.samples, self.batch_size)
+        return -(-self.samples // self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         seed = self.run.seed + (self.team.rank == self.run.odd_samples_rank)
-        order = sampler.order([self.samples], seed=seed, epoch=epoch, shuffle=self.shuffle)
-        for step in range(first_step, self.steps_per_epoch):
-            whole = order[step * self.batch_size : (step + 1) * self.batch_size]
-            part = whole if self.run.alike else sampler.share(whole, self.team.replica, self.team.replicas)
+        replica, replicas = (0, 1) if self.run.alike else (self.team.replica, self.team.replicas)
+        sampler = BatchSampler(self.batch_size, seed, self.shuffle, replica=replica, replicas=replicas)
+        for step, part in enumerate(sampler.batches([self.samples], epoch, first_step), first_step):
             if self.shuffle:
                 time.sleep(self.run.slow_ms / 1000)
                 if self.team.rank == self.run.fail_rank and step == 3:
@@ -103,7 +102,7 @@ class Memory:
             yield batch(part, self.run.classes)
 
 
-def batch(samples: sampler.Order, classes: int) -> Batch:
+def batch(samples: Order, classes: int) -> Batch:
     """Images of noise around a level that tells the class."""
     indices = torch.from_numpy(samples.copy())
     labels = indices % classes

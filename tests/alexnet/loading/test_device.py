@@ -10,6 +10,7 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.loading import device as device_feed
 from alexnet.loading.device import _AHEAD, to_device
 from alexnet.loading.loader import Batch, Loader
+from alexnet.loading.sampler import BatchSampler
 from tests.support import shardmaker
 from tests.support.shardmaker import CLASSES, Made
 
@@ -19,7 +20,7 @@ JPEGS = {"a": shardmaker.jpeg(0), "b": b"no image at all", "c": shardmaker.jpeg(
 
 
 def loader(folder: Path, made: Made = MADE, *, pin_memory: bool = False) -> Loader:
-    return Loader(made.dataset(folder), 4, seed=3, shuffle=True, workers=2, pin_memory=pin_memory)
+    return Loader(made.dataset(folder), BatchSampler(4, seed=3, shuffle=True), workers=2, pin_memory=pin_memory)
 
 
 def copied(batches: list[Batch]) -> list[tuple[list[int], list[int]]]:
@@ -55,7 +56,7 @@ def test_a_sample_the_device_cannot_decode_is_skipped_and_counted_where_told_to(
     members = [(f"{key}.{end}", body) for key, jpeg in JPEGS.items() for end, body in (("jpg", jpeg), ("cls", b"1"))]
     body = shardmaker.tar(members)
     made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [1] * len(JPEGS))])
-    batches = Loader(made.dataset(tmp_path), 2, seed=3, shuffle=False, workers=2, on_corrupt="skip")
+    batches = Loader(made.dataset(tmp_path), BatchSampler(2, seed=3, shuffle=False), workers=2, on_corrupt="skip")
     plain, decoded = list(batches.epoch(0)), list(to_device(batches.epoch_encoded(0), CPU))
     assert copied(decoded) == copied(plain) == [([0, 2], [1, 1]), ([2, 3], [1, 1])]
     assert [int((a.images.int() - b.images.int()).abs().max()) for a, b in zip(plain, decoded, strict=True)] == [0, 0]
@@ -79,7 +80,7 @@ def test_without_torchvision_decoding_on_the_device_is_refused(tmp_path: Path, m
 
 def test_an_empty_share_is_an_empty_batch(tmp_path: Path) -> None:
     made = shardmaker.make([1])
-    batches = Loader(made.dataset(tmp_path), 4, seed=3, shuffle=True, workers=2, replica=0, replicas=2)
+    batches = Loader(made.dataset(tmp_path), BatchSampler(4, seed=3, shuffle=True, replica=0, replicas=2), workers=2)
     (plain,), (decoded,) = list(batches.epoch(0)), list(to_device(batches.epoch_encoded(0), CPU))
     assert plain.images.shape == decoded.images.shape == (0, 32, 32, 3)
 
@@ -94,7 +95,7 @@ def test_a_failing_fetch_surfaces_in_encoded_epochs_too(tmp_path: Path) -> None:
 def test_on_a_gpu_the_batches_arrive_whole_though_memory_is_used_again(tmp_path: Path) -> None:
     device = torch.device("cuda")
     made = shardmaker.make([40] * 4)
-    plain = list(Loader(made.dataset(tmp_path), 8, seed=3, shuffle=True, workers=0).epoch(0))
+    plain = list(Loader(made.dataset(tmp_path), BatchSampler(8, seed=3, shuffle=True), workers=0).epoch(0))
     fed = []
     for batch in to_device(loader(tmp_path, made, pin_memory=True).epoch(0), device):
         assert batch.images.device.type == "cuda"

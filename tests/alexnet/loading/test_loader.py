@@ -23,8 +23,9 @@ from torch import Tensor
 
 from alexnet.errors import DataError
 from alexnet.loading.dataset import ShardDataset
-from alexnet.loading.loader import Batch, BufferPool, Cropping, Loader
-from alexnet.loading.prefetch import needs
+from alexnet.loading.loader import Batch, BufferPool, Loader
+from alexnet.loading.prefetch import shard_uses
+from alexnet.loading.sampler import BatchSampler, Order
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.tar import index_tar
 from tests.support import shardmaker
@@ -40,10 +41,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def loader(folder: Path, workers: int = 2, batch_size: int = 5, made: Made = MADE, **options: object) -> Loader:
-    arguments = {"seed": 7, "shuffle": True} | options
-    limit = arguments.pop("limit_bytes", None)
-    return Loader(made.dataset(folder, limit), batch_size, workers=workers, **arguments)  # type: ignore[arg-type]
+def loader(folder: Path, workers: int = 2, batch_size: int = 5, made: Made = MADE, **options: Any) -> Loader:
+    """Options are those of the sampler and of the loader; limit_bytes is the cache's."""
+    dataset = made.dataset(folder, options.pop("limit_bytes", None))
+    own = {name: options.pop(name) for name in ("on_corrupt",) if name in options}
+    sampler = BatchSampler(batch_size, **({"seed": 7, "shuffle": True} | options))
+    return Loader(dataset, sampler, workers=workers, **own)
+
+
+def order(batches: Loader) -> Order:
+    """All samples of epoch 0."""
+    return batches.sampler.order([shard.samples for shard in batches.dataset.shards], 0)
 
 
 def whole(batches: list[Batch]) -> Batch:
@@ -141,8 +149,8 @@ def test_resuming_reads_nothing_of_what_was_seen(tmp_path: Path) -> None:
         return MADE.fetch(name, start, size)
 
     samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
-    batches = Loader(samples, 5, seed=7, shuffle=True, workers=1, window_shards=1)
-    rest = [shard.name for i in batches.order(0)[25:] for shard in [MADE.shards[samples.shards_and_rows(i[None])[0][0]]]]
+    batches = Loader(samples, BatchSampler(5, seed=7, shuffle=True, window_shards=1), workers=1)
+    rest = [shard.name for i in order(batches)[25:] for shard in [MADE.shards[samples.shards_and_rows(i[None])[0][0]]]]
     list(batches.epoch(0, first_step=5))
     assert set(fetched) == set(rest) != {shard.name for shard in MADE.shards}
 
@@ -156,8 +164,8 @@ def test_resuming_among_imagenets_number_of_shards_opens_only_those_of_the_rest(
         return made.fetch(name, start, size)
 
     samples = ShardDataset(made.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
-    batches = Loader(samples, 8, seed=7, shuffle=True, workers=2)
-    rest = batches.order(0)[2040:]
+    batches = Loader(samples, BatchSampler(8, seed=7, shuffle=True), workers=2)
+    rest = order(batches)[2040:]
     assert whole(list(batches.epoch(0, first_step=255))).samples.tolist() == rest.tolist()
     assert sorted(opened) == sorted({f"train-{sample // 2:06}.tar" for sample in rest.tolist()})
 
@@ -192,7 +200,7 @@ def test_each_shard_is_fetched_once_an_epoch_though_the_cache_holds_two(tmp_path
 
     limit = 2 * max(shard.bytes for shard in made.shards)
     samples = ShardDataset(made.shards, ShardCache(tmp_path, fetch, limit_bytes=limit), side_px=SIDE_PX, classes=CLASSES)
-    list(Loader(samples, 5, seed=1, shuffle=True, workers=2, window_shards=1).epoch(0))
+    list(Loader(samples, BatchSampler(5, seed=1, shuffle=True, window_shards=1), workers=2).epoch(0))
     assert sorted(fetched) == [shard.name for shard in made.shards]
 
 
@@ -226,7 +234,7 @@ def test_an_order_that_the_cache_cannot_hold_is_refused_at_once(tmp_path: Path) 
 
 def test_shards_are_needed_in_the_order_of_their_first_sample(folder: Path) -> None:
     batches = loader(folder, window_shards=1)
-    found = needs(batches.samples, [batches.order(0)[start : start + 5] for start in range(0, TOTAL, 5)])
+    found = shard_uses(batches.dataset, [order(batches)[start : start + 5] for start in range(0, TOTAL, 5)])
     assert [need.first_step for need in found] == sorted(need.first_step for need in found)
     assert sorted(need.number for need in found) == [0, 1, 2, 3]
     assert all(need.first_step <= need.last_step for need in found)
@@ -238,33 +246,14 @@ def test_a_shard_is_needed_from_its_first_sample_to_its_last(
     folder: Path, batch_size: int, first: int, window: int | None
 ) -> None:
     batches = loader(folder, window_shards=window)
-    order = batches.order(0)[first:]
+    rest = order(batches)[first:]
     steps: dict[int, list[int]] = {}
-    for place, number in enumerate(batches.samples.shards_and_rows(order)[0]):
+    for place, number in enumerate(batches.dataset.shards_and_rows(rest)[0]):
         steps.setdefault(number, []).append(place // batch_size)
-    found = needs(batches.samples, [order[start : start + batch_size] for start in range(0, len(order), batch_size)])
+    found = shard_uses(batches.dataset, [rest[start : start + batch_size] for start in range(0, len(rest), batch_size)])
     assert {need.number: (need.first_step, need.last_step) for need in found} == {
         number: (min(all_steps), max(all_steps)) for number, all_steps in steps.items()
     }
-
-
-# Crops.
-
-
-def places(epoch: int, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (samples + epoch) % 9, samples % 5, samples % 2 == 0
-
-
-@pytest.mark.parametrize("workers", [0, 3])
-@pytest.mark.parametrize("side_px", [24, 23])
-def test_crops_cut_by_the_loader_are_those_cut_from_whole_images(folder: Path, workers: int, side_px: int) -> None:
-    whole_images = list(loader(folder, workers).epoch(2))
-    crops = list(loader(folder, workers, cropping=Cropping(side_px, places)).epoch(2))
-    for cut, batch in zip(crops, whole_images, strict=True):
-        assert torch.equal(cut.samples, batch.samples)
-        for crop, image, top, left, flip in zip(cut.images, batch.images, *places(2, batch.samples), strict=True):
-            expected = image[top : top + side_px, left : left + side_px]
-            assert torch.equal(crop, expected.flip(1) if flip else expected)
 
 
 # Corrupt samples.
@@ -300,8 +289,6 @@ def test_an_image_of_another_size_is_an_error(tmp_path: Path) -> None:
 def test_skipping_puts_the_next_good_sample_in_the_place_and_counts(tmp_path: Path, workers: int) -> None:
     batches = loader(tmp_path, workers, 4, corrupted(), shuffle=False, on_corrupt="skip")
     batch = whole(list(batches.epoch(0)))
-    crops = loader(tmp_path, workers, 4, corrupted(), shuffle=False, on_corrupt="skip", cropping=Cropping(24, places)).epoch(0)
-    assert torch.equal(whole(list(crops)).images[3], pixels(4)[4:28, 4:28].flip(1))
     assert batch.samples.tolist() == [0, 1, 2, 4, 4, 6, 6, 7]
     assert batch.labels.tolist() == [i % CLASSES for i in batch.samples.tolist()]
     assert torch.equal(batch.images[3], pixels(4))
@@ -350,7 +337,7 @@ def test_a_failing_fetch_surfaces_with_its_cause(tmp_path: Path) -> None:
 
     samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
     with pytest.raises(DataError, match=r"s3://data/train-.*: no such object") as error:
-        list(Loader(samples, 4, seed=1, shuffle=True, workers=2).epoch(0))
+        list(Loader(samples, BatchSampler(4, seed=1, shuffle=True), workers=2).epoch(0))
     assert isinstance(error.value.__cause__, ConnectionError)
 
 
@@ -363,7 +350,7 @@ def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> 
         return MADE.fetch(name, start, size)
 
     samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
-    batches = Loader(samples, 4, seed=1, shuffle=True, workers=2)
+    batches = Loader(samples, BatchSampler(4, seed=1, shuffle=True), workers=2)
     with pytest.raises(DataError, match="no answer"):
         list(batches.epoch(0))
     with pytest.raises(DataError, match="no answer"):
@@ -372,15 +359,16 @@ def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> 
     assert len(whole(list(batches.epoch(0))).samples) == TOTAL
 
 
-def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> None:
+def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexnet.loading.loader._PATIENCE_SECONDS", 1.5)
     hang = threading.Event()
 
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         hang.wait(30)
         yield from MADE.fetch(name, start, size)
 
-    samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
-    batches = Loader(samples, 4, seed=1, shuffle=False, workers=1, streams=1, patience_seconds=1.5)
+    samples = ShardDataset(MADE.shards, ShardCache(tmp_path, fetch, streams=1), side_px=SIDE_PX, classes=CLASSES)
+    batches = Loader(samples, BatchSampler(4, seed=1, shuffle=False), workers=1)
     begin = time.monotonic()
     with pytest.raises(
         DataError, match=r"loader: no progress for 2 s, waiting for train-000000\.tar; check the store and run again"
@@ -390,14 +378,16 @@ def test_a_fetch_that_hangs_is_an_error_that_names_the_shard(tmp_path: Path) -> 
     assert time.monotonic() - begin < 10
 
 
-def test_a_slow_fetch_that_makes_progress_is_waited_for(tmp_path: Path) -> None:
+def test_a_slow_fetch_that_makes_progress_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexnet.loading.loader._PATIENCE_SECONDS", 1.0)
+
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         for chunk in MADE.fetch(name, start, size):
             time.sleep(0.2)
             yield chunk
 
     samples = ShardDataset(MADE.shards[:1], ShardCache(tmp_path, fetch), side_px=SIDE_PX, classes=CLASSES)
-    assert len(list(Loader(samples, 4, seed=1, shuffle=False, workers=1, patience_seconds=1.0).epoch(0))) == 3
+    assert len(list(Loader(samples, BatchSampler(4, seed=1, shuffle=False), workers=1).epoch(0))) == 3
 
 
 # Memory.
@@ -496,22 +486,3 @@ def test_shards_by_webdatasets_own_writer_are_read(tmp_path: Path) -> None:
     batch = whole(list(loader(tmp_path, 1, made=made, shuffle=False).epoch(0)))
     assert torch.equal(batch.images, torch.stack([pixels(i) for i in range(5)]))
     assert batch.labels.tolist() == [0, 1, 2, 0, 1]
-
-
-@pytest.mark.parametrize("first_step", [-2, 8])
-def test_a_step_that_the_epoch_does_not_have_is_refused(folder: Path, first_step: int) -> None:
-    assert list(loader(folder).epoch(0, first_step=7)) == []
-    with pytest.raises(ValueError, match=rf"first_step must be in 0\.\.7, got {first_step}"):
-        loader(folder).epoch(0, first_step)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"replica": 2, "replicas": 2}, r"replica must be in 0\.\.1, got 2"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(folder: Path, options: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        loader(folder, **options)  # type: ignore[arg-type]

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet.loading.sampler import order, share, steps
+from alexnet.loading.sampler import BatchSampler, Order
+
+
+def order(counts: list[int], *, seed: int, epoch: int, shuffle: bool, window_shards: int | None = None) -> Order:
+    return BatchSampler(4, seed, shuffle, window_shards).order(counts, epoch)
+
 
 COUNTS = st.lists(st.integers(1, 12), min_size=1, max_size=7)
 WINDOW = st.none() | st.integers(1, 8)
@@ -57,23 +62,45 @@ def test_windows_meet_in_other_companies_every_epoch() -> None:
     assert len(met) == 16 * 15 // 2
 
 
-@given(st.integers(0, 40), st.integers(1, 8))
-def test_the_shares_of_a_batch_put_together_are_the_batch(size: int, replicas: int) -> None:
-    batch = np.arange(size)
-    parts = [share(batch, replica, replicas) for replica in range(replicas)]
-    assert np.concatenate(parts).tolist() == batch.tolist()
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+@given(COUNTS, st.integers(1, 9), st.integers(1, 8), st.data())
+def test_the_parts_of_all_replicas_in_order_are_the_batches(
+    counts: list[int], batch_size: int, replicas: int, data: st.DataObject
+) -> None:
+    whole = BatchSampler(batch_size, seed=1, shuffle=True)
+    steps = whole.steps(sum(counts))
+    first_step = data.draw(st.integers(0, steps))
+    split = [
+        BatchSampler(batch_size, 1, shuffle=True, replica=replica, replicas=replicas).batches(counts, 2, first_step)
+        for replica in range(replicas)
+    ]
+    batches = whole.batches(counts, 2)
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (steps - 1)
+    assert np.concatenate(batches).tolist() == whole.order(counts, 2).tolist()
+    for parts, batch in zip(zip(*split, strict=True), batches[first_step:], strict=True):
+        assert np.concatenate(parts).tolist() == batch.tolist()
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_the_last_step_takes_what_is_left() -> None:
-    assert [steps(total, 4) for total in (0, 1, 4, 5, 8)] == [0, 1, 1, 2, 2]
+    assert [BatchSampler(4, seed=1, shuffle=False).steps(total) for total in (0, 1, 4, 5, 8)] == [0, 1, 1, 2, 2]
 
 
-def test_a_window_of_no_shards_is_refused() -> None:
-    with pytest.raises(ValueError, match="window_shards must be at least 1, got 0"):
-        order([1, 2], seed=1, epoch=0, shuffle=True, window_shards=0)
+@pytest.mark.parametrize("first_step", [-2, 3])
+def test_a_step_that_the_epoch_does_not_have_is_refused(first_step: int) -> None:
+    sampler = BatchSampler(4, seed=1, shuffle=False)
+    assert sampler.batches([5], 0, 2) == []
+    with pytest.raises(ValueError, match=rf"first_step must be in 0\.\.2, got {first_step}"):
+        sampler.batches([5], 0, first_step)
 
 
-def test_a_replica_beyond_the_last_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"replica must be in 0\.\.1, got 2"):
-        share(np.arange(4), 2, 2)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"window_shards": 0}, "window_shards must be at least 1, got 0"),
+        ({"replica": 2, "replicas": 2}, r"replica must be in 0\.\.1, got 2"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BatchSampler(**{"batch_size": 4, "seed": 1, "shuffle": True, **arguments})  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import torch
 
 from alexnet.inference.metrics import topk
 from alexnet.loading.loader import Loader
+from alexnet.loading.sampler import BatchSampler
 from pipelines.evaluation.predictions import predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
@@ -22,7 +23,7 @@ def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -
 def test_both_protocols_in_one_pass_are_those_of_the_released_model(place: Place) -> None:
     samples = open_dataset(place.manifest, "val")
     predictions = predict(place.model, samples, 5)
-    (batch,) = Loader(samples, 5, seed=0, shuffle=False, workers=1).epoch(0)
+    (batch,) = Loader(samples, BatchSampler(5, seed=0, shuffle=False), workers=1).epoch(0)
     for views, predicted in predictions.topk.items():
         expected = topk(place.model.probabilities(batch.images, views).numpy())
         assert (predicted.labels == expected.labels).all()

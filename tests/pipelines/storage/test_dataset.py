@@ -10,6 +10,7 @@ import torch
 from alexnet.errors import DataError
 from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.loader import Loader
+from alexnet.loading.sampler import BatchSampler
 from alexnet.model.network import AlexNet
 from alexnet.shards.manifest import Manifest
 from alexnet.training.checkpoint import Checkpoints
@@ -84,7 +85,7 @@ def test_the_cache_is_limited_by_the_environment(bucket: Bucket, cache: Path, mo
     samples = data.open_dataset(made.manifest(), "train", bucket)
     seen = [
         i
-        for batch in Loader(samples, 3, seed=1, shuffle=True, workers=2, window_shards=1).epoch(0)
+        for batch in Loader(samples, BatchSampler(3, seed=1, shuffle=True, window_shards=1), workers=2).epoch(0)
         for i in batch.samples.tolist()
     ]
     assert sorted(seen) == list(range(16))
@@ -122,7 +123,7 @@ def trained(job: TrainingJob, manifest: Manifest, bucket: Bucket, checkpoints: P
     pixels = PixelStatistics(np.full((256, 256, 3), 120.0, np.float32), np.zeros(3), np.ones(3), np.eye(3), np.ones(3), 1)
     trainer = Trainer(job, AlexNet(job.model), pixels, torch.device("cpu"))
     train, val = (
-        Loader(data.open_dataset(manifest, split, bucket), 4, seed=2, shuffle=split == "train", workers=workers)
+        Loader(data.open_dataset(manifest, split, bucket), BatchSampler(4, seed=2, shuffle=split == "train"), workers=workers)
         for split in ("train", "val")
     )
     fit(trainer, train, val, Checkpoints(checkpoints), Callbacks())
