@@ -54,7 +54,7 @@ def batches(rows: int) -> Iterator[pa.RecordBatch]:
             "format": ["JPEG"] * len(numbers),
             "faults": [single.get(n) for n in numbers],
         }
-        yield pa.RecordBatch.from_pydict(columns, index.SEEN)
+        yield pa.RecordBatch.from_pydict(columns, index.SCANNED)
 
 
 def keys_by_fault(rows: int) -> dict[Fault, set[str]]:

@@ -114,10 +114,8 @@ def _faults(rows: pd.DataFrame, config: ValidateConfig) -> dict[Fault, FaultCoun
 
 
 def _upload_docs(bucket: Bucket, prefix: str) -> None:
-    for path in sorted(DOCS.rglob("*")):
-        if path.is_file():
-            kind = guess_type(path.name)[0]
-            bucket.put(prefix + path.relative_to(DOCS).as_posix(), path.read_bytes(), content_type=kind)
+    for path in sorted(path for path in DOCS.rglob("*") if path.is_file()):
+        bucket.upload(path, prefix + path.relative_to(DOCS).as_posix(), content_type=guess_type(path.name)[0])
 
 
 def _raise_if_broken(report: ValidationReport, table: pa.Table, path: Path) -> None:

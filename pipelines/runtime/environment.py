@@ -9,9 +9,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from alexnet.errors import DataError
 
+N = TypeVar("N", int, float)
 LOCAL = Path(".local")  # everything this checkout keeps for itself and git ignores
 _USER = re.compile(r"([\"']?\w+://)?\S+@(?=\S)")
 STACK = LOCAL / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
@@ -60,12 +62,12 @@ def source() -> str | None:
 def workers() -> int:
     """ALEXNET_WORKERS: threads for decoding and resizing; all the cores this process may use unless set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return _whole_number("ALEXNET_WORKERS", cores)
+    return _number("ALEXNET_WORKERS", cores, least=1)
 
 
 def streams() -> int:
     """ALEXNET_STREAMS: shards that are fetched at the same time; 16 unless set."""
-    return _whole_number("ALEXNET_STREAMS", 16)
+    return _number("ALEXNET_STREAMS", 16, least=1)
 
 
 def dask() -> str | None:
@@ -122,32 +124,26 @@ def processes() -> int | None:
 
 def timeout_seconds() -> float:
     """ALEXNET_TIMEOUT: seconds that a process waits for another; 60 unless set."""
-    return _number("ALEXNET_TIMEOUT", 60, least=10)
+    return _number("ALEXNET_TIMEOUT", 60.0, least=10)
 
 
 def restarts() -> int:
     """ALEXNET_RESTARTS: how often training starts its processes again without a newer checkpoint; 2 unless set."""
-    return int(_number("ALEXNET_RESTARTS", 2, least=0))
+    return _number("ALEXNET_RESTARTS", 2, least=0)
 
 
 def checkpoint_seconds() -> float:
     """ALEXNET_CHECKPOINT_MINUTES: time between checkpoints of training; 5 minutes unless set."""
-    return _number("ALEXNET_CHECKPOINT_MINUTES", 5, least=0) * 60
+    return _number("ALEXNET_CHECKPOINT_MINUTES", 5.0, least=0) * 60
 
 
-def _whole_number(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise DataError(f"{name}: must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _number(name: str, default: float, least: float) -> float:
-    text = os.environ.get(name, str(default))
+def _number(name: str, default: N, least: int) -> N:
+    """The variable as a number of the default's type."""
+    kind, text = type(default), os.environ.get(name, str(default))
     try:
-        number = float(text)
+        number = kind(text)
     except ValueError:
-        number = math.nan
+        number = kind(-1)
     if not least <= number < math.inf:
-        raise DataError(f"{name}: must be a number of at least {least:g}, got {text!r}")
+        raise DataError(f"{name}: must be a {'whole ' if kind is int else ''}number of at least {least}, got {text!r}")
     return number

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
-from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Policy, ValidateConfig
+from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Policy, Range, ValidateConfig
 from pipelines.validation.report import Rule
 
 KEYS = 1000  # that the report names at most, of a rule and of a kind of fault that does not stop the stage
@@ -66,7 +66,7 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
 
 
 def image_rules(config: ValidateConfig, classes: int) -> list[Any]:
-    """Expectations on the images' rows: what every row must be like, and a rule for every kind of fault."""
+    """Expectations on the index: on its columns, and that no image has a fault, for every fault that is not ignored."""
     gxe: Any = import_module("great_expectations.expectations")
     shape = [
         gxe.ExpectColumnValuesToBeUnique(column="key", description="No key stands twice"),
@@ -103,40 +103,29 @@ def class_rules(config: ValidateConfig) -> list[Any]:
         ("val", counts.val_per_class, counts.val_images),
     ):
         if each.min is not None or each.max is not None:
+            text = f"Every class has {_range(each)} images in {split}"
             rules.append(
-                gxe.ExpectColumnValuesToBeBetween(
-                    column=split,
-                    min_value=each.min,
-                    max_value=each.max,
-                    description=f"Every class has {_words(each.min, each.max)} images in {split}",
-                )
+                gxe.ExpectColumnValuesToBeBetween(column=split, min_value=each.min, max_value=each.max, description=text)
             )
         if total is not None:
-            rules.append(
-                gxe.ExpectColumnSumToBeBetween(
-                    column=split,
-                    min_value=total,
-                    max_value=total,
-                    description=f"There are {total:,} images in {split}",
-                )
-            )
+            text = f"There are {total:,} images in {split}"
+            rules.append(gxe.ExpectColumnSumToBeBetween(column=split, min_value=total, max_value=total, description=text))
     if counts.classes is not None:
         rules.append(gxe.ExpectTableRowCountToEqual(value=counts.classes, description=f"There are {counts.classes:,} classes"))
     return rules
 
 
-def _words(least: int | None, most: int | None) -> str:
-    if most is None:
-        return f"at least {least:,}"
-    return f"{least:,} to {most:,}" if least is not None else f"at most {most:,}"
+def _range(counts: Range) -> str:
+    if counts.max is None:
+        return f"at least {counts.min:,}"
+    return f"{counts.min:,} to {counts.max:,}" if counts.min is not None else f"at most {counts.max:,}"
 
 
 def _classes(table: pa.Table, wnids: list[str]) -> pd.DataFrame:
-    """Used images of every class and split; a class of which none is used has zeros."""
+    """The number of used images of every class, in a column for each split."""
     rows = table.select(["wnid", "split", "action"]).to_pandas()
-    rows["used"] = rows["action"].isin(["use", "repair"])
-    counts = rows.pivot_table(index="wnid", columns="split", values="used", aggfunc="sum", fill_value=0)
-    counts = counts.reindex(index=wnids, columns=["train", "val"], fill_value=0).astype(int)
+    used = rows[rows["action"].isin(["use", "repair"])]
+    counts = pd.crosstab(used["wnid"], used["split"]).reindex(index=wnids, columns=["train", "val"], fill_value=0)
     return counts.rename_axis("wnid").reset_index()
 
 

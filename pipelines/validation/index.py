@@ -1,9 +1,8 @@
-"""The index: one row an image; what it is, which split it is in, what is wrong with it and what is done about it."""
+"""The index of a source: a row for every image, with its split, its form, its faults and what is done about them."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.base import Partition, Source, SourceImage
 from pipelines.validation.scan_cache import ScanCache
 
-SEEN = pa.schema(  # what one image shows by itself
+SCANNED = pa.schema(  # what is found of an image without the others
     [
         ("key", pa.string()),
         ("split", pa.string()),
@@ -32,124 +31,101 @@ SEEN = pa.schema(  # what one image shows by itself
         ("height", pa.int32()),
         ("mode", pa.string()),
         ("format", pa.string()),
-        ("faults", pa.string()),  # every kind found, whatever the policy: the worst first, with commas between; null: none
+        ("faults", pa.string()),  # all that were found, also ignored ones, joined by commas, the worst first; null: none
     ]
 )
 SCHEMA = pa.schema(
     [
-        *SEEN,
-        ("fault", pa.string()),  # the worst by policy; null: none
+        *SCANNED,
+        ("fault", pa.string()),  # of the strictest policy; null: none
         ("action", pa.string()),  # use, repair, drop, stop
     ]
 )
-_ROWS = 2000  # that are Python objects at a time
 
 
 def scan(source: Source, config: ValidateConfig, cache: ScanCache | None = None) -> Iterator[pa.RecordBatch]:
-    """Reads and decodes every image once. Rows in any order, without the faults that only show between images.
+    """Reads and decodes every image once. The rows come in any order, without the faults that only show between images.
 
-    cache: the rows of pieces that an earlier run finished; these are not read again.
+    Args:
+        source: The images.
+        config: What counts as a fault.
+        cache: Holds the rows of partitions that an earlier run has scanned, which are not read again.
     """
     labels = {wnid: label for label, wnid in enumerate(sorted(source.class_names()))}
-    earlier: list[pa.Table] = []
+    cached: list[pa.Table] = []
 
-    def unread() -> Iterator[Partition]:
+    def not_cached() -> Iterator[Partition]:
         for partition in source.partitions():
-            rows = cache.read(partition, SEEN) if cache else None
+            rows = cache.read(partition, SCANNED) if cache else None
             if rows is None:
                 yield partition
             else:
-                earlier.append(rows)
+                cached.append(rows)
 
-    for partition, rows in map_unordered(partial(_scan_partition, source, labels, config), unread()):
+    for partition, rows in map_unordered(partial(_scan_partition, source, labels, config), not_cached()):
         if cache:
             cache.write(partition, rows)
         yield from rows.to_batches()
-    for rows in earlier:
+    for rows in cached:
         yield from rows.to_batches()
 
 
 def _scan_partition(
     source: Source, labels: dict[str, int], config: ValidateConfig, partition: Partition
 ) -> tuple[Partition, pa.Table]:
-    return partition, pa.Table.from_batches(scan_partition(source, labels, config, partition), SEEN)
-
-
-def scan_partition(
-    source: Source, labels: dict[str, int], config: ValidateConfig, partition: Partition
-) -> Iterator[pa.RecordBatch]:
-    """Rows of one piece of the source."""
-    rows = _rows(source, labels, config, partition)
-    while some := list(islice(rows, _ROWS)):
-        yield pa.RecordBatch.from_pylist(some, SEEN)
-
-
-def _rows(source: Source, labels: dict[str, int], config: ValidateConfig, partition: Partition) -> Iterator[dict[str, object]]:
-    for image, first in source.read_images(partition):
+    rows: list[dict[str, object]] = []
+    for image, first_read in source.read_images(partition):
         raise_if_cancelled()
-        data, seen = _look_twice(source, config, image, first)
-        yield {
-            "key": image.key,
-            "split": image.split,
-            "wnid": image.wnid,
+        data, report = _inspect(source, config, image, first_read)
+        rows.append(vars(image) | vars(report))
+        rows[-1] |= {
             "label": labels.get(image.wnid, -1),
-            "path": image.path,
-            "offset": image.offset,
             "bytes": image.size,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "width": seen.width,
-            "height": seen.height,
-            "mode": seen.mode,
-            "format": seen.format,
-            "faults": _joined(seen.faults if image.wnid in labels else {*seen.faults, "unknown_class"}),
+            "faults": _join(report.faults if image.wnid in labels else {*report.faults, "unknown_class"}),
         }
+    return partition, pa.Table.from_pylist(rows, SCANNED)
 
 
-def _look_twice(source: Source, config: ValidateConfig, image: SourceImage, data: bytes) -> tuple[bytes, ImageReport]:
-    """What an image is. A link may flip a bit: an image that does not decode as it should is read once more."""
+def _inspect(source: Source, config: ValidateConfig, image: SourceImage, data: bytes) -> tuple[bytes, ImageReport]:
+    """An image's bytes and its report. One that cannot be decoded is read again: the network may have garbled it."""
     name = image.key + image.suffix
-    seen = inspect_image(data, name, config)
-    if seen.faults & DECODE_FAULTS:
+    report = inspect_image(data, name, config)
+    if report.faults & DECODE_FAULTS:
         again = source.read(image.path, image.offset, image.size)
         if again != data:
             return again, inspect_image(again, name, config)
-    return data, seen
+    return data, report
 
 
-def _joined(kinds: Iterable[Fault]) -> str | None:
-    return ",".join(sorted(kinds, key=FAULTS.index)) or None
-
-
-def action(fault: Fault | None, config: ValidateConfig) -> str:
-    """What is done about an image."""
-    return "use" if fault is None else config.policy[fault]
+def _join(faults: Iterable[Fault]) -> str | None:
+    return ",".join(sorted(faults, key=FAULTS.index)) or None
 
 
 def complete(batches: Iterable[pa.RecordBatch], config: ValidateConfig, val_fraction: float) -> pa.Table:
-    """The whole index, by split and key: with the faults that show between images, and with a split for every image."""
-    table = pa.Table.from_batches(batches, SEEN).sort_by([(name, "ascending") for name in ("key", "path", "offset")])
+    """The index of scanned rows, sorted by split and key: adds the faults that show between images, and missing splits."""
+    table = pa.Table.from_batches(batches, SCANNED).sort_by([(name, "ascending") for name in ("key", "path", "offset")])
     rows = table.select(["key", "split", "label", "sha256", "faults"]).to_pandas()
-    _judge(rows, config)
+    _apply_policy(rows, config)
     _mark_copies(rows, config)
     if rows["split"].isna().any():
-        rows["split"] = keyed_split(rows, val_fraction)
-    columns = {name: table[name] for name in SEEN.names}
+        rows["split"] = split_by_digest(rows, val_fraction)
+    columns = {name: table[name] for name in SCANNED.names}
     for name in ("split", "faults", "fault", "action"):
         columns[name] = pa.array(rows[name], pa.string(), from_pandas=True)
     return pa.table(columns, SCHEMA).sort_by([("split", "ascending"), ("key", "ascending")]).combine_chunks()
 
 
-def _judge(rows: pd.DataFrame, config: ValidateConfig) -> None:
-    """Every row's worst fault, and what is done about it."""
+def _apply_policy(rows: pd.DataFrame, config: ValidateConfig) -> None:
+    """Sets the columns `fault`, the worst of each row's, and `action`."""
     worst = {faults: config.worst(set(faults.split(","))) for faults in rows["faults"].dropna().unique()}
-    found = rows["faults"].astype(object)
-    actions = {faults: action(fault, config) for faults, fault in worst.items()}
-    rows["fault"] = [worst.get(faults) for faults in found]
-    rows["action"] = [actions.get(faults, "use") for faults in found]
+    decisive = [worst.get(faults) for faults in rows["faults"].astype(object)]
+    rows["fault"] = decisive
+    rows["action"] = [config.policy[fault] if fault else "use" for fault in decisive]
 
 
 def _mark_copies(rows: pd.DataFrame, config: ValidateConfig) -> None:
-    """Faults of images that are in the source more than once. Of two copies in one split, the first by key is kept."""
+    """Adds the faults of images that are in the source more than once. Of copies in one split, the first by key is used."""
     readable = rows["action"].isin(["use", "repair"])
     copies = rows[readable & rows["sha256"].duplicated(keep=False)].copy()
     if copies.empty:
@@ -163,18 +139,18 @@ def _mark_copies(rows: pd.DataFrame, config: ValidateConfig) -> None:
         "leaked": leaked,
         "duplicate": copies.duplicated(["sha256", "split"]),
     }
-    for kind, marked in marks.items():
-        some = copies.loc[marked, "faults"].fillna("")
-        copies.loc[marked, "faults"] = [_joined({kind, *faults.split(",")} - {""}) for faults in some]
-    _judge(copies, config)
+    for fault, marked in marks.items():
+        others = copies.loc[marked, "faults"].fillna("")
+        copies.loc[marked, "faults"] = [_join({fault, *faults.split(",")} - {""}) for faults in others]
+    _apply_policy(copies, config)
     rows.loc[copies.index, ["faults", "fault", "action"]] = copies[["faults", "fault", "action"]]
 
 
-def keyed_split(rows: pd.DataFrame, val_fraction: float) -> pd.Series:
-    """A split for every row: in every label, the images of the smallest digests validate, whatever others there are.
+def split_by_digest(rows: pd.DataFrame, val_fraction: float) -> pd.Series:
+    """A split for every row: of every label, the images of the smallest digests are the validation split.
 
-    Copies of one image are in one split, also where their labels differ: the least label decides. An image that is left out
-    counts for nothing.
+    One more image moves few others. Copies of an image are in one split, also where their labels differ: the least label
+    decides. Images that are dropped are not counted.
     """
     used = rows[rows["action"].isin(["use", "repair"])][["label", "sha256"]].sort_values(["label", "sha256"])
     used = used.drop_duplicates("sha256")
@@ -187,7 +163,7 @@ def keyed_split(rows: pd.DataFrame, val_fraction: float) -> pd.Series:
 
 
 def write(table: pa.Table, path: Path) -> str:
-    """Writes Parquet; returns its SHA-256. Equal tables are equal bytes."""
+    """Writes the index as Parquet and returns the file's SHA-256. Equal tables are equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", row_group_size=1 << 17, store_schema=False)
     with path.open("rb") as file:
@@ -195,7 +171,7 @@ def write(table: pa.Table, path: Path) -> str:
 
 
 def read(path: Path) -> pa.Table:
-    """The index in a file. Raises DataError when it is none."""
+    """The index in a file. Raises DataError when it is missing or not an index."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -208,7 +184,7 @@ def read(path: Path) -> pa.Table:
 
 
 def content_digest(table: pa.Table) -> str:
-    """SHA-256 of what shards are made of: split, key, label and digest of every image that is used. No paths, no offsets."""
+    """SHA-256 of the split, key, label and digest of every image in the table: what shards are made of, wherever they lie."""
     columns = [table[name].to_pylist() for name in ("split", "key", "label", "sha256")]
     digest = hashlib.sha256()
     for split, key, label, sha256 in zip(*columns, strict=True):

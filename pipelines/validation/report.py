@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from alexnet.config import read_json
+from alexnet.config import read_json, to_json
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import Fault, Policy
 from alexnet.shards.manifest import Split
@@ -87,7 +87,7 @@ class ValidationReport:
 
     def write(self, path: Path) -> None:
         """Writes sorted JSON: equal reports are equal bytes."""
-        atomic_write_bytes(path, (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode())
+        atomic_write_bytes(path, to_json(self))
 
     @classmethod
     def read(cls, path: Path) -> "ValidationReport":

@@ -1,6 +1,6 @@
-"""What validate has seen so far: the rows of every piece of the source that is finished, until the index is written.
+"""The rows of the partitions of a source that validate has scanned, on the disk until the index is written.
 
-They depend on the source's files, on what counts as a fault, and on the code and codecs that looked; not on the policy.
+They depend on the source's files, on what counts as a fault, and on the code and the codecs; not on the policy.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ FOLDER = environment.LOCAL / "validate"
 
 @dataclass(frozen=True)
 class ScanCache:
-    """A folder of Parquet files, each named after its piece."""
+    """A folder of Parquet files, each named by the digest of its partition."""
 
     folder: Path
 
     def read(self, partition: Partition, schema: pa.Schema) -> pa.Table | None:
-        """A piece's rows; None where there are none, or a file is damaged."""
+        """The rows of a partition; None if there are none, or their file is damaged or of another schema."""
         try:
             rows = pq.read_table(self._path(partition))
         except (ArrowInvalid, OSError):
@@ -39,7 +39,7 @@ class ScanCache:
         return rows if rows.schema.equals(schema) else None
 
     def write(self, partition: Partition, rows: pa.Table) -> None:
-        """Keeps a piece's rows."""
+        """Writes the rows of a partition."""
         out = pa.BufferOutputStream()
         pq.write_table(rows, out, compression="zstd")
         atomic_write_bytes(self._path(partition), out.getvalue().to_pybytes())
@@ -53,8 +53,8 @@ class ScanCache:
 
 
 def open_scan_cache(name: str, source: Source, config: ValidateConfig) -> ScanCache:
-    """What was kept of this very source, seen by this very code; what was kept of any other is removed."""
-    decides = {
+    """The cache of a source as it is now, scanned by this code. The rows of all other scans are removed."""
+    inputs = {
         "name": name,
         "files": [(file.path, file.size, file.stamp) for file in source.files()],
         "classes": sorted(source.class_names()),
@@ -62,7 +62,7 @@ def open_scan_cache(name: str, source: Source, config: ValidateConfig) -> ScanCa
         "code": [path.read_text() for path in _code()],
         "codecs": [version(codec) for codec in ("pillow", "simplejpeg")],
     }
-    own = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+    own = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
     for other in FOLDER.glob("*"):
         if other.name != own:
             shutil.rmtree(other, ignore_errors=True)
@@ -70,6 +70,6 @@ def open_scan_cache(name: str, source: Source, config: ValidateConfig) -> ScanCa
 
 
 def _code() -> list[Path]:
-    """The modules that decide what a row says."""
+    """The modules that determine what is in a row."""
     here = Path(__file__)
     return [Path(images.__file__), here, here.with_name("index.py"), *sorted(Path(sources.__file__).parent.glob("*.py"))]

@@ -58,7 +58,7 @@ def test_unset_it_has_a_default(name: str, read: Callable[[], object], value: ob
         ("ALEXNET_DEVICES", "gpu", environment.devices, "ALEXNET_DEVICES: must name devices"),
         ("ALEXNET_PROCESSES", "2", environment.processes, "ALEXNET_PROCESSES: must be 1 where it is set, got '2'"),
         ("ALEXNET_TIMEOUT", "nan", environment.timeout_seconds, "ALEXNET_TIMEOUT: must be a number of at least 10, got 'nan'"),
-        ("ALEXNET_RESTARTS", "-1", environment.restarts, "ALEXNET_RESTARTS: must be a number of at least 0, got '-1'"),
+        ("ALEXNET_RESTARTS", "-1", environment.restarts, "ALEXNET_RESTARTS: must be a whole number of at least 0, got '-1'"),
         ("ALEXNET_CHECKPOINT_MINUTES", "soon", environment.checkpoint_seconds, "must be a number of at least 0, got 'soon'"),
         ("ALEXNET_WORKERS", "0", environment.workers, "ALEXNET_WORKERS: must be a whole number of at least 1, got '0'"),
         ("ALEXNET_STREAMS", "0", environment.streams, "ALEXNET_STREAMS: must be a whole number of at least 1, got '0'"),

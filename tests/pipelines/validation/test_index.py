@@ -33,7 +33,7 @@ def row(key: str, label: int, sha256: str, split: str | None = None, faults: str
 def complete(
     rows: list[dict[str, object]], config: ValidateConfig = CONFIG, val_fraction: float = 0.25
 ) -> list[dict[str, object]]:
-    batch = pa.RecordBatch.from_pylist(rows, index.SEEN)
+    batch = pa.RecordBatch.from_pylist(rows, index.SCANNED)
     complete_rows: list[dict[str, object]] = index.complete([batch], config, val_fraction).to_pylist()
     return complete_rows
 
@@ -98,7 +98,7 @@ IMAGES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40)), min_size=1, 
 
 @settings(deadline=None, max_examples=40)
 @given(IMAGES, st.floats(0.05, 0.95))
-def test_a_keyed_split_is_stratified_and_keeps_copies_together(images: list[tuple[int, int]], fraction: float) -> None:
+def test_a_split_by_digest_is_stratified_and_keeps_copies_together(images: list[tuple[int, int]], fraction: float) -> None:
     rows = [row(f"k{at}", label, f"{label}-{digest:02}") for at, (label, digest) in enumerate(images)]
     found = complete(rows, KEEPING, fraction)
     assert len(found) == len(rows)
@@ -154,15 +154,6 @@ def test_what_a_link_garbles_is_read_again_before_it_is_believed(tmp_path: Path)
     assert not spoil
 
 
-def test_a_piece_of_many_images_is_no_pile_of_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(index, "_ROWS", 2)
-    source = FolderSource(LocalFolder(make_image_folder(tmp_path, images=3)), "here")
-    (partition,) = source.partitions()
-    batches = list(index.scan_partition(source, {"class0": 0, "class1": 1}, CONFIG, partition))
-    assert [batch.num_rows for batch in batches] == [2, 2, 2]
-    assert index.complete(batches, CONFIG, 0.25).equals(index.complete(index.scan(source, CONFIG), CONFIG, 0.25))
-
-
 def test_a_file_larger_than_any_image_is_named(tmp_path: Path) -> None:
     source = FolderSource(LocalFolder(make_image_folder(tmp_path)), "here")
     with (tmp_path / "class1" / "3.jpg").open("wb") as file:
@@ -180,7 +171,7 @@ def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None
 
 
 def test_equal_indexes_are_equal_bytes_and_read_back(tmp_path: Path) -> None:
-    batch = pa.RecordBatch.from_pylist([row("a", 0, "1"), row("b", 1, "2")], index.SEEN)
+    batch = pa.RecordBatch.from_pylist([row("a", 0, "1"), row("b", 1, "2")], index.SCANNED)
     table = index.complete([batch], CONFIG, 0.25)
     digests = {index.write(table.replace_schema_metadata({"time": str(i)}), tmp_path / f"{i}.parquet") for i in range(2)}
     assert len(digests) == 1
@@ -202,7 +193,7 @@ def test_paths_and_offsets_are_no_part_of_the_content() -> None:
     rows = [row("a", 0, "1"), row("b", 1, "2")]
     moved = [each | {"path": "elsewhere", "offset": 7} for each in rows]
     first, second, third = (
-        index.content_digest(index.complete([pa.RecordBatch.from_pylist(each, index.SEEN)], CONFIG, 0.25))
+        index.content_digest(index.complete([pa.RecordBatch.from_pylist(each, index.SCANNED)], CONFIG, 0.25))
         for each in (rows, moved, [rows[0], rows[1] | {"sha256": "3"}])
     )
     assert first == second != third
