@@ -1,6 +1,5 @@
 """ImageNet's development kit: the classes with their names, and the labels of the validation images."""
 
-import gzip
 import io
 import tarfile
 import zlib
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alexnet.errors import DataError
+from alexnet.shards.manifest import Split
 
 _MAX_BYTES = 64 << 20  # of a file in it; the real ones have less than 1 MB
 
@@ -63,11 +63,21 @@ YEARS = (ILSVRC2012, ILSVRC2010)
 
 @dataclass(frozen=True)
 class Devkit:
-    """The classes. names: by wnid; val_wnids: of the validation images 1, 2, ...; train_images: how many there should be."""
+    """The classes and labels. names: by wnid. val_wnids: by the validation image's key. train_images: how many there are."""
 
     names: dict[str, str]
-    val_wnids: tuple[str, ...]
+    val_wnids: dict[str, str]
     train_images: int
+
+    def wnid(self, split: Split | None, folder: str, key: str) -> str:
+        """The class of an image in a class's folder, or in none ("").
+
+        Empty where folder, key and devkit contradict each other.
+        """
+        if split == "val":
+            wnid = self.val_wnids.get(key, "")
+            return wnid if folder in ("", wnid) else ""
+        return folder if folder in self.names and key.startswith(f"{folder}_") else ""
 
 
 def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
@@ -78,8 +88,26 @@ def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
     Raises:
         DataError: The archive is damaged or another year's, or its ids do not match its synsets.
     """
-    files = _files(data, {year.meta, year.truth}, where)
-    synsets = _synsets(files[year.meta], year, where)
+    from scipy.io import loadmat
+
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if name in (year.meta, year.truth) and member.size <= _MAX_BYTES and (body := tar.extractfile(member)):
+                    files[name] = body.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise DataError(f"{where}: damaged: {error}; fetch it again") from None
+    if missing := sorted({year.meta, year.truth} - files.keys()):
+        raise DataError(f"{where}: has no {', '.join(missing)}; is it another year's?")
+    try:
+        rows: Any = loadmat(io.BytesIO(files[year.meta]), squeeze_me=True)["synsets"]
+        synsets = {int(row[f"{year.name}_ID"]): row for row in rows if int(row["num_children"]) == 0}
+        names = {str(row["WNID"]): str(row["words"]) for row in synsets.values()}
+        train_images = sum(int(row["num_train_images"]) for row in synsets.values())
+    except Exception as error:  # noqa: BLE001 - loadmat raises anything on a damaged file
+        raise DataError(f"{where}: {year.meta} holds no list of synsets: {type(error).__name__}: {error}") from None
     try:
         ids = [int(line) for line in files[year.truth].split()]
     except ValueError as error:
@@ -88,40 +116,5 @@ def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
         raise DataError(
             f"{where}: {year.truth} has id {unknown[0]}, which is no synset's; the kit is not the one of {year.name}"
         )
-    return Devkit(
-        names={wnid: words for wnid, words, _ in synsets.values()},
-        val_wnids=tuple(synsets[each][0] for each in ids),
-        train_images=sum(images for _, _, images in synsets.values()),
-    )
-
-
-def _files(data: bytes, names: set[str], where: str) -> dict[str, bytes]:
-    """The files of these names in a compressed tar."""
-    found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                if name in names and member.isreg() and member.size <= _MAX_BYTES:
-                    body = tar.extractfile(member)
-                    found[name] = body.read() if body else b""
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-        raise DataError(f"{where}: damaged: {error}; fetch it again") from None
-    if missing := sorted(names - found.keys()):
-        raise DataError(f"{where}: has no {', '.join(missing)}; is it another year's?")
-    return found
-
-
-def _synsets(meta: bytes, year: Year, where: str) -> dict[int, tuple[str, str, int]]:
-    """wnid, words and number of training images by id, of the synsets that have no children: the classes."""
-    from scipy.io import loadmat
-
-    try:
-        rows: Any = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-        return {
-            int(row[f"{year.name}_ID"]): (str(row["WNID"]), str(row["words"]), int(row["num_train_images"]))
-            for row in rows
-            if int(row["num_children"]) == 0
-        }
-    except Exception as error:  # noqa: BLE001 - loadmat raises anything on a damaged file
-        raise DataError(f"{where}: {year.meta} holds no list of synsets: {type(error).__name__}: {error}") from None
+    val_wnids = {f"{year.name}_val_{number:08}": str(synsets[each]["WNID"]) for number, each in enumerate(ids, 1)}
+    return Devkit(names, val_wnids, train_images)

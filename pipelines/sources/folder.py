@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from alexnet.errors import DataError
@@ -22,6 +22,7 @@ from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.runtime import environment
 from pipelines.sources.base import Partition, SourceFile, SourceImage
+from pipelines.sources.devkit import Devkit
 from pipelines.sources.tar_stream import LARGEST
 
 if TYPE_CHECKING:
@@ -30,26 +31,7 @@ if TYPE_CHECKING:
 _VAL_FOLDERS = ("val", "validation", "valid", "test")  # the first that exists
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _KEY_BYTES = 80
-_PIECE = 1 << 20
 _IMAGES_PER_PARTITION = 256
-
-
-class Folder(Protocol):
-    """Files below one place. Hashable: what was read of it is cached by it."""
-
-    def list(self) -> list[SourceFile]:
-        """All files, by path."""
-        ...
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        """A range of a file."""
-        ...
-
-    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
-        """A range of a file, in order and in pieces."""
-        ...
-
-    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -65,18 +47,16 @@ class LocalFolder:
         return sorted(_walk(str(self.root), "", frozenset()), key=lambda file: file.path)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """Reads only the bytes that are asked for."""
+        """A range of a file. Raises DataError when it has fewer bytes."""
         try:
             with (self.root / path).open("rb") as file:
                 file.seek(offset)
-                return file.read(size)
+                data = file.read(size)
         except OSError as error:
             raise DataError(f"{self.root / path}: {error.strerror}; the source changed or is damaged") from None
-
-    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
-        """Pieces of 1 MiB."""
-        for start in range(offset, offset + size, _PIECE):
-            yield self.read(path, start, min(_PIECE, offset + size - start))
+        if len(data) != size:
+            raise DataError(f"{self.root / path}: has {len(data)} bytes, {size} were listed; the source changed, run again")
+        return data
 
 
 def _walk(folder: str, prefix: str, parents: frozenset[tuple[int, int]]) -> Iterator[SourceFile]:
@@ -127,10 +107,6 @@ class BucketFolder:
         """A ranged read."""
         return self._objects.get_range(self.prefix + path, offset, size) if size else b""
 
-    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
-        """One request, resumed where it breaks off."""
-        return self._objects.stream(self.prefix + path, offset, size)
-
     @cached_property
     def _objects(self) -> "Bucket":
         from pipelines.storage.bucket import bucket_at  # boto3 takes a second to import
@@ -141,30 +117,21 @@ class BucketFolder:
         return BucketFolder, (self.bucket, self.prefix)  # connections cannot be pickled
 
 
-def folder_at(place: str) -> Folder:
-    """The files at a local path or an s3://BUCKET/PREFIX."""
+Folder = LocalFolder | BucketFolder
+
+
+def folder_of(source: str) -> tuple[Folder, str]:
+    """The files at ALEXNET_SOURCE, a local path or an s3://BUCKET/PREFIX, and that place."""
+    place = environment.source()
+    if not place:
+        raise DataError(f"ALEXNET_SOURCE: not set; the source `{source}` reads the folder or s3://BUCKET/PREFIX that it names")
     if not place.startswith("s3://"):
-        return LocalFolder(Path(place).expanduser())
+        return LocalFolder(Path(place).expanduser()), place
     parts = urlsplit(place)
     if not parts.netloc:
         raise DataError(f"ALEXNET_SOURCE: {place!r} has no bucket; write s3://BUCKET/PREFIX")
     prefix = parts.path.strip("/")
-    return BucketFolder(parts.netloc, f"{prefix}/" if prefix else "")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels in ImageNet's devkit. class_names: by wnid; val_wnids: by the validation image's file name."""
-
-    class_names: dict[str, str]
-    val_wnids: dict[str, str]
-
-    def wnid(self, split: Split | None, folder: str, name: str) -> str:
-        """The class of an image in a class's folder, or in none; empty where folder, name and devkit contradict each other."""
-        if split == "val":
-            wnid = self.val_wnids.get(name, "")
-            return wnid if folder in ("", wnid) else ""
-        return folder if folder in self.class_names and name.startswith(f"{folder}_") else ""
+    return BucketFolder(parts.netloc, f"{prefix}/" if prefix else ""), place
 
 
 @dataclass(frozen=True)
@@ -172,14 +139,14 @@ class FolderSource:
     """One folder a class.
 
     where: the source's name in errors. words: readable names of classes, where they are known. name_is_key: an image's key is
-    its own name, as in ImageNet; otherwise the class comes before it. labels: an image that contradicts them has no class.
+    its own name, as in ImageNet; otherwise the class comes before it. devkit: an image that contradicts it has no class.
     """
 
     folder: Folder
     where: str
     words: dict[str, str] = field(default_factory=dict)
     name_is_key: bool = False
-    labels: Labels | None = None
+    devkit: Devkit | None = None
 
     def files(self) -> list[SourceFile]:
         """All files, images or not."""
@@ -193,8 +160,8 @@ class FolderSource:
 
     def class_names(self) -> dict[str, str]:
         """The devkit's; without one, a class is called what its folder is called, unless `words` has a name for it."""
-        if self.labels:
-            return self.labels.class_names
+        if self.devkit:
+            return self.devkit.names
         return {wnid: self.words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
 
     def num_images(self) -> int:
@@ -212,17 +179,14 @@ class FolderSource:
         for image in partition.images:
             if image.size > LARGEST:
                 raise DataError(f"{self.where}/{image.path}: has {image.size:,} bytes, more than any image; remove it")
-            data = self.read(image.path, image.offset, image.size)
-            if len(data) != image.size:
-                raise DataError(f"{image.path}: has {len(data)} bytes, {image.size} were listed; the source changed, run again")
-            yield image, data
+            yield image, self.read(image.path, image.offset, image.size)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """A range of a file."""
         return self.folder.read(path, offset, size)
 
     def __reduce__(self) -> tuple[type["FolderSource"], tuple[object, ...]]:
-        return FolderSource, (self.folder, self.where, self.words, self.name_is_key, self.labels)  # without the long listing
+        return FolderSource, (self.folder, self.where, self.words, self.name_is_key, self.devkit)  # without the long listing
 
     @cached_property
     def _listing(self) -> list[SourceFile]:
@@ -233,7 +197,7 @@ class FolderSource:
         """Split, wnid and file of every image, by path."""
         found: list[tuple[Split | None, str, SourceFile]] = []
         counts: Counter[tuple[Split | None, str]] = Counter()  # of images, by split and class's folder
-        for root, split in _split_folders(self._listing, flat=self.labels is not None).items():
+        for root, split in _split_folders(self._listing, flat=self.devkit is not None).items():
             for file in self._listing:
                 if not file.path.startswith(root):
                     continue
@@ -242,12 +206,14 @@ class FolderSource:
                 folder = folders[0] if folders else ""
                 if folders:
                     counts[split, folder] += is_image
-                elif is_image and root and not self.labels:
+                elif is_image and root and not self.devkit:
                     raise DataError(
                         f"{self.where}/{file.path}: an image in no class's folder; move it to {root}CLASS/, or remove it"
                     )
-                if is_image and (folders or (self.labels and split)):
-                    found.append((split, self.labels.wnid(split, folder, name) if self.labels else folder, file))
+                if is_image and (folders or (self.devkit and split)):
+                    found.append(
+                        (split, self.devkit.wnid(split, folder, name.removesuffix(".JPEG")) if self.devkit else folder, file)
+                    )
         self._check(counts)
         return sorted(found, key=lambda each: each[2].path)
 
@@ -258,8 +224,8 @@ class FolderSource:
                 f"with IMAGE ending in {', '.join(SUFFIXES)}"
             )
         splits, classes = {split for split, _ in counts}, {wnid for _, wnid in counts}
-        if self.labels:
-            splits, classes = splits & {"train"}, set(self.labels.class_names)  # validation images may lie in one folder
+        if self.devkit:
+            splits, classes = splits & {"train"}, set(self.devkit.names)  # validation images may lie in one folder
         if empty := sorted(
             f"{split}/{wnid}" if split else wnid for split in splits for wnid in classes if not counts[split, wnid]
         ):
@@ -279,28 +245,15 @@ def _split_folders(files: list[SourceFile], flat: bool) -> dict[str, Split | Non
     return {"train/": "train", f"{val}/": "val"} if val else {"train/": None}
 
 
-def _keys(found: list[tuple[Split | None, str, SourceFile]], name_is_key: bool) -> list[str]:
+def _keys(found: list[tuple[Split | None, str, SourceFile]], name_is_key: bool) -> Iterator[str]:
     """CLASS_NAME in safe characters; names that clash, or are too long, end in a digest of their path."""
-    plain = [_plain_key("" if name_is_key else f"{wnid}_", file.path) for _, wnid, file in found]
-    times = Counter(key.lower() for key in plain)
-    return [
-        key if times[key.lower()] == 1 and len(key) <= _KEY_BYTES else f"{key[: _KEY_BYTES - 17]}-{_digest(file.path)}"
-        for key, (_, _, file) in zip(plain, found, strict=True)
-    ]
-
-
-def _plain_key(prefix: str, path: str) -> str:
-    stem = path.rpartition("/")[2].rpartition(".")[0]
-    return _UNSAFE.sub("-", stem if stem.startswith(prefix) else prefix + stem)
-
-
-def _digest(path: str) -> str:
-    return hashlib.sha256(path.encode()).hexdigest()[:16]
-
-
-def open_folder() -> FolderSource:
-    """The folder or prefix that ALEXNET_SOURCE names."""
-    place = environment.source()
-    if not place:
-        raise DataError("ALEXNET_SOURCE: not set; the source `folder` reads the folder or s3://BUCKET/PREFIX that it names")
-    return FolderSource(folder_at(place), place)
+    keys = []
+    for _, wnid, file in found:
+        stem, prefix = file.path.rpartition("/")[2].rpartition(".")[0], "" if name_is_key else f"{wnid}_"
+        keys.append(_UNSAFE.sub("-", stem if stem.startswith(prefix) else prefix + stem))
+    times = Counter(key.lower() for key in keys)
+    for key, (_, _, file) in zip(keys, found, strict=True):
+        if times[key.lower()] == 1 and len(key) <= _KEY_BYTES:
+            yield key
+        else:
+            yield f"{key[: _KEY_BYTES - 17]}-{hashlib.sha256(file.path.encode()).hexdigest()[:16]}"

@@ -19,6 +19,6 @@ def open_source(config: SourceConfig) -> Source:
 
             return open_imagenet(config.archives)
         case "folder":
-            from pipelines.sources.folder import open_folder
+            from pipelines.sources.folder import FolderSource, folder_of
 
-            return open_folder()
+            return FolderSource(*folder_of("folder"))

@@ -3,6 +3,7 @@
 tarfile reads whole archives only, takes a cut archive for a short one, and follows sizes below zero backward.
 """
 
+import contextlib
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from alexnet.errors import DataError
 
 BLOCK = 512
 LARGEST = 128 << 20  # of an image that is read whole; ImageNet's largest has 15 MB
-_WINDOW = 256 << 10  # bytes searched for a header at a time; ImageNet's images have 110 KB
-_WINDOWS = 16
-_MAGIC, _MAGIC_AT = b"ustar", 257
+_AHEAD = 4 << 20  # bytes that are read from an archive at a time
+_WINDOW = 1 << 20  # bytes searched for a header; ImageNet's images have 110 KB
+Read = Callable[[int, int], bytes]  # a file's bytes, from their offset and number
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,8 @@ class Member:
     offset: int
     size: int
 
-    @property
-    def end(self) -> int:
-        """Where the next header begins."""
-        return self.offset + -(-self.size // BLOCK) * BLOCK
 
-
-def parse_header(block: bytes, at: int, end: int, where: str) -> Member | None:
+def _parse_header(block: bytes, at: int, end: int, where: str) -> Member | None:
     """The member whose header begins at byte `at`; None for the archive's end mark.
 
     Raises:
@@ -44,51 +40,40 @@ def parse_header(block: bytes, at: int, end: int, where: str) -> Member | None:
         raise DataError(f"{where}: no tar header at byte {at:,}: {error}; the archive is damaged, fetch it again") from None
     if info.isdir():
         return Member(f"{info.name}/", at + BLOCK, 0)
+    member = f"{where}: member {info.name!r} at byte {at:,}"
     if not info.isreg():
-        raise DataError(f"{where}: member {info.name!r} at byte {at:,} is no regular file; ImageNet's archives hold no others")
+        raise DataError(f"{member} is no regular file; ImageNet's archives hold no others")
     if info.size < 0:  # a number of base 256 has a sign, and would lead backward
-        raise DataError(f"{where}: member {info.name!r} at byte {at:,} has a size of {info.size:,}; the archive is damaged")
-    member = Member(info.name, at + BLOCK, info.size)
-    if member.offset + member.size > end:
-        raise DataError(f"{where}: member {info.name!r} at byte {at:,} reaches over the end at {end:,}; the archive is cut")
-    return member
+        raise DataError(f"{member} has a size of {info.size:,}; the archive is damaged")
+    if at + BLOCK + info.size > end:
+        raise DataError(f"{member} reaches over the end at {end:,}; the archive is cut")
+    return Member(info.name, at + BLOCK, info.size)
 
 
-def iter_members(
-    pieces: Iterator[bytes], start: int, end: int, where: str, is_last: bool = True
-) -> Iterator[tuple[Member, bytes]]:
-    """Every member from byte `start` on, with its content.
+def iter_members(read: Read, start: int, end: int, where: str, is_last: bool = True) -> Iterator[Member]:
+    """Every member in a range of an archive. Only headers are read.
 
     Args:
-        pieces: The archive's bytes from `start` to `end`.
+        read: Reads the archive.
         start: Where a member begins.
         end: Where a member ends.
         where: The archive's name in errors.
         is_last: Whether the range is the archive's last, which alone must have the end mark.
     """
-    stream = _Stream(pieces, where)
     at = start
-    while at < end:
-        member = parse_header(stream.take(BLOCK), at, end, where)
+    while at + BLOCK <= end:
+        member = _parse_header(read(at, BLOCK), at, end, where)
         if member is None and not is_last:
-            raise DataError(
-                f"{where}: an end mark at byte {at:,} and members behind it; the archive is damaged, fetch it again"
-            )
+            raise DataError(f"{where}: an end mark at byte {at:,} before the last member; the archive is damaged")
         if member is None:
             return
-        if member.size > LARGEST:
-            raise DataError(f"{where}: member {member.name!r} at byte {at:,} has {member.size:,} bytes, more than any image")
-        body = stream.take(member.size)
-        at = member.end
-        stream.take(min(at, end) - member.offset - member.size)
-        yield member, body
+        yield member
+        at = member.offset + -(-member.size // BLOCK) * BLOCK
     if is_last:
         raise DataError(f"{where}: no end mark at byte {at:,}; the archive is cut, fetch it again")
 
 
-def split_points(
-    read: Callable[[int, int], bytes], start: int, end: int, step: int, is_name: Callable[[str], object]
-) -> list[int]:
+def split_points(read: Read, start: int, end: int, step: int, is_name: Callable[[str], object]) -> list[int]:
     """Bytes at which members begin, about `step` apart: where an archive can be split so that many workers read it at once.
 
     What lies between is not read. Should bytes inside a member look like a header, the range before them ends within that
@@ -98,50 +83,29 @@ def split_points(
     pieces = max(1, (end - start) // step)
     for piece in range(1, pieces):
         near = start + (end - start) // pieces * piece
-        at = _next_header(read, max(near - near % BLOCK, found[-1] + BLOCK), end, is_name)
-        if at is not None and at > found[-1]:
-            found.append(at)
+        first = max(near - near % BLOCK, found[-1] + BLOCK)
+        window = read(first, max(0, min(_WINDOW, end - first)))
+        for at in range(first, first + len(window), BLOCK):
+            member = None
+            with contextlib.suppress(DataError):  # most blocks are no headers
+                member = _parse_header(window[at - first : at - first + BLOCK], at, end, "")
+            if member and is_name(member.name):
+                found.append(at)
+                break
     return found
 
 
-def _next_header(read: Callable[[int, int], bytes], at: int, end: int, is_name: Callable[[str], object]) -> int | None:
-    """Where the first member with such a name begins, at `at` or within some windows after it."""
-    for first in range(at, min(end, at + _WINDOWS * _WINDOW), _WINDOW):
-        window = read(first, min(_WINDOW, end - first))
-        mark = window.find(_MAGIC)
-        while mark >= 0:
-            block = window[mark - _MAGIC_AT : mark - _MAGIC_AT + BLOCK] if mark >= _MAGIC_AT else b""
-            if (mark - _MAGIC_AT) % BLOCK == 0 and len(block) == BLOCK and _is_header(block, is_name):
-                return first + mark - _MAGIC_AT
-            mark = window.find(_MAGIC, mark + 1)
-    return None
+class ReadAhead:
+    """Reads a range of a file from front to back, a few MiB at a time: a bucket answers each request slowly."""
 
+    def __init__(self, read: Read, end: int) -> None:
+        self._read = read
+        self._end = end
+        self._start, self._data = 0, b""
 
-def _is_header(block: bytes, is_name: Callable[[str], object]) -> bool:
-    try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return info.isreg() and bool(is_name(info.name))
-
-
-class _Stream:
-    """Joins pieces of bytes and takes exact sizes from them."""
-
-    def __init__(self, pieces: Iterator[bytes], where: str) -> None:
-        self._pieces = pieces
-        self._where = where
-        self._buffer = bytearray()
-
-    def take(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            piece = next(self._pieces, b"")
-            if not piece:
-                raise DataError(
-                    f"{self._where}: ended {size - len(self._buffer):,} bytes early; the archive is cut, fetch it again"
-                )
-            self._buffer += piece
-        with memoryview(self._buffer) as view:
-            taken = bytes(view[:size])
-        del self._buffer[:size]
-        return taken
+    def __call__(self, offset: int, size: int) -> bytes:
+        """The bytes of the file from `offset` on."""
+        if not self._start <= offset <= offset + size <= self._start + len(self._data):
+            self._start, self._data = offset, b""  # the old bytes are freed before others are read
+            self._data = self._read(offset, min(max(size, _AHEAD), self._end - offset))
+        return self._data[offset - self._start : offset - self._start + size]

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,24 +21,18 @@ def make(root: Path, *paths: str) -> FolderSource:
     return FolderSource(LocalFolder(root), "here")
 
 
-class Listed:
+@dataclass(frozen=True)
+class Listed(LocalFolder):
     """A tree that is only a list of names."""
 
-    def __init__(self, *paths: str) -> None:
-        self.paths = paths
+    paths: tuple[str, ...]
 
     def list(self) -> list[SourceFile]:
         return [SourceFile(path, 1, "") for path in sorted(self.paths)]
 
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        return path.encode()[offset : offset + size]
-
-    def stream(self, path: str, offset: int, size: int) -> Iterator[bytes]:
-        yield self.read(path, offset, size)
-
 
 def listed(*paths: str) -> list[tuple[str, str | None, str]]:
-    return [(item.key, item.split, item.path) for item in FolderSource(Listed(*paths), "here").images()]
+    return [(item.key, item.split, item.path) for item in FolderSource(Listed(Path(), paths), "here").images()]
 
 
 def test_one_folder_a_class_has_no_split_of_its_own(tmp_path: Path) -> None:
