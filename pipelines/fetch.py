@@ -9,8 +9,8 @@ from pathlib import Path
 from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
 from pipelines.runtime import console
-from pipelines.sources.base import LICENSES, Source
-from pipelines.sources.open import open_source
+from pipelines.sources.base import LICENSES
+from pipelines.sources.open import Source, open_source
 
 
 @dataclass(frozen=True)

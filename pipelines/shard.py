@@ -31,8 +31,7 @@ from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Missing
 from pipelines.runtime.executor import map_ordered, raise_if_cancelled
-from pipelines.sources.base import Source
-from pipelines.sources.open import open_source
+from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
 from pipelines.validation import index
 

@@ -18,8 +18,8 @@ from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Fault, ValidateConfig
 from alexnet.shards.manifest import Split
 from pipelines.config import params
 from pipelines.runtime import console, environment
-from pipelines.sources.base import Source, SourceConfig
-from pipelines.sources.open import open_source
+from pipelines.sources.base import SourceConfig
+from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket, data_bucket
 from pipelines.validation import index
 from pipelines.validation.datadocs import write_front_page

@@ -1,8 +1,7 @@
-"""The protocol of a source of images: which files and classes it has, and its images, one partition at a time."""
+"""What a source of images is made of: its configuration, its files, its images, and the partitions that workers read."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from alexnet.shards.manifest import Split
 
@@ -79,31 +78,3 @@ class Partition:
     split: Split | None = None
     wnid: str = ""
     is_last: bool = True
-
-
-class Source(Protocol):
-    """Images by class. Opening one is quick, and it can be pickled for a worker that can reach the same files."""
-
-    def files(self) -> list[SourceFile]:
-        """All files, by path. Raises DataError when there are no images, or a class has none, as far as names tell."""
-        ...
-
-    def class_names(self) -> dict[str, str]:
-        """Readable names of all classes, by wnid."""
-        ...
-
-    def num_images(self) -> int:
-        """About how many images there are, for a progress bar."""
-        ...
-
-    def partitions(self) -> Iterator[Partition]:
-        """The whole source, in a fixed order."""
-        ...
-
-    def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
-        """Every image of a partition, with its bytes. Raises DataError when one cannot be read."""
-        ...
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        """The bytes of one image, as its SourceImage locates them. Raises DataError when they cannot be read."""
-        ...

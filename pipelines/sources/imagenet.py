@@ -22,7 +22,7 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.runtime import console, environment
-from pipelines.sources.base import ArchiveConfig, Partition, Source, SourceFile, SourceImage
+from pipelines.sources.base import ArchiveConfig, Partition, SourceFile, SourceImage
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Folder, FolderSource, folder_of
 from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, ReadAhead, iter_members, split_points
@@ -174,7 +174,7 @@ def _check_digests(folder: Folder, where: str, files: dict[str, SourceFile], arc
             )
 
 
-def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> Source:
+def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> ArchivesSource | FolderSource:
     """The archives, or the unpacked folders, at ALEXNET_SOURCE."""
     folder, place = folder_of("imagenet")
     where = place.rstrip("/")

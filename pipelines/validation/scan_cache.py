@@ -19,7 +19,8 @@ from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
 from pipelines.runtime import environment
-from pipelines.sources.base import Partition, Source
+from pipelines.sources.base import Partition
+from pipelines.sources.open import Source
 
 FOLDER = environment.LOCAL / "validate"
 

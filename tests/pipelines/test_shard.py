@@ -29,8 +29,7 @@ from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.runtime.errors import Denied, Unreachable
-from pipelines.sources.base import Source
-from pipelines.sources.open import open_source
+from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request

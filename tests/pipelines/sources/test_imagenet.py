@@ -25,9 +25,9 @@ from pipelines.cli.make_ilsvrc import Contents, tar_of
 from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.sources import imagenet
-from pipelines.sources.base import ArchiveConfig, Source, SourceConfig
+from pipelines.sources.base import ArchiveConfig, SourceConfig
 from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
-from pipelines.sources.open import open_source
+from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from tests.support.faultproxy import Fault, FaultProxy, Request
@@ -421,7 +421,7 @@ from pathlib import Path
 from pipelines.validation import index
 from pipelines.config import params
 from pipelines.sources.base import SourceConfig
-from pipelines.sources.open import open_source
+from pipelines.sources.open import Source, open_source
 source = open_source(SourceConfig("imagenet", 0.25, ()))
 rows = sum(batch.num_rows for batch in index.scan(source, params.load(Path(sys.argv[1])).validate))
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
