@@ -107,14 +107,11 @@ class BucketFolder:
         """A ranged read."""
         return self._objects.get_range(self.prefix + path, offset, size) if size else b""
 
-    @cached_property
+    @property
     def _objects(self) -> "Bucket":
         from pipelines.storage.bucket import bucket_at  # boto3 takes a second to import
 
         return bucket_at(self.bucket, environment.store())
-
-    def __reduce__(self) -> tuple[type["BucketFolder"], tuple[str, str]]:
-        return BucketFolder, (self.bucket, self.prefix)  # connections cannot be pickled
 
 
 Folder = LocalFolder | BucketFolder

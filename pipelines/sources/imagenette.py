@@ -48,24 +48,18 @@ def open_imagenette(url: str = URL, sha256: str = SHA256) -> FolderSource:
         archive = Path(given) if given else environment.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
         if not given and not archive.is_file():
             _download(url, archive)
-        _check(archive, sha256, None if given else url)
+        try:
+            with archive.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{archive}: {error.strerror}; ALEXNET_SOURCE should name imagenette2-320.tgz") from None
+        if found != sha256:
+            if not given:
+                archive.unlink()
+            where = given or url
+            raise DataError(f"{where}: sha256 is {found}, should be {sha256}; it is damaged or was changed, fetch it again")
         write_once(root, lambda: _images(archive))
     return FolderSource(LocalFolder(root), "imagenette", NAMES, name_is_key=True)
-
-
-def _check(archive: Path, sha256: str, url: str | None) -> None:
-    """Raises DataError unless the archive has this digest; one that was downloaded is removed."""
-    try:
-        with archive.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{archive}: {error.strerror}; ALEXNET_SOURCE should name imagenette2-320.tgz") from None
-    if found != sha256:
-        if url:
-            archive.unlink()
-        raise DataError(
-            f"{url or archive}: sha256 is {found}, should be {sha256}; it is damaged or was changed, fetch it again"
-        )
 
 
 def _download(url: str, archive: Path) -> None:
