@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from alexnet.config import build, read_json, to_json
+from alexnet.config import build, first_difference, read_json, to_json
 from alexnet.errors import DataError, ParamsError
 
 
@@ -103,3 +103,9 @@ def test_a_file_that_is_not_of_the_form_is_named_with_what_to_do(tmp_path: Path,
         (tmp_path / "inner.json").write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=message):
         read_json(Inner, tmp_path / "inner.json", "make it again")
+
+
+def test_the_first_difference_of_two_trees_is_named_by_its_path() -> None:
+    assert first_difference({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": {"c": [2]}}) is None
+    assert first_difference({"b": {"d": 1, "c": 2}, "e": 0}, {"b": {"d": 9, "c": 3}, "e": 1}) == ("b.c", 2, 3)
+    assert first_difference({"a": {"b": 1}}, {}) == ("a", {"b": 1}, None)
