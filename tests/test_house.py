@@ -161,10 +161,7 @@ WITHOUT_A_TEST: set[str] = {
     "pipelines/validation/expectations.py",
     "pipelines/validation/scan_cache.py",
 }
-WITH_MANY_PARAMETERS: set[str] = {
-    "alexnet/loading/loader.py: __init__",
-    "pipelines/validation/expectations.py: _check",
-}
+WITH_MANY_PARAMETERS: set[str] = set()
 
 
 def test_no_folder_has_more_than_twelve_modules() -> None:

@@ -1,1 +1,1 @@
-"""Programs for whoever works on the code."""
+"""Programs for developers of this repository."""
