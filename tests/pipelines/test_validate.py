@@ -16,7 +16,7 @@ from pipelines import validate
 from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources.base import Partition, SourceImage
+from pipelines.sources.base import Partition, SourceFile, SourceImage
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
@@ -161,8 +161,11 @@ def test_every_rule_that_does_not_hold_is_named_beside_images_that_stop(
     stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
-    monkeypatch.setattr("pipelines.sources.folder._plain_key", lambda before, path: "same")
-    monkeypatch.setattr("pipelines.sources.folder._digest", lambda path: path[:6])
+
+    def same_keys(found: list[tuple[object, str, SourceFile]], name_is_key: bool) -> list[str]:
+        return [f"same-{file.path[:6]}" for _, _, file in found]
+
+    monkeypatch.setattr("pipelines.sources.folder._keys", same_keys)
     with pytest.raises(DataError) as error:
         validate.main(INDEX, REPORT)
     assert "cut.jpg is truncated" in str(error.value)
