@@ -1,1 +1,80 @@
-"""AlexNet as trained in 2012: the network, its training, images and shards. Knows no YAML, DVC, Prefect, S3 or environment."""
+"""AlexNet as trained in 2012: the network, its training, images and shards. Knows no YAML, DVC, Prefect, S3 or environment.
+
+    model = alexnet.load(Path("artifacts/model"))
+    how = model.config.preprocessing
+    image = alexnet.prepare(Path("photo.jpg").read_bytes(), how.side_px, how.filter)
+    probabilities = model.probabilities(torch.from_numpy(image.copy())[None], "ten")[0]
+
+Each name below is imported when it is first used (PEP 562): `import alexnet` imports neither torch nor an image codec.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet.errors import DataError, ParamsError
+    from alexnet.images.resize import prepare
+    from alexnet.images.statistics import PixelStatistics
+    from alexnet.inference.pretrained import Pretrained
+    from alexnet.inference.pretrained import load_pretrained as load
+    from alexnet.loading.dataset import ShardDataset
+    from alexnet.loading.loader import Loader
+    from alexnet.model.architecture import ModelConfig
+    from alexnet.model.network import AlexNet
+    from alexnet.shards.manifest import Manifest
+    from alexnet.training.checkpoint import Checkpoints
+    from alexnet.training.loop import Callbacks, fit
+    from alexnet.training.schedule import TrainConfig
+    from alexnet.training.trainer import Trainer, TrainingJob
+
+__all__ = [
+    "AlexNet",
+    "Callbacks",
+    "Checkpoints",
+    "DataError",
+    "Loader",
+    "Manifest",
+    "ModelConfig",
+    "ParamsError",
+    "PixelStatistics",
+    "Pretrained",
+    "ShardDataset",
+    "TrainConfig",
+    "Trainer",
+    "TrainingJob",
+    "fit",
+    "load",
+    "prepare",
+]
+
+_SOURCES = {
+    "AlexNet": "alexnet.model.network",
+    "Callbacks": "alexnet.training.loop",
+    "Checkpoints": "alexnet.training.checkpoint",
+    "DataError": "alexnet.errors",
+    "Loader": "alexnet.loading.loader",
+    "Manifest": "alexnet.shards.manifest",
+    "ModelConfig": "alexnet.model.architecture",
+    "ParamsError": "alexnet.errors",
+    "PixelStatistics": "alexnet.images.statistics",
+    "Pretrained": "alexnet.inference.pretrained",
+    "ShardDataset": "alexnet.loading.dataset",
+    "TrainConfig": "alexnet.training.schedule",
+    "Trainer": "alexnet.training.trainer",
+    "TrainingJob": "alexnet.training.trainer",
+    "fit": "alexnet.training.loop",
+    "load": "alexnet.inference.pretrained",
+    "prepare": "alexnet.images.resize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SOURCES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_SOURCES[name]), "load_pretrained" if name == "load" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
