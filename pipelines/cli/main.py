@@ -27,11 +27,16 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet predict photo.jpg              what is in the picture
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet describe --preset imagenet     the network of the paper, layer by layer
+  alexnet show --preset imagenet         every number of that run, its command, and what to expect of it
   alexnet make-ilsvrc .local/ilsvrc      small archives in the format of ImageNet's, to try its preset on
   alexnet doctor                         what this machine has and lacks"""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
 reached now, try again later"""
+_TRAIN_VARIANT = (
+    "python -m pipelines.train --manifest artifacts/manifest.json --pixels artifacts/pixels.npz "
+    "--model artifacts/{0} --history artifacts/{0}.csv --variant {0}"
+)
 _PLACES = """\
 The registry is the bucket in ALEXNET_REGISTRY (ALEXNET_BUCKET), reached as the AWS variables say, or that of the local stack.
 With ALEXNET_VERIFY_KEY set to an Ed25519 public key's file, only what is signed by it is taken.
@@ -104,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("--preset", help="as `alexnet use PRESET` would make it")
     describe.add_argument("--variant", help="a name under `variants` in params.yaml")
 
+    show = add("show", _show, "Print every number of a run, the command that runs it, and what to expect", _presets_help())
+    show.add_argument("--preset", help="as `alexnet use PRESET` would make it")
+    show.add_argument("--variant", help="a name under `variants` in params.yaml")
+
     ilsvrc = add("make-ilsvrc", _make_ilsvrc, "Make small archives in ImageNet's format, to try the preset imagenet-demo")
     ilsvrc.add_argument("folder", type=Path, metavar="DIR")
     ilsvrc.add_argument("--synsets", type=int, default=10, help="classes; 10 unless given")
@@ -121,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 def _pull(args: argparse.Namespace) -> int:
     release, folder = _client(args.offline).pull(args.model, args.to)
     what = {"name": release.name, "version": release.version, "folder": str(folder), "bytes": release.total_bytes}
-    _show(args, what, str(folder))
+    _print(args, what, str(folder))
     if not args.json:
         size = f"{len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
         print(f"{release.name}@{release.version}: {size}, all as published", file=sys.stderr)
@@ -148,7 +157,7 @@ def _predict(args: argparse.Namespace) -> int:
         for path in found
     ]
     lines = [f"{path}\n" + "\n".join(f"  {guess.probability:6.1%}  {guess.name}" for guess in found[path]) for path in found]
-    _show(args, tree, "\n".join(lines))
+    _print(args, tree, "\n".join(lines))
     return int(failed)
 
 
@@ -161,7 +170,7 @@ def _list(args: argparse.Namespace) -> int:
     }
     pointing = {version: [name for name, alias in aliases.items() if alias.version == version] for version in tree["versions"]}
     lines = [f"{args.name}@{version}  {' '.join(sorted(names))}".rstrip() for version, names in pointing.items()]
-    _show(args, tree, "\n".join(lines) or f"{args.name}: nothing is published in {registry.bucket}")
+    _print(args, tree, "\n".join(lines) or f"{args.name}: nothing is published in {registry.bucket}")
     return 0
 
 
@@ -173,7 +182,7 @@ def _rollback(args: argparse.Namespace) -> int:
         raise DataError(f"{args.model}: a version never moves; name an alias, for instance alexnet@latest")
     moved = _registry(name).rollback(alias)
     tree = {"name": name, "alias": alias, "version": moved.version, "previous": moved.previous}
-    _show(args, tree, f"{name}@{alias} is {moved.version} (before: {moved.previous})")
+    _print(args, tree, f"{name}@{alias} is {moved.version} (before: {moved.previous})")
     return 0
 
 
@@ -196,7 +205,7 @@ def _verify(args: argparse.Namespace) -> int:
             raise DataError(f"{args.folder}: not signed by key {key.id}")
         key.verify(body, signature.read_bytes(), str(args.folder))
     tree = {"name": release.name, "version": release.version, "signed_by": key.id if key else None}
-    _show(args, tree, f"{release.name}@{release.version}: whole{f', signed by key {key.id}' if key else ''}")
+    _print(args, tree, f"{release.name}@{release.version}: whole{f', signed by key {key.id}' if key else ''}")
     return 0
 
 
@@ -204,7 +213,7 @@ def _use(args: argparse.Namespace) -> int:
     from pipelines.config import presets
 
     changed = presets.use(args.preset)
-    _show(args, {"preset": args.preset, "changed": changed}, "\n".join(changed) or f"params.yaml: is {args.preset} already")
+    _print(args, {"preset": args.preset, "changed": changed}, "\n".join(changed) or f"params.yaml: is {args.preset} already")
     return 0
 
 
@@ -227,7 +236,32 @@ def _describe(args: argparse.Namespace) -> int:
         lines.append("fc8, in 2012 with all its classes on one GPU, is in the totals and in no tower")
     tree = [dataclasses.asdict(row) | {"parameters": row.parameters} for row in rows]
     towers = f"{model.towers} towers, which read each other at {', '.join(at)}" if split else "1 tower"
-    _show(args, tree, "\n".join([towers, *lines]))
+    _print(args, tree, "\n".join([towers, *lines]))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    import io
+
+    from ruamel.yaml import YAML
+
+    from pipelines.config import params, presets
+
+    params.load(preset=args.preset, variant=args.variant)  # refuses what a run would refuse
+    recipe = params.load_tree(preset=args.preset, variant=args.variant)
+    preset = args.preset or presets.chosen()
+    about = presets.about(preset) if preset else presets.About("params.yaml, changed by hand.", "make run", "unknown")
+    run, expect = about.run, about.expect
+    if args.variant:
+        run += f"; then {_TRAIN_VARIANT.format(args.variant)}"
+        expect = f"unknown for the variant; of the run itself: {expect}"
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = None, 120
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # the order of params.yaml
+    text = io.StringIO()
+    yaml.dump(recipe, text)
+    whole = {"params": recipe, "preset": preset, "variant": args.variant, "run": run, "expect": expect}
+    _print(args, whole, f"{text.getvalue()}\n# {about.description}\n# run: {run}\n# expect: {expect}")
     return 0
 
 
@@ -243,7 +277,7 @@ def _make_ilsvrc(args: argparse.Namespace) -> int:
     faults = {key: sorted(found) for key, found in sorted(made.faults.items())}
     lines = [f"{args.folder / name}: {size / 1e6:,.1f} MB" for name, size in sizes.items()]
     planted = [f"planted: {key} is {', '.join(found)}" for key, found in faults.items()]
-    _show(args, {"files": sizes, "faults": faults}, "\n".join([*lines, *planted]))
+    _print(args, {"files": sizes, "faults": faults}, "\n".join([*lines, *planted]))
     return 0
 
 
@@ -268,7 +302,7 @@ def _registry(name: str) -> Any:
     return Registry(registry_bucket(), name)
 
 
-def _show(args: argparse.Namespace, tree: object, text: str) -> None:
+def _print(args: argparse.Namespace, tree: object, text: str) -> None:
     if args.json:
         print(json.dumps(tree, indent=1, sort_keys=True))
     elif text:

@@ -16,6 +16,7 @@ from pipelines.sources.base import SourceConfig
 
 FILE = Path("params.yaml")
 PRESETS = Path("presets")
+SHIPPED = "digits"  # the preset that has every leaf that any other changes, as shipped
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Params:
 
 
 def load(path: Path = FILE, preset: str | None = None, variant: str | None = None) -> Params:
-    """The parameters in the file, with a preset's and then a variant's partial tree laid over them.
+    """The parameters in the file, with a preset, as `presets.use` lays it over them, and then a variant.
 
     Raises:
         ParamsError: the file, the preset or the variant does not exist or does not fit. The message names the path of what is
@@ -46,8 +47,8 @@ def load(path: Path = FILE, preset: str | None = None, variant: str | None = Non
 def load_tree(path: Path = FILE, preset: str | None = None, variant: str | None = None) -> tree.Tree:
     """The same as a plain tree, whose values are not checked."""
     base = tree.read(path)
-    if preset:
-        base = tree.overlay(base, tree.read(preset_file(preset)), f"presets.{preset}")
+    for each in dict.fromkeys([SHIPPED, preset]) if preset else ():
+        base = tree.overlay(base, tree.read(preset_file(each)), f"presets.{each}")
     variants = base.pop("variants", {})
     if not variant:
         return base

@@ -1,7 +1,10 @@
 """Presets: whole runs as partial trees, laid over params.yaml leaf by leaf, whose comments stay."""
 
 import io
+import itertools
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from alexnet.config import build
+from alexnet.errors import ParamsError
 from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params, tree
-
-SHIPPED = "digits"  # has every leaf that any other preset changes, as shipped
 
 
 def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> list[str]:
@@ -26,7 +28,7 @@ def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> l
     """
     before = tree.read(file)
     document = _round_trip().load(file.read_text())
-    for preset in dict.fromkeys([SHIPPED, name]):
+    for preset in dict.fromkeys([params.SHIPPED, name]):
         path = params.preset_file(preset, folder)
         tree.overlay(before, tree.read(path), f"presets.{preset}")  # refuses a leaf that params.yaml does not have
         _lay(document, _round_trip().load(path.read_text()))
@@ -40,6 +42,39 @@ def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> l
         build(params.Params, after, str(file))
         atomic_write_bytes(file, text.getvalue().encode())
     return changed
+
+
+@dataclass(frozen=True)
+class About:
+    """The comment at the head of a preset: what it is, the command that runs it, and what to expect of it."""
+
+    description: str
+    run: str
+    expect: str
+
+
+def about(name: str, folder: Path = params.PRESETS) -> About:
+    """What a preset's file says of itself.
+
+    Raises:
+        ParamsError: no such preset, or its comment lacks a line `# Run: ` or `# Expect: `.
+    """
+    path = params.preset_file(name, folder)
+    comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    parts = re.fullmatch("(.*) Run: (.*) Expect: (.*)", " ".join(line.lstrip("# ") for line in comment))
+    if not parts:
+        raise ParamsError(f"{path}: its first comment must have lines that start with `# Run: ` and `# Expect: `")
+    return About(*parts.groups())
+
+
+def chosen(file: Path = params.FILE, folder: Path = params.PRESETS) -> str | None:
+    """The preset that params.yaml is as by `use`; None if a number of its own differs."""
+    base = tree.read(file)
+    shipped = tree.overlay(base, tree.read(params.preset_file(params.SHIPPED, folder)), "presets")
+    for path in sorted(folder.glob("*.yaml")):
+        if tree.overlay(shipped, tree.read(path), "presets") == base:
+            return path.stem
+    return None
 
 
 def leaves(change: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
+from alexnet.config import build
 from pipelines.cli import main as cli
+from pipelines.config import params
 from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
@@ -135,6 +138,29 @@ def test_the_papers_network_is_described_with_its_sixty_million_parameters(
     )
 
 
+def test_the_whole_recipe_of_a_run_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    text = run(capsys, "show")[1]
+    assert build(params.Params, YAML(typ="safe", pure=True).load(text), "shown") == params.load()
+    assert "# run: alexnet use digits && make run\n# expect: 1.5 % top-1 error" in text
+    found = json.loads(run(capsys, "show", "--preset", "imagenet", "--variant", "no-lrn", "--json")[1])
+    assert build(params.Params, found["params"], "shown") == params.load(preset="imagenet", variant="no-lrn")
+    assert "ALEXNET_SOURCE=" in found["run"]
+    assert found["run"].endswith("--model artifacts/no-lrn --history artifacts/no-lrn.csv --variant no-lrn")
+    assert found["expect"].startswith("unknown for the variant; of the run itself: 42.3 % top-1")
+    status, _, err = run(capsys, "show", "--preset", "nothing")
+    assert (status, err.startswith("alexnet show: error: presets: has no 'nothing'")) == (1, True)
+
+
+def test_the_recipe_of_a_run_changed_by_hand_is_not_said_to_be_a_presets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("  epochs: 14", "  epochs: 3"))
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    assert run(capsys, "show")[1].endswith("# params.yaml, changed by hand.\n# run: make run\n# expect: unknown\n")
+
+
 def test_a_preset_is_laid_over_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +178,7 @@ def test_a_preset_is_laid_over_params(
 
 
 @pytest.mark.parametrize(
-    "command", ["pull", "predict", "list", "rollback", "verify", "use", "describe", "make-ilsvrc", "doctor"]
+    "command", ["pull", "predict", "list", "rollback", "verify", "use", "describe", "show", "make-ilsvrc", "doctor"]
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

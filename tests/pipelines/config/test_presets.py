@@ -1,5 +1,6 @@
 """Presets over params.yaml."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pipelines.config import params, presets, tree
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "presets"
-OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != presets.SHIPPED)
+OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != params.SHIPPED)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_the_shipped_preset_changes_nothing_of_the_shipped_params(file: Path) ->
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_shipped_preset_has_every_leaf_that_another_changes(name: str) -> None:
-    shipped, other = (presets.leaves(tree.read(FOLDER / f"{each}.yaml")) for each in (presets.SHIPPED, name))
+    shipped, other = (presets.leaves(tree.read(FOLDER / f"{each}.yaml")) for each in (params.SHIPPED, name))
     assert set(other) <= set(shipped)
 
 
@@ -40,6 +41,33 @@ def test_a_preset_laid_over_is_the_preset_loaded_and_the_way_back_is_exact(
     assert file.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")  # every comment is still there
     presets.use("digits", file, FOLDER)
     assert file.read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", [params.SHIPPED, *OTHERS])
+def test_a_preset_says_what_runs_it_and_what_to_expect_and_is_recognized(name: str, file: Path) -> None:
+    about = presets.about(name, FOLDER)
+    assert f"alexnet use {name}" in about.run
+    assert "make run" in about.run
+    assert about.description
+    assert about.expect.endswith(".")
+    presets.use(name, file, FOLDER)
+    assert presets.chosen(file, FOLDER) == name
+    file.write_text(file.read_text().replace("momentum: 0.9", "momentum: 0.8"))
+    assert presets.chosen(file, FOLDER) == name  # no preset has it
+    file.write_text(re.sub(r"  epochs: \d+", "  epochs: 1", file.read_text(), count=1))
+    assert presets.chosen(file, FOLDER) is None
+
+
+def test_a_preset_without_a_command_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("# My run.\n# Expect: nothing.\nseed: 2\n")
+    with pytest.raises(ParamsError, match=r"mine\.yaml: its first comment must have lines that start with `# Run: `"):
+        presets.about("mine", tmp_path)
+
+
+def test_a_preset_loaded_over_another_in_use_is_as_by_use(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(params, "PRESETS", FOLDER)
+    presets.use("imagenet", file, FOLDER)
+    assert params.load(file, preset="folder") == params.load(ROOT / "params.yaml", preset="folder")
 
 
 def test_presets_do_not_pile_up(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
