@@ -208,9 +208,8 @@ class FolderSource:
                         f"{self.where}/{file.path}: an image in no class's folder; move it to {root}CLASS/, or remove it"
                     )
                 if is_image and (folders or (self.devkit and split)):
-                    found.append(
-                        (split, self.devkit.wnid(split, folder, name.removesuffix(".JPEG")) if self.devkit else folder, file)
-                    )
+                    key = name.removesuffix(".JPEG")
+                    found.append((split, self.devkit.wnid(split, folder, key) if self.devkit else folder, file))
         self._check(counts)
         return sorted(found, key=lambda each: each[2].path)
 

@@ -30,7 +30,6 @@ from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, ReadAhead, iter
 _TRAIN_TAR = re.compile(r"(n\d{8})\.tar")
 _IMAGES = {"train": re.compile(r"(n\d{8}_\d+)\.JPEG"), "val": re.compile(r"(ILSVRC20\d\d_val_\d{8})\.JPEG")}
 _PATCH = re.compile(r"(?:.*/)?(train|val)/([^/]+)\.JPEG")
-_GZIP = b"\x1f\x8b"
 _DIGESTS = environment.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: computed once
 _PARTITION_BYTES = 128 << 20  # of an archive: about what a synset's tar has
 
@@ -85,10 +84,8 @@ class ArchivesSource:
             if image.size > LARGEST:
                 at = f"{image.path}: member {member.name!r} at byte {image.offset - BLOCK:,}"
                 raise DataError(f"{self.where}/{at} has {image.size:,} bytes, more than any image")
-            if patch:
-                yield image, self.read(image.path, image.offset, image.size)
-            else:
-                yield image, self._gunzipped(read(image.offset, image.size))
+            source = partial(self.folder.read, image.path) if patch else read
+            yield image, self._gunzipped(source(image.offset, image.size))
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """A range of an archive, without its gzip."""
@@ -106,7 +103,7 @@ class ArchivesSource:
 
     def _gunzipped(self, data: bytes) -> bytes:
         """An image of 2010 without its gzip. What does not unpack stays as it is, and `validate` finds the fault."""
-        if not self.year.patches or not data.startswith(_GZIP):
+        if not self.year.patches or not data.startswith(b"\x1f\x8b"):
             return data
         unpacking = zlib.decompressobj(31)
         try:
@@ -118,13 +115,7 @@ class ArchivesSource:
     def _split(self, tar: Partition) -> Iterator[Partition]:
         """Ranges of a tar of about the same size, split where members begin."""
         image, end = _IMAGES[tar.split or "train"], tar.offset + tar.size
-        starts = split_points(
-            partial(self.folder.read, tar.path),
-            tar.offset,
-            end,
-            _PARTITION_BYTES,
-            lambda name: image.fullmatch(name.rpartition("/")[2]),
-        )
+        starts = split_points(partial(self.folder.read, tar.path), tar.offset, end, _PARTITION_BYTES, image.fullmatch)
         for start, stop in pairwise([*starts, end]):
             yield replace(tar, offset=start, size=stop - start, is_last=stop == end)
 

@@ -76,8 +76,8 @@ def iter_members(read: Read, start: int, end: int, where: str, is_last: bool = T
 def split_points(read: Read, start: int, end: int, step: int, is_name: Callable[[str], object]) -> list[int]:
     """Bytes at which members begin, about `step` apart: where an archive can be split so that many workers read it at once.
 
-    What lies between is not read. Should bytes inside a member look like a header, the range before them ends within that
-    member, and `iter_members` raises.
+    What lies between is not read. `is_name` takes the last part of a member's name. Should bytes inside a member look like a
+    header, the range before them ends within that member, and `iter_members` raises.
     """
     found = [start]
     pieces = max(1, (end - start) // step)
@@ -89,7 +89,7 @@ def split_points(read: Read, start: int, end: int, step: int, is_name: Callable[
             member = None
             with contextlib.suppress(DataError):  # most blocks are no headers
                 member = _parse_header(window[at - first : at - first + BLOCK], at, end, "")
-            if member and is_name(member.name):
+            if member and is_name(member.name.rpartition("/")[2]):
                 found.append(at)
                 break
     return found
