@@ -4,6 +4,7 @@
     ├── ParamsError          a parameter is missing, unknown, of the wrong type or out of range
     └── DataError            data is missing, damaged, or not what its manifest says
         ├── Busy             another process holds a lock (alexnet.files.locks)
+        ├── Mismatch         bytes of a shard that are not what its manifest says (alexnet.shards.verify)
         ├── Diverged         the loss or a weight is no longer finite (alexnet.training.loop)
         └── ...              those of the stages: pipelines.runtime.errors
 

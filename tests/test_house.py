@@ -149,13 +149,10 @@ PACKAGES = ("alexnet", "pipelines", "flows", "infra", "tools")
 MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 # Both lists only shrink.
 WITHOUT_A_TEST: set[str] = {
-    "alexnet/distributed/errors.py",
-    "alexnet/errors.py",
     "alexnet/loading/config.py",
     "alexnet/loading/prefetch.py",
     "alexnet/shards/manifest.py",
     "alexnet/shards/verify.py",
-    "pipelines/cli/summary.py",
     "pipelines/evaluation/inference.py",
     "pipelines/validation/datadocs.py",
     "pipelines/validation/expectations.py",

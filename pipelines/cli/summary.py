@@ -37,8 +37,8 @@ def summary() -> str:
     metrics = read_json(Metrics, METRICS, _ADVICE)
     try:
         receipt: dict[str, Any] = json.loads(RECEIPT.read_text())
-    except FileNotFoundError:
-        raise DataError(f"{RECEIPT}: no such file; {_ADVICE}") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{RECEIPT}: {error.strerror}; {_ADVICE}") from None
     title = f"validation error, {metrics.images:,} images, {metrics.classes} classes"
     center, ten = metrics.center_crop, metrics.ten_crop
     rows: list[tuple[str, float, float | None]] = [

@@ -1,0 +1,75 @@
+"""The lines that `make run` ends with, from the files that the stages have left."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet.config import to_json
+from alexnet.inference.metrics import Baseline, Baselines, ErrorRates, Metrics
+from pipelines.cli import summary
+
+METRICS = Metrics(
+    center_crop=ErrorRates(0.0152, 0.0),
+    ten_crop=ErrorRates(0.0424, 0.0008),
+    baselines=Baselines(Baseline(0.9), Baseline(0.1392)),
+    images=1250,
+    classes=10,
+)
+RECEIPT: dict[str, Any] = {"name": "alexnet", "alias": "latest", "version": "0123", "files": {"a": "b"}, "held_back": None}
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory after a run: metrics, a figure, a receipt and status files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALEXNET_BUCKET", "data")
+    monkeypatch.setenv("ALEXNET_REGISTRY", "registry")
+    Path("artifacts/evaluation").mkdir(parents=True)
+    Path("artifacts/evaluation/kernels.png").touch()
+    summary.METRICS.write_bytes(to_json(METRICS))
+    summary.RECEIPT.write_text(json.dumps(RECEIPT))
+    Path(".local/status").mkdir(parents=True)
+    for second, stage in enumerate(("fetch", "shard", "validate", "train"), 100):
+        Path(f".local/status/{stage}.json").touch()
+        os.utime(f".local/status/{stage}.json", (second, second))
+    return tmp_path
+
+
+def test_error_rates_are_in_percent_beside_the_baselines(finished: Path) -> None:
+    lines = summary.summary().splitlines()
+    assert lines[1].startswith("validation error, 1,250 images, 10 classes")
+    assert [line.split() for line in lines[2:6]] == [
+        ["center", "crop", "1.52%", "0.00%"],
+        ["ten", "crops", "4.24%", "0.08%"],
+        ["baseline:", "majority", "90.00%"],
+        ["baseline:", "ridge", "13.92%"],
+    ]
+    assert lines[6] == "figures     artifacts/evaluation/ (1)"
+    assert lines[7].startswith("published   alexnet@0123, 1 files, at s3://registry/alexnet/versions/0123")
+    assert lines[8] == "alias       alexnet@latest is this version; `alexnet pull alexnet@latest`"
+
+
+def test_an_alias_that_did_not_move_is_reported_with_the_reason(finished: Path) -> None:
+    summary.RECEIPT.write_text(json.dumps(RECEIPT | {"held_back": "top-1 error 0.5 is above 0.4"}))
+    assert summary.summary().endswith("alias       alexnet@latest stays where it was: top-1 error 0.5 is above 0.4")
+
+
+def test_stages_that_ran_are_in_the_order_of_their_ends_without_fetch(finished: Path) -> None:
+    assert summary.stages_run_since(0) == ["shard", "validate", "train"]
+    assert summary.stages_run_since(102) == ["validate", "train"]
+
+
+def test_a_run_of_which_nothing_was_left_to_do_is_reported(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("started").touch()
+    assert summary.main(["--since", "started"]) == 0
+    assert capsys.readouterr().out.endswith("nothing to do: all of it has been made before\n")
+
+
+@pytest.mark.parametrize("missing", [summary.METRICS, summary.RECEIPT], ids=str)
+def test_without_a_finished_run_the_command_fails(finished: Path, missing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing.unlink()
+    assert summary.main([]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {missing}: No such file or directory; `make run` makes it")
