@@ -138,10 +138,10 @@ def _raise_if_broken(report: ValidationReport, table: pa.Table, path: Path) -> N
 
 
 _HELP = """\
-Sections `source` and `validate` of params.yaml say what a fault is and what is done about it. A rule of critical severity that
-does not hold stops the stage: the report and the Data Docs (.local/data-docs, and the data bucket) name the culprits.
-Kill it at any time: run again, it goes on; what it has seen is in .local/validate until the index is written.
-ALEXNET_WORKERS: threads. ALEXNET_DASK: a scheduler whose workers decode instead. ALEXNET_BUCKET, AWS_...: the data bucket.
+Sections `source` and `validate` of params.yaml determine what a fault is and what is done about it. A broken rule of critical
+severity stops the stage: the report and the Data Docs (.local/data-docs, and the data bucket) name the images.
+It can be killed at any time: started again, it continues; scanned rows are in .local/validate until the index is written.
+ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers decode. ALEXNET_BUCKET, AWS_...: the data bucket.
 """
 
 if __name__ == "__main__":
@@ -152,7 +152,7 @@ if __name__ == "__main__":
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--source", type=Path, required=True, help="JSON of the fetch stage; read by DVC only, to see a change")
-    parser.add_argument("--index", type=Path, required=True, help="Parquet to write: a row an image")
-    parser.add_argument("--report", type=Path, required=True, help="JSON to write: counts, faults, verdicts")
+    parser.add_argument("--index", type=Path, required=True, help="Parquet to write: a row for every image")
+    parser.add_argument("--report", type=Path, required=True, help="JSON to write: counts, faults, rules")
     arguments = parser.parse_args()
     console.run("validate", lambda: main(arguments.index, arguments.report))

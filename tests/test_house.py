@@ -154,9 +154,6 @@ WITHOUT_A_TEST: set[str] = {
     "alexnet/shards/manifest.py",
     "alexnet/shards/verify.py",
     "pipelines/evaluation/inference.py",
-    "pipelines/validation/datadocs.py",
-    "pipelines/validation/expectations.py",
-    "pipelines/validation/scan_cache.py",
 }
 WITH_MANY_PARAMETERS: set[str] = set()
 

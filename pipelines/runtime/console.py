@@ -1,4 +1,4 @@
-"""What a stage shows: progress bars on a terminal, plain lines otherwise, and one clear line when it fails."""
+"""What a stage prints: progress bars on a terminal, plain lines otherwise, and one line when it fails."""
 
 import errno
 import json
@@ -20,10 +20,10 @@ from pipelines.runtime import environment
 from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
-_STATUS = environment.LOCAL / "status"  # why each stage last failed, for whoever decides on a retry
-_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of who was told to stop, and did so in order
+_STATUS = environment.LOCAL / "status"  # how each stage last ended, by which the flow decides on a retry
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a stage that a signal stopped, and that cleaned up
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_PLACE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)  # with a path: the user's
+_PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
 
@@ -34,7 +34,7 @@ def say(line: str) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether a progress bar makes sense."""
+    """Whether stderr is a terminal, which can show a progress bar."""
     return sys.stderr.isatty()
 
 
@@ -74,9 +74,9 @@ def track_bytes(total: int, label: str) -> Iterator[Callable[[int], None]]:
 
 
 def run(stage: str, main: Callable[[], None]) -> None:
-    """Runs a stage's main; a mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
+    """Runs a stage's main function. A mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
 
-    Leaves {"ok", "retryable", "error"} in .local/status/STAGE.json: DVC's own exit status is 255 whatever happened.
+    Writes {"ok", "error", "retryable"} to .local/status/STAGE.json: DVC's own exit status is 255 whatever happened.
     """
     error, retryable = None, False
     try:
@@ -85,16 +85,15 @@ def run(stage: str, main: Callable[[], None]) -> None:
         error = str(mistake)
         retryable = isinstance(mistake, Unreachable)
     except OSError as failure:
-        if not (failure.errno in _FULL or (failure.errno in _NO_PLACE and failure.filename)):
+        if not (failure.errno in _FULL or (failure.errno in _PATH_ERRORS and failure.filename)):
             traceback.print_exc()
         reason = os.strerror(failure.errno) if failure.errno else failure
         error = f"{failure.filename or 'disk'}: {reason}{_advice(stage, failure.errno)}"
     except SystemExit as end:
         if end.code:
             stopped = end.code in _STOPPED
-            _write_status(
-                stage, "stopped from outside; what it had finished is kept" if stopped else f"exit status {end.code}", stopped
-            )
+            reason = "stopped from outside; what it had finished is kept" if stopped else f"exit status {end.code}"
+            _write_status(stage, reason, stopped)
         raise
     except BaseException as bug:
         _write_status(stage, f"{type(bug).__name__}: {bug}", retryable=False)
@@ -113,7 +112,7 @@ def _advice(stage: str, number: int | None) -> str:
 
 def _write_status(stage: str, error: str | None, retryable: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
-        return  # one process speaks for all
+        return  # the first rank writes it for all
     try:
         status = {"ok": error is None, "error": error, "retryable": retryable}
         atomic_write_bytes(_STATUS / f"{stage}.json", json.dumps(status).encode())

@@ -247,18 +247,6 @@ def test_what_was_seen_outlives_another_policy_and_nothing_else(
     assert scan_cache.open_scan_cache("folder", open_source(given.source), given.validate).folder != place()
 
 
-def test_a_damaged_file_of_the_scan_cache_is_scanned_again(tmp_path: Path) -> None:
-    folder, partition = scan_cache.ScanCache(tmp_path), Partition(path="a")
-    assert folder.read(partition, index.SCANNED) is None
-    rows = index.SCANNED.empty_table()
-    folder.write(partition, rows)
-    assert folder.read(partition, index.SCANNED) == rows
-    assert folder.read(partition, index.SCHEMA) is None
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:-9])
-    assert folder.read(partition, index.SCANNED) is None
-
-
 def test_a_class_of_which_every_image_is_dropped_is_named(stage_folder: StageFolder, images: Path) -> None:
     (images / "class2").mkdir()
     for number in range(3):
