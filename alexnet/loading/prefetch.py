@@ -77,7 +77,8 @@ class ShardPrefetcher:
 
     def fits(self, step: int) -> bool:
         """Whether the cache holds the shards of this step beside those of the unfinished steps before it."""
-        return step <= self._step or self._fitting == len(self._uses) or step < self._uses[self._fitting].first_step
+        fitting = self._fitting  # read once: the consumer's thread changes it
+        return step <= self._step or fitting == len(self._uses) or step < self._uses[fitting].first_step
 
     def _open(self, use: ShardUse) -> None:
         self._dataset.open(use.number)

@@ -40,7 +40,7 @@ class Prefetcher(Iterator[R], Generic[T, R]):
         self._next: list[T] = []  # the item that waits for room
         self._in_flight: deque[T] = deque()
         self._results: deque[Future[R]] = deque()  # of the items in flight
-        self._end: BaseException | None = None  # what the iterator of items raised
+        self._end: BaseException | None = None  # what the iterator of items, or has_room, raised
         self._stopped = False
         self._change = threading.Condition()
         self._threads = [threading.Thread(target=self._run, name="prefetch", daemon=True) for _ in range(workers)]
@@ -101,21 +101,17 @@ class Prefetcher(Iterator[R], Generic[T, R]):
     def _take(self) -> "tuple[T, Future[R]] | None":
         """The next item, once there is room for it, and the place of its result; None at the end."""
         with self._change:
-            while self._prepare_next() and not self._stopped:
-                if self._has_room(self._in_flight, self._next[0]):
-                    self._in_flight.append(self._next.pop())
-                    self._results.append(Future())
+            while not self._stopped and self._end is None:
+                try:
+                    if not self._next:
+                        self._next.append(next(self._items))
+                    if self._has_room(self._in_flight, self._next[0]):
+                        self._in_flight.append(self._next.pop())
+                        self._results.append(Future())
+                        self._change.notify_all()
+                        return self._in_flight[-1], self._results[-1]
+                    self._change.wait()
+                except BaseException as error:  # noqa: BLE001 - it is raised to the consumer
+                    self._end = error
                     self._change.notify_all()
-                    return self._in_flight[-1], self._results[-1]
-                self._change.wait()
             return None
-
-    def _prepare_next(self) -> bool:
-        """Takes the next item from the iterator unless one waits for room. Whether one does."""
-        if not self._next and self._end is None:
-            try:
-                self._next.append(next(self._items))
-            except BaseException as error:  # noqa: BLE001 - it is raised to the consumer
-                self._end = error
-                self._change.notify_all()
-        return bool(self._next)

@@ -54,6 +54,18 @@ def test_an_exception_of_the_items_iterator_is_raised_after_the_results_before_i
             next(results)
 
 
+def test_an_exception_of_has_room_is_raised_and_not_waited_for() -> None:
+    def has_room(in_flight: Collection[int], item: int) -> bool:
+        if item == 2:
+            raise KeyError(item)
+        return True
+
+    with Prefetcher(square, range(5), 2, has_room) as results:
+        assert [next(results), next(results)] == [0, 1]
+        with pytest.raises(KeyError):
+            next(results)
+
+
 @pytest.mark.parametrize(("workers", "most"), [(1, 3), (4, 3), (4, 1)])
 def test_no_more_items_are_started_than_there_is_room_for(workers: int, most: int) -> None:
     started: list[int] = []
