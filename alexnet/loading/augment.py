@@ -1,6 +1,6 @@
-"""What is done to a batch of images on its way into the network: crops, flips, color noise, the mean image.
+"""Augmentation of batches: random crops, flips, color noise, and subtraction of the mean image; and the views of testing.
 
-Every draw is keyed by (seed, epoch, global sample index): equal for any number of workers, ranks and restarts.
+Every draw is keyed by (seed, epoch, global sample index): the same for any number of workers, ranks and restarts.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ Crops = Float[Tensor, "n 3 224 224"]
 
 
 class Augment:
-    """Training's view of a batch. Statistics are those of the training set, RGB, on the 0-255 scale.
+    """Augments batches for training. Statistics are those of the training set, RGB, on the 0-255 scale.
 
     Args:
         config: which augmentations, how strong.
@@ -50,22 +50,24 @@ class Augment:
         margin, mean = images.shape[1] - CROP_PX, self.mean.to(images.device)
         shift, divide = self._noise(samples, epoch)
         if images.device.type == "cpu":
-            crops = torch.sub(self._cut(images, samples, margin, epoch), mean)
+            crops = torch.sub(self._crop(images, samples, margin, epoch), mean)
             if shift is not None:
                 crops = crops.add_(shift[:, None, None, :]).div_(divide)
         else:
             places = torch.stack(self._draw(samples, margin, epoch), 1)
             drawn = torch.cat([places, torch.zeros(len(samples), 3) if shift is None else shift], 1)
-            crops = compile_on_gpu(_seen, images.device)(images, copy_to_device(drawn, images.device), mean, divide)
+            crops = compile_on_gpu(_crop_flip_subtract, images.device)(
+                images, copy_to_device(drawn, images.device), mean, divide
+            )
         return crops.permute(0, 3, 1, 2)
 
-    def _cut(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
+    def _crop(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
         if self.config.crop == "center" and not self.config.flip:
             return center(images)
-        return _slices(images, *self._draw(samples, margin, epoch))
+        return _crop_by_slicing(images, *self._draw(samples, margin, epoch))
 
     def _noise(self, samples: Int64[Tensor, " n"], epoch: int) -> tuple[Float[Tensor, "n 3"] | None, float]:
-        """What is added to the pixels of every sample, if anything, and what they are divided by."""
+        """The RGB shift of every sample, None for no noise, and the divisor of the shifted pixels."""
         noise = self.config.color_noise
         if noise.std == 0 or (noise.end_epoch is not None and epoch >= noise.end_epoch):
             return None, 1.0
@@ -84,14 +86,14 @@ class Augment:
         return tops, lefts, flips if self.config.flip else torch.zeros_like(flips)
 
     def _color_noise(self, noise: ColorNoiseConfig, samples: Int64[Tensor, " n"], epoch: int) -> Float[Tensor, "n 3"]:
-        """RGB shifts: one draw an image along each eigenvector."""
+        """RGB shifts: for every image one draw along each eigenvector."""
         draws = normal(random_key(self.seed, "color noise", epoch), samples, 3) * noise.std
         scale = self.eigen_std if noise.along == "std" else self.eigen_std**2 / 255
         return (draws * scale) @ self.eigenvectors.T
 
 
-def _slices(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
-    """The crops by plain copies: on a CPU several times faster than indexing every pixel."""
+def _crop_by_slicing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
+    """Crops by slicing: on a CPU several times faster than indexing every pixel."""
     crops = images.new_empty((len(images), CROP_PX, CROP_PX, 3))
     for i, (top, left, flip) in enumerate(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True)):
         crop = images[i, top : top + CROP_PX, left : left + CROP_PX]
@@ -99,8 +101,8 @@ def _slices(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8
     return crops
 
 
-def _indexed(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
-    """The crops by one gather, without a look from the host."""
+def _crop_by_indexing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
+    """Crops by one gather, without synchronizing with the host."""
     reach = torch.arange(CROP_PX, device=images.device)
     columns = torch.where(flips[:, None], CROP_PX - 1 - reach, reach) + lefts[:, None]
     rows = tops[:, None] + reach
@@ -108,12 +110,12 @@ def _indexed(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def _seen(
+def _crop_flip_subtract(
     images: Images, drawn: Float[Tensor, "n 6"], mean: Float[Tensor, "224 224 3"], divide: float
 ) -> Float[Tensor, "n 224 224 3"]:
-    """All that is done on a GPU, for one kernel. Of every sample are drawn: top, left, whether to flip, and the color shift."""
+    """The whole augmentation as one GPU kernel. drawn: top, left, whether to flip, and the RGB shift, of every sample."""
     tops, lefts, flips = drawn[:, :3].long().unbind(1)
-    crops = _indexed(images, tops, lefts, flips > 0)
+    crops = _crop_by_indexing(images, tops, lefts, flips > 0)
     return (crops - mean + drawn[:, None, None, 3:]) / divide
 
 
@@ -124,7 +126,7 @@ def center(images: Tensor) -> Tensor:
 
 
 def center_crop(images: Images, mean: Float[Tensor, "224 224 3"]) -> Crops:
-    """The one view of the quick test: mean subtracted, channels last in memory."""
+    """The center crop, mean subtracted, channels last in memory."""
     return torch.sub(center(images), mean).permute(0, 3, 1, 2)
 
 

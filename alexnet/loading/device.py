@@ -1,6 +1,6 @@
-"""Batches brought to the device: copied, or decoded there, on a stream of their own while the previous one is used.
+"""Batches moved to the device: copied, or decoded there, on a stream of their own while the previous batch is used.
 
-On a CPU a batch already is where it is used. Global sample indices stay with the host, which draws from them.
+On a CPU they are passed through. Global sample indices stay on the host, where random numbers are drawn from them.
 """
 
 import warnings
@@ -13,13 +13,13 @@ from torch import Tensor
 from alexnet.errors import DataError, ParamsError
 from alexnet.loading.loader import Batch, EncodedBatch
 
-_AHEAD = 4  # batches for which the host may be ahead of a GPU: each takes memory there until its step is over
+_AHEAD = 4  # batches that the host may be ahead of a GPU: each takes memory there until its step is over
 
 HostBatch = Batch | EncodedBatch
 
 
 def to_device(batches: Iterable[HostBatch], device: torch.device) -> Iterator[Batch]:
-    """The batches, on the device, one copied ahead. From a loader with `pin_memory` the copy runs beside the computation.
+    """Yields the batches on the device, copying one ahead. With a loader's `pin_memory` the copy overlaps the computation.
 
     JPEGs are decoded there by torchvision: nvJPEG on a GPU, libjpeg on a CPU. nvJPEG rounds differently from the loader's
     decoder, by a level or two: results are those of another decoder, but equal from run to run.
@@ -29,44 +29,44 @@ def to_device(batches: Iterable[HostBatch], device: torch.device) -> Iterator[Ba
     """
     if device.type != "cuda":
         for batch in batches:
-            yield _brought(batch, device)
+            yield _move(batch, device)
         return
     stream = torch.cuda.Stream(device)
     copying: deque[tuple[HostBatch, Batch, torch.cuda.Event]] = deque()
     used: deque[tuple[HostBatch, torch.cuda.Event]] = deque()  # a host batch must live until its copy is over
     ends: deque[torch.cuda.Event] = deque()
     for batch in batches:
-        copying.append(_copy(batch, device, stream))
+        copying.append(_start_copy(batch, device, stream))
         if len(copying) > 1:
-            yield _arrived(copying, used, device)
-            _hold_back(ends, device)
+            yield _await_copy(copying, used, device)
+            _limit_queue(ends, device)
     while copying:
-        yield _arrived(copying, used, device)
+        yield _await_copy(copying, used, device)
 
 
-def _copy(batch: HostBatch, device: torch.device, stream: torch.cuda.Stream) -> tuple[HostBatch, Batch, torch.cuda.Event]:
-    """The batch, its copy, and the event that the copy is over."""
+def _start_copy(batch: HostBatch, device: torch.device, stream: torch.cuda.Stream) -> tuple[HostBatch, Batch, torch.cuda.Event]:
+    """Starts the copy of a batch on a stream. Returns the batch, its copy, and the event that marks the end of copying."""
     with torch.cuda.stream(stream):
-        copy = _brought(batch, device)
+        copy = _move(batch, device)
         event = torch.cuda.Event()
         event.record(stream)
     return batch, copy, event
 
 
-def _brought(batch: HostBatch, device: torch.device) -> Batch:
-    """The batch on the device, by the current stream."""
+def _move(batch: HostBatch, device: torch.device) -> Batch:
+    """The batch on the device, copied or decoded on the current stream."""
     if isinstance(batch, EncodedBatch):
-        return _decoded(batch, device)
+        return _decode(batch, device)
     images, labels = (part.to(device, non_blocking=True) for part in (batch.images, batch.labels))
     return Batch(images, labels, batch.samples)
 
 
-def _arrived(
+def _await_copy(
     copying: deque[tuple[HostBatch, Batch, torch.cuda.Event]],
     used: deque[tuple[HostBatch, torch.cuda.Event]],
     device: torch.device,
 ) -> Batch:
-    """The copy that was started first, ready for the current stream."""
+    """The copy that was started first. The current stream waits for it; the host does not."""
     host, copy, event = copying.popleft()
     current = torch.cuda.current_stream(device)
     current.wait_event(event)
@@ -78,14 +78,14 @@ def _arrived(
     return copy
 
 
-def _hold_back(ends: deque[torch.cuda.Event], device: torch.device) -> None:
-    """Notes that a batch was used, and waits until the GPU is only some behind."""
+def _limit_queue(ends: deque[torch.cuda.Event], device: torch.device) -> None:
+    """Records that a batch was used, and waits until the GPU is at most _AHEAD batches behind the host."""
     ends.append(torch.cuda.current_stream(device).record_event(torch.cuda.Event(blocking=True)))
     if len(ends) > _AHEAD:
         ends.popleft().synchronize()
 
 
-def _decoded(batch: EncodedBatch, device: torch.device) -> Batch:
+def _decode(batch: EncodedBatch, device: torch.device) -> Batch:
     """The batch decoded on the device."""
     shape = (3, batch.side_px, batch.side_px)
     cause = None
@@ -94,15 +94,15 @@ def _decoded(batch: EncodedBatch, device: torch.device) -> Batch:
     except RuntimeError as error:
         images, cause = [], error
     if len(images) != len(batch.jpegs) or any(image.shape != shape for image in images):
-        return _without_corrupt(batch, device, cause)
+        return _decode_on_host(batch, device, cause)
     stacked = torch.stack(images) if images else torch.empty((0, *shape), dtype=torch.uint8, device=device)
     return Batch(stacked.permute(0, 2, 3, 1).contiguous(), batch.labels.to(device, non_blocking=True), batch.samples)
 
 
 def _decode_jpegs(jpegs: list[Tensor], device: torch.device) -> list[Tensor]:
-    """Images as [3, h, w]. torchvision 0.29 still has this decoder and says that a package of its own will follow it."""
+    """Images as [3, h, w]. torchvision 0.29 deprecates this decoder in favor of a package of its own."""
     try:
-        from torchvision.io import ImageReadMode, decode_jpeg  # only who asks for this decoder needs the package
+        from torchvision.io import ImageReadMode, decode_jpeg  # an optional dependency
     except ImportError:
         raise ParamsError(
             "train.decode: is device, which needs torchvision; install it, or decode on the host (train.decode: host)"
@@ -114,12 +114,12 @@ def _decode_jpegs(jpegs: list[Tensor], device: torch.device) -> list[Tensor]:
         return list(decode_jpeg(jpegs, mode=ImageReadMode.RGB, device=device)) if jpegs else []
 
 
-def _without_corrupt(batch: EncodedBatch, device: torch.device, cause: RuntimeError | None) -> Batch:
-    """The batch decoded by the host, which skips a sample or raises what is wrong with it."""
+def _decode_on_host(batch: EncodedBatch, device: torch.device, cause: RuntimeError | None) -> Batch:
+    """The batch decoded by the loader's own decoder, which skips a corrupt sample or raises what is wrong with it."""
     host = batch.on_host()
     if torch.equal(host.samples, batch.samples):
         raise DataError(
             f"samples {batch.samples.tolist()}: {device} cannot decode one of them, the host can: {cause}; "
             "decode on the host (train.decode: host)"
         ) from cause
-    return _brought(host, device)
+    return _move(host, device)

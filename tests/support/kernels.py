@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from alexnet.loading.augment import _seen
+from alexnet.loading.augment import _crop_flip_subtract
 from alexnet.loading.loader import Batch
 from alexnet.loading.sampler import BatchSampler
 from alexnet.model.network import AlexNet, initial_weights
@@ -69,7 +69,7 @@ def check_augment() -> None:
     """The kernel that crops, flips, subtracts the mean and adds color noise on a GPU."""
     images = torch.randint(0, 256, (3, 230, 230, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     drawn = torch.tensor([[0.0, 6, 0, 1.5, -2.0, 3.25], [6, 0, 1, 0.5, 0.0, 1.0], [3, 2, 1, 0.0, 0.0, 0.0]])
-    compare(_seen, [(images, drawn, torch.full((224, 224, 3), 110.5), 1.1)])
+    compare(_crop_flip_subtract, [(images, drawn, torch.full((224, 224, 3), 110.5), 1.1)])
 
 
 def trainer(device: torch.device) -> Trainer:

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.loading.augment import Augment, _indexed, _seen, _slices, center, center_crop, ten_crops
+from alexnet.loading.augment import (
+    Augment,
+    _crop_by_indexing,
+    _crop_by_slicing,
+    _crop_flip_subtract,
+    center,
+    center_crop,
+    ten_crops,
+)
 from alexnet.loading.config import AugmentConfig, ColorNoiseConfig
 
 QUIET = ColorNoiseConfig(std=0.0, along="std", divide=1.1, end_epoch=None)
@@ -68,10 +76,10 @@ def test_consecutive_samples_share_a_crop_when_told_to_as_in_2012() -> None:
 
 def test_the_path_for_a_gpu_gives_the_same_crops() -> None:
     batch, drawn = images(5), augment(PLAIN)._draw(torch.arange(5), 32, epoch=2)
-    assert torch.equal(_indexed(batch, *drawn), _slices(batch, *drawn))
+    assert torch.equal(_crop_by_indexing(batch, *drawn), _crop_by_slicing(batch, *drawn))
     noisy, mean = replace(PLAIN, color_noise=replace(QUIET, std=0.1)), torch.rand(256, 256, 3) * 255
     here, shift = augment(noisy, mean), augment(noisy)._color_noise(noisy.color_noise, torch.arange(5), 2).float()
-    seen = _seen(batch, torch.cat([torch.stack(drawn, 1), shift], 1), center(mean), 1.1).permute(0, 3, 1, 2)
+    seen = _crop_flip_subtract(batch, torch.cat([torch.stack(drawn, 1), shift], 1), center(mean), 1.1).permute(0, 3, 1, 2)
     assert torch.equal(seen, here(batch, torch.arange(5), epoch=2))
 
 
