@@ -32,10 +32,7 @@ def make(images: Path | None, count: int, shards: int, folder: Path) -> list[Sha
         jpegs = [_encode(image) for image in _squares(images, count)]
         (folder / "shards").mkdir(parents=True, exist_ok=True)
         listing.write_text(json.dumps([asdict(_write(folder, jpegs, number, shards)) for number in range(shards)]))
-    return [
-        Shard(**entry | {"labels": {int(k): v for k, v in entry["labels"].items()}})
-        for entry in json.loads(listing.read_text())
-    ]
+    return [Shard.from_tree(entry) for entry in json.loads(listing.read_text())]
 
 
 def _write(folder: Path, jpegs: list[bytes], number: int, shards: int) -> Shard:

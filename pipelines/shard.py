@@ -217,7 +217,7 @@ def _read_finished_shard(bucket: Bucket, prefix: str, size: int, task: Task) -> 
     """A shard that an earlier run finished, by its side file; None if the tar or the sums are not those of the side file."""
     try:
         side = json.loads(bucket.get(prefix + task.side_file))
-        shard = Shard(**{**side["shard"], "labels": {int(label): count for label, count in side["shard"]["labels"].items()}})
+        shard = Shard.from_tree(side["shard"])
         if (shard.bytes, shard.name, shard.samples) != (size, task.name, task.rows.num_rows):
             return None
         if task.split != "train":

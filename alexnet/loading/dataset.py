@@ -5,7 +5,6 @@ import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import simplejpeg
@@ -17,21 +16,21 @@ from alexnet.errors import DataError
 from alexnet.shards.cache import CachedShard, ShardCache
 from alexnet.shards.manifest import Shard
 
-_READ_AHEAD = 128 << 10  # bytes of one piece of advice: Linux reads no more of it than a device's readahead, whatever is asked
+_READ_AHEAD = 128 << 10  # bytes per madvise: Linux reads at most the device's readahead for each call
 
 Pixels = UInt8[np.ndarray, "side side 3"]
 
 
 class ShardDataset:
-    """The samples of one split. A sample's index counts through the shards in the manifest's order. Nothing is read in advance.
+    """The samples of one split, by a global index that counts through the shards in the manifest's order. Shards open on use.
 
     Args:
         shards: The split's shards.
         cache: Gives them, verified.
         side_px: Side of every image; another size is an error.
         classes: Labels are below it.
-        resident: Asks the system to read whole shards into memory as they are opened: right when the split fits in it. It is
-            advice, not a lock: under pressure the system may take the memory back and read again.
+        resident: Advises the system to read whole shards into the page cache as they are opened: right when the split fits in
+            memory. Under memory pressure the system may drop and read them again.
     """
 
     def __init__(
@@ -62,19 +61,9 @@ class ShardDataset:
     def __len__(self) -> int:
         return int(self.firsts[-1])
 
-    @cached_property
-    def keys(self) -> list[str]:
-        """The key of every sample. Opens all shards."""
-        return [key for number in range(len(self.shards)) for key in self.open(number).index.keys]
-
-    @cached_property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """The label of every sample. Opens all shards."""
-        return np.concatenate([self.open(number).index.labels for number in range(len(self.shards))])
-
     @property
-    def opening(self) -> list[str]:
-        """Names of the shards that are being opened: what a caller that gets nothing is waiting for."""
+    def being_opened(self) -> list[str]:
+        """Names of the shards that are being opened, for errors of those that wait for them."""
         return [shard.name for shard, lock in zip(self.shards, self._opening, strict=True) if lock.locked()]
 
     def open(self, number: int) -> CachedShard:
@@ -82,16 +71,20 @@ class ShardDataset:
 
         Raises what the cache raises, and raises it again until `release`: threads that wait for the same shard try once.
         """
-        cached = self._open_already(number)
+        cached = self._find_open(number)
         if cached is None:
             with self._opening[number]:
                 if number in self._failed:
                     raise self._failed[number]
-                cached = self._open_already(number) or self._try_open(number)
+                try:
+                    cached = self._find_open(number) or self._open(number)
+                except Exception as error:
+                    self._failed[number] = error
+                    raise
         return cached
 
     def release(self) -> None:
-        """Between epochs: what failed may be tried again, and no shard stays mapped that a limited cache may remove.
+        """Called between epochs: shards that failed may be tried again, and those that a limited cache may remove are unmapped.
 
         A mapped file keeps its room on the disk: with another split in the same cache, up to twice the limit.
         """
@@ -101,7 +94,7 @@ class ShardDataset:
                 self._opened.clear()
 
     def shards_and_rows(self, samples: Int64[np.ndarray, " n"]) -> tuple[list[int], list[int]]:
-        """The shard's number and the row in it, of every sample."""
+        """For every global sample index, its shard's number and its row in that shard."""
         numbers = np.searchsorted(self.firsts, samples, side="right") - 1
         return numbers.tolist(), (samples - self.firsts[numbers]).tolist()
 
@@ -117,11 +110,8 @@ class ShardDataset:
         except ValueError as error:
             raise self._corrupt(cached, row, str(error)) from error
         if image.shape != out.shape:
-            raise self._corrupt(
-                cached,
-                row,
-                f"it is {image.shape[1]}x{image.shape[0]} pixels, not {self.side_px}x{self.side_px}",
-            )
+            height, width, _ = image.shape
+            raise self._corrupt(cached, row, f"it is {width}x{height} pixels, not {self.side_px}x{self.side_px}")
         return int(cached.index.labels[row])
 
     def read_jpeg(self, number: int, row: int) -> tuple[UInt8[Tensor, " _"], int]:
@@ -137,19 +127,11 @@ class ShardDataset:
             "run the shard stage again, or let training leave it out (train.on_corrupt: skip)"
         )
 
-    def _open_already(self, number: int) -> CachedShard | None:
+    def _find_open(self, number: int) -> CachedShard | None:
         with self._lock:
-            cached = self._opened.get(number)
-            if cached is not None:
+            if number in self._opened:
                 self._opened.move_to_end(number)
-            return cached
-
-    def _try_open(self, number: int) -> CachedShard:
-        try:
-            return self._open(number)
-        except Exception as error:
-            self._failed[number] = error
-            raise
+            return self._opened.get(number)
 
     def _open(self, number: int) -> CachedShard:
         with self._lock:  # before the next is fetched: a mapped file takes room on the disk though it was evicted
@@ -167,7 +149,7 @@ class ShardDataset:
 
 
 def _read_ahead(mapped: mmap.mmap) -> None:
-    """Begins to read all of a mapped file into the page cache."""
+    """Starts reading all of a mapped file into the page cache."""
     for start in range(0, len(mapped), _READ_AHEAD):
         mapped.madvise(mmap.MADV_WILLNEED, start, min(_READ_AHEAD, len(mapped) - start))
 

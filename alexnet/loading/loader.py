@@ -146,7 +146,7 @@ class Loader:
                 elif time.monotonic() - since > _PATIENCE_SECONDS:
                     raise DataError(
                         f"loader: no progress for {_PATIENCE_SECONDS:.0f} s, waiting for "
-                        f"{', '.join(self.dataset.opening) or 'a decoder'}; check the store and run again"
+                        f"{', '.join(self.dataset.being_opened) or 'a decoder'}; check the store and run again"
                     )
             chunk = next(chunks)
             if chunk.end == len(chunk.batch.samples):

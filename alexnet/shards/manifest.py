@@ -1,9 +1,9 @@
-"""Shards: WebDataset tars and the manifest that says what is in them."""
+"""The manifest: which shards exist, and what is in them."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alexnet.errors import DataError
 
@@ -40,20 +40,21 @@ class Shard:
     samples: int
     labels: dict[int, int]
 
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "Shard":
+        """From JSON, whose keys are text. Raises KeyError, TypeError, ValueError or AttributeError."""
+        return cls(**{**tree, "labels": {int(label): count for label, count in tree["labels"].items()}})
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """What exists: a shard that is not listed here does not. Written last. `prefix` ends in `/` and is immutable."""
+    """All shards of a data set. Written last, so that a listed shard exists. `prefix` ends in `/` and never changes content."""
 
     source: str
     prefix: str
     side_px: int
     synsets: tuple[Synset, ...]
     splits: dict[Split, tuple[Shard, ...]]
-
-    def samples(self, split: Split) -> int:
-        """Number of samples of a split."""
-        return sum(shard.samples for shard in self.splits[split])
 
     def write(self, path: Path) -> None:
         """Writes sorted JSON: equal manifests are equal bytes."""
@@ -69,12 +70,7 @@ class Manifest:
                 prefix=tree["prefix"],
                 side_px=tree["side_px"],
                 synsets=tuple(Synset(**synset) for synset in tree["synsets"]),
-                splits={
-                    split: tuple(
-                        Shard(**{**shard, "labels": {int(k): v for k, v in shard["labels"].items()}}) for shard in shards
-                    )
-                    for split, shards in tree["splits"].items()
-                },
+                splits={split: tuple(map(Shard.from_tree, shards)) for split, shards in tree["splits"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: not a manifest: {error!r}; run the shard stage again") from None

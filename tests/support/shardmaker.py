@@ -78,3 +78,13 @@ def make(counts: Sequence[int], side_px: int = SIDE_PX) -> Made:
         shards.append(describe(name, tars[name], [i % CLASSES for i in indices]))
         first += count
     return Made(tars, shards, side_px)
+
+
+def keys(dataset: ShardDataset) -> list[str]:
+    """The key of every sample. Opens all shards, in order."""
+    return [key for number in range(len(dataset.shards)) for key in dataset.open(number).index.keys]
+
+
+def labels(dataset: ShardDataset) -> list[int]:
+    """The label of every sample. Opens all shards, in order."""
+    return [label for number in range(len(dataset.shards)) for label in dataset.open(number).index.labels.tolist()]

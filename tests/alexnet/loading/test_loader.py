@@ -354,7 +354,7 @@ def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> 
     with pytest.raises(DataError, match="no answer"):
         list(batches.epoch(0))
     with pytest.raises(DataError, match="no answer"):
-        _ = samples.labels
+        _ = shardmaker.labels(samples)
     down.clear()
     assert len(whole(list(batches.epoch(0))).samples) == TOTAL
 
