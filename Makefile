@@ -38,7 +38,7 @@ run: $(READY) ## From images to a published model; only what has changed is run 
 	@$(PY) -m pipelines.cli.summary --since .local/started
 
 doctor: $(READY) ## What this machine has and lacks
-	@$(PY) -m pipelines.cli.doctor
+	@$(PY) -m pipelines.cli.main doctor
 
 solar-cells: $(READY) ## Install the photographs of the source solar-cells (CC BY-NC-SA 4.0)
 	@$(PY) -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r presets/solar-cells.lock

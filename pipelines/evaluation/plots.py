@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from alexnet.inference.metrics import VIEWS_NAMES, Metrics, confusion_matrix
@@ -47,16 +47,17 @@ _STYLE: Any = {
     "ytick.color": _FAINT,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.06,
     "legend.frameon": False,
     "lines.linewidth": 2,
     "lines.solid_capstyle": "round",
 }
 _DPI = 144
-_EXAMPLES, _MISTAKES = 8, 3  # pictures of predictions, and how many of them show a mistake where there are so many
-_MOST_CELLS = 30  # classes of a confusion matrix that can still be read
+_EXAMPLES, _MISTAKES, _COLUMNS = 8, 3, 4  # images with predictions, at most how many are mistakes, and images a row
+_MAX_CELLS = 30  # classes of a confusion matrix that can still be read
 _KERNELS_A_ROW = 16  # as in figure 3
-_GREY_LEVELS = 0.5  # channels of a mean image that differ by less, of 255, are those of grey images
-_MARGIN = 0.12  # inches
+_GREY_LEVELS = 0.5  # a mean image whose channels differ by less, on the scale 0 to 255, is that of grey images
 
 
 def draw_all(
@@ -111,52 +112,45 @@ def draw_kernels(
 ) -> None:
     """conv1's kernels, tower a above tower b; each on its own scale, grey where it is zero.
 
-    Grey images give all channels the same numbers, so that only their sum matters: then that is drawn.
+    Grey images have three equal channels, so that only the sum of a kernel's channels has an effect: then the sum is drawn.
     """
     is_grey = bool((mean_image.amax(2) - mean_image.amin(2)).max() < _GREY_LEVELS)
     if is_grey:
         weight = weight.sum(1, keepdim=True).expand(-1, 3, -1, -1)
     scaled = 0.5 + weight / (2 * weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12))
-    kernels = scaled.permute(0, 2, 3, 1).numpy()
-    a_tower = len(kernels) // towers
-    columns = min(a_tower, _KERNELS_A_ROW)
-    sheets = [_tiles(kernels[tower * a_tower : (tower + 1) * a_tower], columns) for tower in range(towers)]
-    width, title = 9.6, 0.32
-    height = (width - 2 * _MARGIN) * sheets[0].shape[0] / sheets[0].shape[1]
-    total = towers * (height + title + _MARGIN) + _MARGIN
+    sheets = [_tiles(part) for part in np.split(scaled.permute(0, 2, 3, 1).numpy(), towers)]
 
     def draw(figure: "Figure") -> None:
-        for tower, sheet in enumerate(sheets):
-            top = total - tower * (height + title + _MARGIN) - _MARGIN - title
-            axes = _axes(figure, _MARGIN, top - height, width - 2 * _MARGIN, height)
-            axes.imshow(sheet, interpolation="nearest", aspect="auto")
+        for tower, (sheet, axes) in enumerate(zip(sheets, figure.subplots(towers, squeeze=False).flat, strict=True)):
+            axes.imshow(sheet, interpolation="nearest")
             axes.axis("off")
             axes.set_title(f"Tower {'ab'[tower]}" if towers > 1 else "conv1", fontsize=10, pad=6)
             if is_grey and not tower:
-                axes.text(1, 1 + 0.06 / height, "summed over the channels: the images are grey", transform=axes.transAxes,
-                          ha="right", va="bottom", color=_FAINT, size=8)  # fmt: skip
+                axes.set_title(
+                    "summed over the channels: the images are grey", loc="right", color=_FAINT, size=8, weight="normal"
+                )
 
-    _save(path, (width, total), draw, placed=True)
+    _save(path, (9.6, towers * (0.4 + 9.4 * sheets[0].shape[0] / sheets[0].shape[1])), draw)
 
 
 def draw_predictions(path: Path, samples: ShardDataset, predictions: Predictions, views: Views, names: Sequence[str]) -> None:
     """Some images with the probabilities of their most probable classes as bars, the correct class red."""
-    top = predictions.topk[views]
-    chosen, columns = choose(predictions, views), 4
-    side, gap, title, bars = 2.1, 0.28, 0.3, 0.23 * top.labels.shape[1]
-    block = title + side + 0.1 + bars + 0.3
-    width, height = columns * (side + gap) + gap, -(-len(chosen) // columns) * block
+    top, chosen = predictions.topk[views], choose(predictions, views)
+    rows, bars = -(-len(chosen) // _COLUMNS), 0.23 * top.labels.shape[1]
 
     def draw(figure: "Figure") -> None:
+        grid = figure.subplots(2 * rows, _COLUMNS, height_ratios=[2.1, bars] * rows, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
         for place, at in enumerate(chosen):
-            line, column = divmod(place, columns)
-            left, bottom = gap + column * (side + gap), height - line * block - title - side
-            label = int(predictions.labels[at])
-            _image(_axes(figure, left, bottom, side, side), _pixels(samples, at), _short(names[label]))
-            axes = _axes(figure, left, bottom - 0.1 - bars, side, bars)
-            _bars(axes, [_short(names[each]) for each in top.labels[at]], top.probabilities[at], top.labels[at] == label)
+            row, column = divmod(place, _COLUMNS)
+            image, chart = grid[2 * row, column], grid[2 * row + 1, column]
+            image.imshow(_pixels(samples, at), interpolation="lanczos")
+            image.set_title(_short(names[predictions.labels[at]]), loc="center", fontsize=9.5, pad=5)
+            is_correct = top.labels[at] == predictions.labels[at]
+            _bars(chart, [_short(names[label]) for label in top.labels[at]], top.probabilities[at], is_correct)
 
-    _save(path, (width, height), draw, placed=True)
+    _save(path, (9.8, rows * (2.9 + bars)), draw)
 
 
 def choose(predictions: Predictions, views: Views) -> list[int]:
@@ -170,7 +164,7 @@ def choose(predictions: Predictions, views: Views) -> list[int]:
 
 def draw_confusion(path: Path, matrix: Int64[np.ndarray, "classes classes"], names: Sequence[str], views: str) -> None:
     """Which class was taken for which: a matrix, or the most frequent mistakes where a matrix could not be read."""
-    if len(names) <= _MOST_CELLS:
+    if len(names) <= _MAX_CELLS:
         side = 3.2 + 0.42 * len(names)
         short = [_short(name) for name in names]
         _save(path, (side + 0.6, side), lambda figure: _matrix(figure.subplots(), matrix, short, views))
@@ -228,34 +222,24 @@ def _mark_drops(axes: "Axes", epochs: list[float], rates: list[float]) -> None:
             )  # fmt: skip
 
 
-def _image(axes: "Axes", pixels: UInt8[np.ndarray, "side side 3"], name: str) -> None:
-    axes.imshow(pixels, interpolation="lanczos")
-    axes.set_title(name, loc="center", fontsize=9.5, pad=5)
-    axes.axis("off")
-
-
-def _bars(axes: "Axes", names: list[str], probabilities: Float[np.ndarray, " k"], is_right: Any) -> None:
+def _bars(axes: "Axes", names: list[str], probabilities: Float[np.ndarray, " k"], is_correct: Bool[np.ndarray, " k"]) -> None:
     places = range(len(names))[::-1]
-    axes.barh(places, probabilities, color=[_RED if right else _GREY for right in is_right], height=0.78)
+    axes.barh(places, probabilities, color=np.where(is_correct, _RED, _GREY), height=0.78)
     for place, name, value in zip(places, names, probabilities, strict=True):
         axes.text(0.02, place, name, va="center", size=8)
         shown = f"{value:.0%}" if value >= 0.01 else f"{value:.1%}"
         on_bar = value > 0.85
         axes.text(1.0, place, shown, va="center", ha="right", color=_INK if on_bar else _FAINT, size=7)
     axes.set_xlim(0, 1)
-    axes.axis("off")
 
 
-def _tiles(kernels: Float[np.ndarray, "n size size 3"], columns: int) -> Float[np.ndarray, "h w 3"]:
-    """Kernels side by side with a white line between them, each of their pixels 6 pixels wide."""
-    large = kernels.repeat(6, axis=1).repeat(6, axis=2)
-    count, side = len(large), large.shape[1]
-    lines = -(-count // columns)
-    sheet = np.ones((lines * (side + 6) - 6, columns * (side + 6) - 6, 3), np.float32)
-    for place, kernel in enumerate(large):
-        top, left = ((side + 6) * each for each in divmod(place, columns))
-        sheet[top : top + side, left : left + side] = kernel
-    return sheet
+def _tiles(kernels: Float[np.ndarray, "n size size 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Kernels in rows, with white lines between them, each of their pixels 6 pixels wide."""
+    large = np.pad(kernels.repeat(6, axis=1).repeat(6, axis=2), ((0, 0), (0, 6), (0, 6), (0, 0)), constant_values=1)
+    columns = min(len(large), _KERNELS_A_ROW)
+    large = np.pad(large, ((0, -len(large) % columns), (0, 0), (0, 0), (0, 0)), constant_values=1)
+    rows, side = len(large) // columns, large.shape[1]
+    return large.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)[:-6, :-6]
 
 
 def _pixels(samples: ShardDataset, at: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -276,21 +260,15 @@ def _short(name: str) -> str:
     return textwrap.shorten(name.partition(",")[0], 24, placeholder="…") or name[:24]
 
 
-def _axes(figure: "Figure", left: float, bottom: float, width: float, height: float) -> "Axes":
-    """Axes at a place given in inches."""
-    of_width, of_height = figure.get_size_inches()
-    return figure.add_axes((left / of_width, bottom / of_height, width / of_width, height / of_height))
-
-
-def _save(path: Path, inches: tuple[float, float], draw: Callable[["Figure"], None], *, placed: bool = False) -> None:
-    """Writes a picture; with `placed`, axes stay where they were put."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache on the first run
+def _save(path: Path, inches: tuple[float, float], draw: Callable[["Figure"], None]) -> None:
+    """Writes what `draw` draws, without the time or matplotlib's version."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # on the first run it reports that it builds a font cache
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(inches, layout=None if placed else "constrained", dpi=_DPI)
+        figure = Figure(inches, layout="constrained", dpi=_DPI)
         FigureCanvasAgg(figure)
         draw(figure)
         figure.savefig(path, metadata={"Software": None})

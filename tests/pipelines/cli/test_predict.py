@@ -13,9 +13,10 @@ from alexnet.config import to_json
 from alexnet.errors import DataError
 from alexnet.images.resize import prepare
 from alexnet.inference.metrics import topk
-from alexnet.inference.pretrained import Preprocessing
+from alexnet.inference.pretrained import Preprocessing, load_pretrained
 from pipelines.cli import pictures
-from pipelines.cli.predict import Predictor, best_views, read_picture
+from pipelines.cli.predict import best_views, read_image
+from pipelines.cli.predict import predict as predict_file
 from pipelines.evaluation.predictions import predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
@@ -32,7 +33,7 @@ def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None
     pixels = np.empty((256, 256, 3), np.uint8)
     samples.decode(0, 0, pixels)
     Image.fromarray(pixels).save("picture.png")
-    guesses = Predictor(place.path("model"), "ten").guesses(Path("picture.png"))
+    guesses = predict_file(place.model, Path("picture.png"), "ten")
     expected = predict(place.model, samples, 2).topk["ten"]
     assert [guess.label for guess in guesses] == expected.labels[0].tolist()
     assert [guess.probability for guess in guesses] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-4)
@@ -45,11 +46,11 @@ def test_how_a_picture_is_resized_is_in_the_models_own_folder(place: Place) -> N
     noise = np.random.default_rng(1).integers(0, 256, (700, 900, 3), np.uint8)
     Image.fromarray(noise).save("picture.png")
     (folder / "params.yaml").write_text("shard: {filter: area}\n")
-    triangle = Predictor(folder, "center").guesses(Path("picture.png"))
+    triangle = predict_file(load_pretrained(folder), Path("picture.png"), "center")
     config = place.model.config
     (folder / "config.json").write_bytes(to_json(replace(config, preprocessing=Preprocessing(256, "area"))))
     (folder / "params.yaml").unlink()
-    area = Predictor(folder, "center").guesses(Path("picture.png"))
+    area = predict_file(load_pretrained(folder), Path("picture.png"), "center")
     for filter_, guesses in (("triangle", triangle), ("area", area)):
         pixels = torch.from_numpy(prepare(Path("picture.png").read_bytes(), 256, filter_).copy())[None]  # type: ignore[arg-type]
         expected = topk(place.model.probabilities(pixels, "center").numpy()).probabilities[0].tolist()
@@ -75,14 +76,14 @@ def test_a_file_without_a_picture_is_named(tmp_path: Path, make: Callable[[], by
     path = tmp_path / "file"
     path.write_bytes(make())
     with pytest.raises(DataError, match=text):
-        read_picture(path)
+        read_image(path)
 
 
 def test_a_missing_file_a_folder_and_a_huge_picture_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing.jpg: No such file or directory"):
-        read_picture(tmp_path / "nothing.jpg")
+        read_image(tmp_path / "nothing.jpg")
     with pytest.raises(DataError, match="Is a directory"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
     Image.new("1", (9500, 9500)).save(tmp_path / "bomb.png")
     with pytest.raises(DataError, match="9,500 x 9,500 pixels are too many; at most 89,000,000"):
-        read_picture(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
