@@ -183,12 +183,12 @@ def record_status(status: ExitStatus) -> None:
 def read_status(failure: "ProcessFailure") -> ExitStatus:
     """The status of a rank that torchrun has seen end: what the rank recorded, or what its exit status tells."""
     code, recorded = failure.exitcode, cast("object", failure.message)
+    if isinstance(recorded, dict) and "cause" in recorded:
+        return ExitStatus(recorded["cause"], recorded["message"])
     if code in (STOPPED_STATUS, -signal.SIGTERM):
         return ExitStatus("stopped")
     if code < 0:
         return ExitStatus("killed", f"killed by {signal.Signals(-code).name}")
-    if isinstance(recorded, dict) and "cause" in recorded:
-        return ExitStatus(recorded["cause"], recorded["message"])
     return ExitStatus("unknown", "ended before training began; its error is printed above")
 
 

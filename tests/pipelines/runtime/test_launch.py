@@ -74,6 +74,15 @@ def test_a_rank_that_recorded_nothing_is_judged_by_its_exit_status(code: int, ca
     assert (found.cause, found.message) == (cause, message)
 
 
+@pytest.mark.parametrize("code", [-signal.SIGTERM, launch.STOPPED_STATUS])
+def test_what_a_rank_recorded_counts_also_when_torchrun_then_ended_it(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(DataError("k1: torn"), tmp_path / "error.json", monkeypatch)
+    error_file = str(tmp_path / "error.json")
+    assert launch.read_status(ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file=error_file)) == FAILED
+
+
 def test_torchruns_own_report_names_the_recorded_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(DataError("k1: torn"), tmp_path / "error.json", monkeypatch)
     tree = json.loads((tmp_path / "error.json").read_text())
