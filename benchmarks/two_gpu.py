@@ -1,18 +1,17 @@
-"""Bytes and seconds a step of every form of training, and what more processes bring.
+"""Bytes and seconds per step of every form of training, against one device.
 
-    python -m benchmarks.two_gpu                        # on a CPU: a thread a process, full width
+    python -m benchmarks.two_gpu                        # on a CPU: one thread per process, full width
     python -m benchmarks.two_gpu --batch 16 --rounds 3
 
-Input is in memory. All forms run in turn, round by round, each in processes of its own that wait meanwhile. Where there are
-GPUs, processes take them in turn (bfloat16, batch 128 and 1024); two processes on one GPU exchange through host memory.
-On a machine that does other work too, CPU seconds say what a process has to do, seconds how long it took beside the others.
-Also how long a checkpoint of the full width holds training up, and how long it then takes to write beside it.
+Input is in memory. All setups run one step each, round by round, in processes of their own. On GPUs, processes take the GPUs
+in turn (bfloat16, batch 128 and 1024); two processes on one GPU exchange through host memory. On a machine with other load,
+CPU seconds are more reliable than seconds. Also measured: how long a checkpoint at full width pauses training, and how long
+writing it takes.
 """
 
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Trainer, TrainingJob
 from benchmarks import timing
+from infra import ports
 from pipelines.config import params
 from pipelines.runtime import environment, launch
 
@@ -43,8 +43,8 @@ _SIDE_PX = 256
 
 
 @dataclass(frozen=True)
-class Form:
-    """One way to run it. parts: held by a single process. threads: of every process, on a CPU."""
+class Setup:
+    """One setup of processes. parts: of the network, in each process. threads: of each process, on a CPU."""
 
     name: str
     processes: int
@@ -52,31 +52,29 @@ class Form:
     threads: int = 1
 
 
-FORMS = (
-    Form("one device", 1, 1),
-    Form("one device, two threads", 1, 1, 2),
-    Form("both towers in one process", 1, 2),
-    Form("a process a tower", 2, 1),
-    Form("two replicas of two towers", 4, 1),
+SETUPS = (
+    Setup("one device", 1, 1),
+    Setup("one device, two threads", 1, 1, 2),
+    Setup("both towers in one process", 1, 2),
+    Setup("a process a tower", 2, 1),
+    Setup("two replicas of two towers", 4, 1),
 )
 
 
 class Runner:
-    """The processes of one form; they do a step, or save, when told to."""
+    """The processes of one setup, which run a step or save a checkpoint on command."""
 
-    def __init__(self, form: Form, batch: int, precision: str) -> None:
-        self.form = form
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def __init__(self, setup: Setup, batch: int, precision: str) -> None:
+        self.setup = setup
+        (port,) = ports.find_free(1)
         address = {
-            "WORLD_SIZE": str(form.processes),
+            "WORLD_SIZE": str(setup.processes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "ALEXNET_TIMEOUT": "600",
         }
-        common = os.environ | address | {"OMP_NUM_THREADS": str(form.threads), "LOCAL_WORLD_SIZE": str(form.processes)}
-        order = json.dumps({"form": asdict(form), "batch": batch, "precision": precision})
+        common = os.environ | address | {"OMP_NUM_THREADS": str(setup.threads), "LOCAL_WORLD_SIZE": str(setup.processes)}
+        order = json.dumps({"setup": asdict(setup), "batch": batch, "precision": precision})
         self.ranks = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.two_gpu", "--rank", order],
@@ -85,20 +83,19 @@ class Runner:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for rank in range(form.processes)
+            for rank in range(setup.processes)
         ]
-        self.heard()
+        self._answer()
 
-    def tell(self, word: str) -> dict[str, Any]:
-        """What rank 0 answers when all have done it."""
+    def run(self, command: str) -> dict[str, Any]:
+        """Rank 0's answer to a command, `step` or `save`, once all ranks have executed it."""
         for rank in self.ranks:
             assert rank.stdin is not None
-            rank.stdin.write(word + "\n")
+            rank.stdin.write(command + "\n")
             rank.stdin.flush()
-        return self.heard()
+        return self._answer()
 
-    def heard(self) -> dict[str, Any]:
-        """Rank 0's line; every rank says one."""
+    def _answer(self) -> dict[str, Any]:
         lines = []
         for rank in self.ranks:
             assert rank.stdout is not None
@@ -116,31 +113,31 @@ class Runner:
 
 
 def serve(order: str) -> None:
-    """One process of a form: does what its standard input says, and answers on standard output."""
-    said = json.loads(order)
-    form = Form(**said["form"])
+    """Runs one process of a setup: reads commands from standard input and writes answers to standard output."""
+    settings = json.loads(order)
+    setup = Setup(**settings["setup"])
     with launch.join(towers=2) as placement:
-        torch.set_num_threads(form.threads)
+        torch.set_num_threads(setup.threads)
         disable_malloc_trim()
-        # By itself a process would take two GPUs where there are two.
-        team = placement.team if form.processes > 1 else Team(TOWERS_APART if form.parts == 2 else None)
+        # With two GPUs, launch.join would place a single process on both.
+        team = placement.team if setup.processes > 1 else Team(TOWERS_APART if setup.parts == 2 else None)
         device = placement.devices[0]
-        trainer = _trainer(form, team, device, said["batch"], said["precision"])
-        sampler = BatchSampler(said["batch"], seed=0, shuffle=False, replica=team.replica, replicas=team.replicas)
-        share = torch.from_numpy(sampler.batches([said["batch"]], 0)[0].copy())
+        trainer = _trainer(setup, team, device, settings["batch"], settings["precision"])
+        sampler = BatchSampler(settings["batch"], seed=0, shuffle=False, replica=team.replica, replicas=team.replicas)
+        share = torch.from_numpy(sampler.batches([settings["batch"]], 0)[0].copy())
         images = random_integers(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
         batch = Batch(images.to(device), (share % 1000).to(device), share)
         print(json.dumps({"form": placement.why}), flush=True)
-        for number, word in enumerate(sys.stdin):
-            answer = _step(trainer, batch, number, device) if word.strip() == "step" else _save(trainer)
+        for number, command in enumerate(sys.stdin):
+            answer = _step(trainer, batch, number, device) if command.strip() == "step" else _save(trainer)
             print(json.dumps(answer), flush=True)
 
 
-def _trainer(form: Form, team: Team, device: torch.device, batch: int, precision: str) -> Trainer:
+def _trainer(setup: Setup, team: Team, device: torch.device, batch: int, precision: str) -> Trainer:
     settings = params.load(preset="imagenet")
     recipe = replace(settings.train, batch_size=batch, precision=precision)  # type: ignore[arg-type]  # given below
     network = AlexNet(settings.model, tower_ranges=team.tower_ranges, link=team.link)
-    if form.parts == 2:
+    if setup.parts == 2:
         gpus = [torch.device(name) for name in environment.devices()]
         network.to_devices([gpus[0], gpus[-1]])
     else:
@@ -181,16 +178,16 @@ def _save(trainer: Trainer) -> dict[str, Any]:
 
 
 def measure(batch: int, rounds: int, precision: str) -> dict[str, Any]:
-    """All forms at one batch size."""
-    runners = {form.name: Runner(form, batch, precision) for form in FORMS}
+    """Measures all setups at one batch size."""
+    runners = {setup.name: Runner(setup, batch, precision) for setup in SETUPS}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
 
     def step(name: str) -> None:
-        answers[name].append(runners[name].tell("step"))
+        answers[name].append(runners[name].run("step"))
 
     timing.interleave({name: (lambda name=name: step(name)) for name in runners}, rounds)  # type: ignore[misc]  # bound now
     checkpoint = {
-        name: {which: runners[name].tell("save") for which in ("first", "second")}  # the second finds its memory there
+        name: {which: runners[name].run("save") for which in ("first", "second")}  # the second reuses the first one's memory
         for name in ("one device", "a process a tower")
     }
     for runner in runners.values():
@@ -198,17 +195,17 @@ def measure(batch: int, rounds: int, precision: str) -> dict[str, Any]:
     seconds = {name: [answer["seconds"] for answer in given[1:]] for name, given in answers.items()}
     one = seconds["one device"]
     forms = {
-        form.name: {
-            "processes": form.processes,
-            "threads_a_process": form.threads,
-            "seconds_a_step": round(statistics.median(seconds[form.name]), 4),
-            "cpu_seconds_a_step_and_process": round(statistics.median(a["cpu_seconds"] for a in answers[form.name][1:]), 4),
-            "images_per_second": round(batch / statistics.median(seconds[form.name]), 2),
-            "times_one_device": round(timing.ratio(one, seconds[form.name]), 3),
-            "bytes_per_sample_and_tower": answers[form.name][-1]["bytes_per_sample"],
-            "megabytes_a_step_and_tower": round(answers[form.name][-1]["bytes_per_sample"] * batch / 1e6, 2),
+        setup.name: {
+            "processes": setup.processes,
+            "threads_a_process": setup.threads,
+            "seconds_a_step": round(statistics.median(seconds[setup.name]), 4),
+            "cpu_seconds_a_step_and_process": round(statistics.median(a["cpu_seconds"] for a in answers[setup.name][1:]), 4),
+            "images_per_second": round(batch / statistics.median(seconds[setup.name]), 2),
+            "times_one_device": round(timing.ratio(one, seconds[setup.name]), 3),
+            "bytes_per_sample_and_tower": answers[setup.name][-1]["bytes_per_sample"],
+            "megabytes_a_step_and_tower": round(answers[setup.name][-1]["bytes_per_sample"] * batch / 1e6, 2),
         }
-        for form in FORMS
+        for setup in SETUPS
     }
     return {"batch": batch, "precision": precision, "rounds": rounds, "forms": forms, "checkpoint": checkpoint}
 

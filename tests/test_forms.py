@@ -27,7 +27,7 @@ HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
 }
 FORMS = ("one", "apart", "pair", "mesh")
 SIZES = {"one": 1, "apart": 1, "pair": 2, "mesh": 4}
-EXACT = {"one": "one", "apart": "tower", "pair": "tower", "mesh": "mesh"}  # which forms are alike to the bit
+EXACT = {"one": "one", "apart": "tower", "pair": "tower", "mesh": "mesh"}  # which forms compute equal bits
 STEPS = 20
 
 
@@ -37,7 +37,7 @@ def runs(base: Run, form: str) -> list[Run]:
     base = replace(base, form=kind, checkpoint_seconds=1e9)
     bare = replace(base, name=f"{form}-steps", steps=STEPS)
     whole = [replace(base, name=f"{form}-fit"), replace(base, name=f"{form}-stop", stop_at=3)]
-    after = [replace(base, name=f"{writer}-then-{form}", takes=f"{writer}-stop") for writer in FORMS]
+    after = [replace(base, name=f"{writer}-then-{form}", resumes=f"{writer}-stop") for writer in FORMS]
     return [bare, *whole, *after]
 
 
@@ -97,7 +97,7 @@ def test_two_processes_are_two_parts_of_one_process_to_the_bit(made: Made) -> No
         assert all(torch.equal(pair[name], tensor) for name, tensor in apart.items())
 
 
-def test_replicas_stay_alike_to_the_bit(made: Made) -> None:
+def test_replicas_have_equal_bits(made: Made) -> None:
     for tower in (0, 1):
         first, second = (
             load_file(made.folder / "mesh-steps" / f"pieces-{tower + 2 * replica}.safetensors") for replica in (0, 1)
@@ -176,7 +176,7 @@ def test_a_rank_without_the_file_gets_the_checkpoint_from_the_one_that_has_it(tm
     base = Run(checkpoint_seconds=1e9)
     runs = [
         replace(base, name="stop", stop_at=3),
-        replace(base, name="on", takes="stop", blind_rank=blind),
+        replace(base, name="on", resumes="stop", rank_without_files=blind),
         replace(base, name="fit"),
     ]
     finish(start(runs, tmp_path, 2))
@@ -189,23 +189,23 @@ def test_ranks_with_another_recipe_refuse_to_start(tmp_path: Path) -> None:
     ranks = start([Run(odd_rank=1)], tmp_path, 2)
     assert [rank.end() for rank in ranks] == [1, 1]
     for rank in ranks:
-        assert "job.train.batch_size: is 5 on rank 1, but 4 on rank 0; start every rank with the same" in rank.said
+        assert "job.train.batch_size: is 5 on rank 1, but 4 on rank 0; start every rank with the same" in rank.output
 
 
 def test_replicas_with_the_same_samples_refuse_to_train(tmp_path: Path) -> None:
-    ranks = start([Run(alike=True)], tmp_path, 4)
+    ranks = start([Run(same_samples=True)], tmp_path, 4)
     assert [rank.end() for rank in ranks] == [1] * 4
-    assert "batch: two replicas have the same sample" in ranks[0].said
+    assert "batch: two replicas have the same sample" in ranks[0].output
 
 
 def test_towers_with_different_samples_refuse_to_train(tmp_path: Path) -> None:
     ranks = start([Run(odd_samples_rank=1)], tmp_path, 2)
     assert [rank.end() for rank in ranks] == [1, 1]
     for rank in ranks:
-        assert "batch: the towers of replica 0 have different samples; start both with the same data and seed" in rank.said
+        assert "batch: the towers of replica 0 have different samples; start both with the same data and seed" in rank.output
 
 
 def test_a_rank_that_fails_ends_all_and_says_why(tmp_path: Path) -> None:
     ranks = start([Run(fail_rank=1)], tmp_path, 2)
     assert [rank.end(60) for rank in ranks] == [1, 1]
-    assert "rank 1 ended: RuntimeError: a broken disk" in ranks[0].said
+    assert "rank 1 ended: RuntimeError: a broken disk" in ranks[0].output

@@ -113,7 +113,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_all_ranks(tmp_path: Path, size: in
     ranks[-1].kill(signal.SIGTERM)  # one rank gets the signal; all stop at the same step
     finish(ranks, STOPPED_STATUS)
     assert time.monotonic() - began < 20
-    assert "its checkpoint is written" in ranks[0].said
+    assert "its checkpoint is written" in ranks[0].output
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 1
     finish(start([replace(RUN, slow_ms=0)], tmp_path, size))
     assert digest(tmp_path / "run") == unbroken(RUN, size)
@@ -126,7 +126,7 @@ def test_a_rank_whose_peer_is_killed_reports_it_and_ends(tmp_path: Path, victim:
     wait_steps(tmp_path / "run", 1, 10)
     ranks[victim].kill()
     assert ranks[1 - victim].end(LONG.timeout_seconds) == 1
-    assert f"rank {1 - victim}: rank {victim} gave no heartbeat for 3 s: killed" in ranks[1 - victim].said
+    assert f"rank {1 - victim}: rank {victim} gave no heartbeat for 3 s: killed" in ranks[1 - victim].output
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -138,7 +138,7 @@ def test_a_rank_whose_peer_hangs_reports_it_and_ends_within_the_timeout(tmp_path
     began = time.monotonic()
     assert ranks[1 - victim].end(2 * TIMEOUT) == 1
     assert time.monotonic() - began < TIMEOUT
-    assert f"rank {1 - victim}: rank {victim} gave no heartbeat for {TIMEOUT / 2:.0f} s" in ranks[1 - victim].said
+    assert f"rank {1 - victim}: rank {victim} gave no heartbeat for {TIMEOUT / 2:.0f} s" in ranks[1 - victim].output
     ranks[victim].kill(signal.SIGCONT)
     assert ranks[victim].end(TIMEOUT) == 1
 
@@ -164,7 +164,7 @@ class Launch:
             self.process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text()
 
     def rank(self, number: int) -> int:
@@ -218,8 +218,8 @@ def test_a_killed_rank_a_killed_launcher_and_a_flipped_bit_do_not_change_the_wei
     wait_steps(launch.folder, 3, 15)
     kill_launcher(launch)
     damage(launch.folder / "checkpoints", "a bit of the tensors", 0)
-    assert "rank 1: killed by SIGKILL; starting again from the newest checkpoint" in launch.said
-    assert "is gone" in launch.said  # printed by the ranks
+    assert "rank 1: killed by SIGKILL; starting again from the newest checkpoint" in launch.output
+    assert "is gone" in launch.output  # printed by the ranks
     finish(start([replace(run, slow_ms=0)], tmp_path, 2))
     assert set_aside(launch.folder) == 1
     assert digest(launch.folder) == unbroken(run, 2)
@@ -271,7 +271,7 @@ def test_twenty_signals_to_a_rank_or_the_launcher_do_not_change_the_weights(
         else:
             send_signal(launch, victim, weapon, run.timeout_seconds)
         wait_progress(launch.folder, seen, began + 2 * run.timeout_seconds - time.monotonic())
-    assert launch.process.wait(300) == 0, launch.said
+    assert launch.process.wait(300) == 0, launch.output
     assert set_aside(launch.folder) == damaged > len(DAMAGES)
     assert digest(launch.folder) == unbroken(run, 2)
 
@@ -318,8 +318,8 @@ def test_a_rank_that_hangs_is_ended_and_training_starts_again(
     began = time.monotonic()
     wait(lambda: not _alive(hung))
     assert time.monotonic() - began < TIMEOUT + STOP_SECONDS + 8  # torchrun gives it STOP_SECONDS and a few, then kills it
-    assert launch.process.wait(120) == 0, launch.said
-    assert "rank 1 gave no heartbeat" in launch.said
+    assert launch.process.wait(120) == 0, launch.output
+    assert "rank 1 gave no heartbeat" in launch.output
     assert digest(launch.folder) == unbroken(run, 2)
 
 
@@ -340,8 +340,8 @@ def test_sigterm_to_the_launcher_stops_every_rank_with_a_checkpoint(
 def test_a_rank_that_raises_is_reported_and_not_restarted(tmp_path: Path, launched: Callable[[Run, Path, int], Launch]) -> None:
     launch = launched(replace(RUN, fail_rank=1), tmp_path, 5)
     assert launch.process.wait(120) == 1
-    assert "train: error: rank 1: RuntimeError: a broken disk" in launch.said
-    assert "starting again" not in launch.said
+    assert "train: error: rank 1: RuntimeError: a broken disk" in launch.output
+    assert "starting again" not in launch.output
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_names_step_and_checkpoint(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-"""A small training run in any form, for tests: in this process, or as a rank of several.
+"""A small training run in any form, for tests: in this process, or as one rank of several.
 
-`python -m tests.support.team FOLDER OPTIONS`, where OPTIONS is JSON of the fields of Run. Started by torchrun, or by `start`
-below.
+`python -m tests.support.team RUN FOLDER` executes one, where RUN is a Run as JSON: under torchrun, or by `start` below.
 """
 
 import itertools
@@ -10,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +34,7 @@ from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.loop import Callbacks, TrainingStopped, fit
 from alexnet.training.schedule import Rate, Rates
 from alexnet.training.trainer import Trainer, TrainingJob
+from infra import ports
 from pipelines.config import params
 from pipelines.runtime import launch
 
@@ -45,15 +44,15 @@ _received: list[int] = []  # signals
 
 @dataclass(frozen=True)
 class Run:
-    """What to train, and what happens on the way.
+    """What to train, and which faults to inject.
 
-    name: of its folder. form: `one` part or two `apart`, where there is one process. takes: name of a run that stopped, whose
-    checkpoints this one begins from. slow_ms: a pause in every step, for tests that kill.
+    name: of its folder. form: in a single process, `one` part of both towers or two parts `apart`. resumes: name of a stopped
+    run whose checkpoints this one starts from. slow_ms: a pause in every step, for tests that send signals.
     """
 
     name: str = "run"
     form: Literal["one", "apart"] = "one"
-    takes: str = ""
+    resumes: str = ""
     devices: str = "cpu"  # of the ranks, in turn
     double: bool = True
     towers: int = 2
@@ -64,23 +63,23 @@ class Run:
     samples: int = 13  # the last batch of an epoch is one sample: with two replicas, one has none
     epochs: int = 2
     seed: int = 7
-    steps: int = 0  # so many bare steps, with gradients of the first; 0: fit
+    steps: int = 0  # runs so many steps without `fit`, and saves the gradients of the first; 0: `fit`
     checkpoint_seconds: float = 0.0  # a checkpoint after every step
-    stop_at: int = 0  # a step at which rank 0 wants to stop
+    stop_at: int = 0  # the step after which rank 0 asks to stop
     slow_ms: int = 0
     timeout_seconds: float = 20.0
     fail_rank: int = -1  # raises at step 3
     odd_rank: int = -1  # has another batch size
     data: str = "data"  # digest of what is trained on
-    blind_rank: int = -1  # does not see rank 0's checkpoints, as on another machine
-    alike: bool = False  # replicas get the same samples
+    rank_without_files: int = -1  # does not reach the checkpoints, as on another machine
+    same_samples: bool = False  # replicas get the same samples
     odd_samples_rank: int = -1  # gets the samples of another seed
     lr: float = 0.002
     late_lr: float = 0.002  # from the second epoch on
 
 
-class Memory:
-    """Batches of random images that are a function of their index, see Batches."""
+class RandomBatches:
+    """Batches of random images, each a function of its index; see trainer.Batches."""
 
     def __init__(self, run: Run, samples: int, team: Team, *, shuffle: bool, batch_size: int) -> None:
         self.run, self.samples, self.team = run, samples, team
@@ -92,7 +91,7 @@ class Memory:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         seed = self.run.seed + (self.team.rank == self.run.odd_samples_rank)
-        replica, replicas = (0, 1) if self.run.alike else (self.team.replica, self.team.replicas)
+        replica, replicas = (0, 1) if self.run.same_samples else (self.team.replica, self.team.replicas)
         sampler = BatchSampler(self.batch_size, seed, self.shuffle, replica=replica, replicas=replicas)
         for step, part in enumerate(sampler.batches([self.samples], epoch, first_step), first_step):
             if self.shuffle:
@@ -103,7 +102,7 @@ class Memory:
 
 
 def batch(samples: Order, classes: int) -> Batch:
-    """Images of noise around a level that tells the class."""
+    """Images of noise around a gray level that depends on the class."""
     indices = torch.from_numpy(samples.copy())
     labels = indices % classes
     noise = random_integers(5, indices, SIDE_PX * SIDE_PX * 3, 64).view(len(indices), SIDE_PX, SIDE_PX, 3)
@@ -134,7 +133,7 @@ def job(run: Run) -> TrainingJob:
 
 
 def pixels() -> PixelStatistics:
-    """Statistics that do something."""
+    """Pixel statistics that change every image."""
     mean = np.full((SIDE_PX, SIDE_PX, 3), 110, np.float32)
     vectors = np.linalg.qr(np.arange(9.0).reshape(3, 3) + np.eye(3))[0]
     ones = np.ones(3)
@@ -142,7 +141,7 @@ def pixels() -> PixelStatistics:
 
 
 def trainer(run: Run, team: Team) -> Trainer:
-    """A trainer in the form of the team."""
+    """A trainer for the towers that this team holds."""
     config = job(run)
     names = run.devices.split(",")
     device = torch.device(names[team.rank % len(names)])
@@ -153,22 +152,22 @@ def trainer(run: Run, team: Team) -> Trainer:
 
 
 def execute(run: Run, folder: Path, team: Team) -> bool:
-    """Trains, and leaves results in the folder: `pieces-RANK` of bare steps, or `weights` and `history-RANK` of fit.
+    """Trains and writes results to the folder: `pieces-RANK` of bare steps, or `weights` and `history-RANK` of `fit`.
 
     Returns whether it stopped before its end.
     """
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    if run.takes:
-        team.broadcast_from_rank0(lambda: _take(folder.parent / run.takes, folder))
+    if run.resumes:
+        team.broadcast_from_rank0(lambda: _copy_checkpoints(folder.parent / run.resumes, folder))
     (folder / f"pid-{team.rank}").write_text(str(os.getpid()))
     made = trainer(run, team)
-    train = Memory(run, run.samples, team, shuffle=True, batch_size=made.job.train.batch_size)
+    train = RandomBatches(run, run.samples, team, shuffle=True, batch_size=made.job.train.batch_size)
     if run.steps:
         _bare_steps(run, folder, team, made, train)
         return False
-    val = Memory(run, 5, team, shuffle=False, batch_size=4)
-    checkpoints = Checkpoints(folder / ("elsewhere" if run.blind_rank == team.rank else "checkpoints"))
+    val = RandomBatches(run, 5, team, shuffle=False, batch_size=4)
+    checkpoints = Checkpoints(folder / ("elsewhere" if run.rank_without_files == team.rank else "checkpoints"))
     seen = [0]
 
     def stop() -> bool:
@@ -204,7 +203,7 @@ def append(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def _take(source: Path, folder: Path) -> None:
+def _copy_checkpoints(source: Path, folder: Path) -> None:
     deadline = time.monotonic() + 100
     while not (source / "stopped").exists():
         assert time.monotonic() < deadline, f"{source} has not stopped"
@@ -212,11 +211,11 @@ def _take(source: Path, folder: Path) -> None:
     shutil.copytree(source / "checkpoints", folder / "checkpoints")
 
 
-def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory) -> None:
+def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: RandomBatches) -> None:
     from alexnet.model.network import initial_weights
 
     made.network.load_full(initial_weights(made.job.model, run.seed))
-    made.set_rates(rates_of(run))
+    made.set_rates(Rates(run.lr, 2 * run.lr, run.lr))
     kept: dict[str, Tensor] = {}
     losses: list[float] = []
     number = 0
@@ -238,13 +237,8 @@ def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: Memory
     save_file({name: tensor.contiguous() for name, tensor in kept.items()}, folder / f"pieces-{team.rank}.safetensors")
 
 
-def rates_of(run: Run) -> Any:
-    """Learning rates of bare steps."""
-    return Rates(run.lr, 2 * run.lr, run.lr)
-
-
 def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple[int, int]] | None]) -> dict[str, Tensor]:
-    """Full tensors (`grad`, `weight` or `velocity`) from what ranks left; every number must come from somewhere."""
+    """The full tensors of a kind (`grad`, `weight` or `velocity`), joined from files of ranks that cover them."""
     model = job(run).model
     full = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name, shape in full_shapes(model).items()}
     for rank, held in ranks.items():
@@ -257,7 +251,7 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
 
 
 def options(run: Run, folder: Path) -> list[str]:
-    """Arguments of a Python that executes a run."""
+    """Arguments of a Python process that executes a run."""
     return ["-m", "tests.support.team", json.dumps(asdict(run)), str(folder)]
 
 
@@ -267,7 +261,7 @@ CONTEXT.set_forkserver_preload(["tests.support.team"])
 
 
 class Rank:
-    """A process that executes runs one after another; `said` is what it printed."""
+    """A process that executes runs one after another."""
 
     def __init__(self, runs: Sequence[Run], folder: Path, environment: Mapping[str, str]) -> None:
         self._log = folder / f"log-{environment.get('RANK', 0)}-{next(_numbers)}"
@@ -278,7 +272,8 @@ class Rank:
             self.process.start()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
+        """What it printed so far."""
         return self._log.read_text() if self._log.exists() else ""
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -287,7 +282,7 @@ class Rank:
         os.kill(self.process.pid, number)
 
     def end(self, seconds: float = 150) -> int | None:
-        """Its exit status, negative for a signal. It is killed when it does not end in time, and there is none."""
+        """Its exit status, negative for a signal. None if it does not end in time, and is killed."""
         self.process.join(seconds)
         status = self.process.exitcode
         if status is None:
@@ -296,7 +291,7 @@ class Rank:
         return None if status is None else int(status)
 
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}  # these nets are too small to be worth a compiler
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}  # compiling takes longer than training these networks
 _numbers = itertools.count()
 
 
@@ -312,21 +307,19 @@ def _environment(change: Mapping[str, str]) -> Iterator[None]:
 
 
 def start(runs: Sequence[Run], folder: Path, size: int = 1) -> list[Rank]:
-    """As many ranks, without an agent over them; a single one trains in one process."""
+    """Starts that many ranks without a launcher; a single one trains in one process."""
     folder.mkdir(parents=True, exist_ok=True)
     if size == 1:
         return [Rank(runs, folder, {})]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(size)}
-    address |= {"LOCAL_WORLD_SIZE": str(size)}
+    (port,) = ports.find_free(1)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     return [Rank(runs, folder, address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(size)]
 
 
 def finish(ranks: Sequence[Rank], status: int = 0) -> None:
-    """Waits for them to end with this status."""
+    """Waits for the ranks and checks their exit status."""
     ends = [rank.end() for rank in ranks]
-    assert ends == [status] * len(ranks), "\n".join(rank.said for rank in ranks)
+    assert ends == [status] * len(ranks), "\n".join(rank.output for rank in ranks)
 
 
 def _child(runs: str, folder: Path, environment: dict[str, str], log: Path) -> None:
@@ -338,7 +331,7 @@ def _child(runs: str, folder: Path, environment: dict[str, str], log: Path) -> N
 
 
 def main(runs: Sequence[Run], folder: Path) -> None:
-    """Executes the runs, each in its own folder: as one rank, or the whole in one process where there is no launcher."""
+    """Executes the runs, each in its own folder: as one rank, or in a single process where torch's variables name none."""
     signal.signal(signal.SIGTERM, lambda number, _: _received.append(number))
     os.environ |= {"ALEXNET_DEVICES": runs[0].devices, "ALEXNET_TIMEOUT": str(runs[0].timeout_seconds)}
     if launch.rendezvous() is None:

@@ -1,6 +1,5 @@
 """Heartbeats: which rank failed, which one is behind, and the end of a process that waits for either."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from alexnet.distributed import heartbeat
 from alexnet.distributed.errors import ExitStatus
 from alexnet.distributed.heartbeat import Heartbeat
+from infra import ports
 from tests.support.team import CONTEXT
 
 TIMEOUT = 60.0  # of tests in which no heartbeat stops
@@ -20,10 +20,8 @@ TIMEOUT = 60.0  # of tests in which no heartbeat stops
 
 @pytest.fixture
 def port() -> int:
-    """Free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port."""
+    return ports.find_free(1)[0]
 
 
 def connect(port: int, *, keeps: bool) -> Store:

@@ -11,6 +11,7 @@ from alexnet.distributed import ranks
 from alexnet.distributed.errors import ExitStatus, Lost
 from alexnet.distributed.ranks import Rendezvous, join
 from alexnet.errors import DataError
+from infra import ports
 from tests.support.team import CONTEXT
 
 
@@ -27,10 +28,8 @@ def one_of_two(rank: int, port: int, devices: tuple[str, ...], out: Path) -> Non
 
 @pytest.fixture
 def port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port."""
+    return ports.find_free(1)[0]
 
 
 def run_all(target: Callable[..., None], size: int, *args: object) -> list[int | None]:
