@@ -53,7 +53,7 @@ def two(port: int) -> Iterator[list[Heartbeat]]:
 def waits_for_ever(port: int, said: Path) -> None:
     """Rank 1, in an exchange that never returns."""
     store = connect(port, keeps=False)
-    Heartbeat(store, "rank 0", 1, 2, 1.0, lambda status: said.write_text(f"{status.cause}: {status.message}")).start()
+    Heartbeat(store, "rank 0", 1, 2, 6.0, lambda status: said.write_text(f"{status.cause}: {status.message}")).start()
     threading.Event().wait()
 
 
