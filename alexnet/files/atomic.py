@@ -45,7 +45,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             list(pool.map(sync, [*part.rglob("*"), part]))
         if path.exists():
             path.rename(old)
-        part.rename(path)
+        try:
+            part.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
         sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)

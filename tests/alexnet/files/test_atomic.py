@@ -55,3 +55,21 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
         (part / "file").write_text("1")
     assert synced[:2] == [("file", False), (part.name, False)]
     assert synced[2:] == [(tmp_path.name, True)]
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    with atomic_folder(folder) as part:
+        (part / "first").write_text("1")
+    rename = Path.rename
+
+    def refuse_parts(self: Path, target: Path) -> Path:
+        if self.name.endswith(".part"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_parts)
+    with pytest.raises(OSError, match="No space left"), atomic_folder(folder) as part:
+        (part / "second").write_text("2")
+    assert names(folder) == ["first"]
+    assert names(tmp_path) == ["folder"]
