@@ -1,6 +1,6 @@
 """The network: the table of `architecture` as a module, in one part or split by tower."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ from torch.nn import functional
 
 from alexnet.model.architecture import Layer, ModelConfig, table
 from alexnet.model.links import Link, LocalLink
+from alexnet.model.points import steps
 from alexnet.model.response_norm import local_response_norm, map_norm
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import dropout_mask
 
 Slices = tuple[slice, ...]
+Tap = Callable[[str, list[Tensor]], None]  # is called with a point's name and its values, a tensor for every part
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,11 @@ class AlexNet(nn.Module):
         self.fc8_bias = nn.Parameter(torch.zeros(config.classes))  # added once, after the sum over towers
 
     def forward(
-        self, images: Float[Tensor, "n 3 224 224"], dropout: DropoutKey | None = None, upto: str = "fc8"
+        self,
+        images: Float[Tensor, "n 3 224 224"],
+        dropout: DropoutKey | None = None,
+        upto: str = "fc8",
+        tap: Tap = lambda name, maps: None,
     ) -> Float[Tensor, "n ..."]:
         """Logits, or with `upto` the output of that layer as the next one reads it, of both towers.
 
@@ -59,18 +65,19 @@ class AlexNet(nn.Module):
             images: on the 0-255 scale, the mean image subtracted.
             dropout: for training. Without it, units are multiplied by their chance to be kept, as in testing (4.2).
             upto: name of a layer.
+            tap: is shown the values at every point that is passed; `inference.activations` keeps them.
 
         Raises:
             ValueError: there is no such layer.
         """
         maps = [images.to(part.device, non_blocking=True) for part in self._parts()]
         for row in self.layers:
-            maps = self._layer(row, maps, dropout)
+            maps = self._layer(row, maps, dropout, tap)
             if row.name == upto:
                 return self.link.gather(maps)[0] if row.name != "fc8" else maps[0]
         raise ValueError(f"no layer {upto!r}; layers: {', '.join(row.name for row in self.layers)}")
 
-    def _layer(self, row: Layer, maps: list[Tensor], dropout: DropoutKey | None) -> list[Tensor]:
+    def _layer(self, row: Layer, maps: list[Tensor], dropout: DropoutKey | None, tap: Tap) -> list[Tensor]:
         parts = self._parts()
         if row.name == "fc6":
             maps = [x.flatten(1) for x in maps]
@@ -78,14 +85,19 @@ class AlexNet(nn.Module):
             products = [functional.linear(x, part.weight(row)) for part, x in zip(parts, maps, strict=True)]
             if row.name == "fc8":
                 total = self.link.sum(products)[0]
-                return [total + self.fc8_bias.to(total.dtype)]
-            sums = self.link.sum_scatter(products)
-            maps = [x + part.bias(row) for part, x in zip(parts, sums, strict=True)]
+                maps = [total + self.fc8_bias.to(total.dtype)]
+            else:
+                sums = self.link.sum_scatter(products)
+                maps = [x + part.bias(row) for part, x in zip(parts, sums, strict=True)]
         else:
             if row.sees_all and row.name != "conv1":
                 maps = self.link.gather(maps)
             maps = [part.apply_weights(row, x) for part, x in zip(parts, maps, strict=True)]
-        return [part.finish(row, x, dropout) for part, x in zip(parts, maps, strict=True)]
+        tap(row.name, maps)
+        for step in steps(row, self.config):
+            maps = [part.apply_step(step, row, x, dropout) for part, x in zip(parts, maps, strict=True)]
+            tap(f"{row.name}.{step}", maps)
+        return maps
 
     def _parts(self) -> list["_Part"]:
         return list(self.parts)  # type: ignore[arg-type]  # ModuleList is not generic
@@ -196,18 +208,15 @@ class _Part(nn.Module):
         own = torch.einsum("ngi,goi->ngo", x.unflatten(1, (groups, -1)), weight.unflatten(0, (groups, -1)))
         return own.flatten(1) + bias
 
-    def finish(self, row: Layer, x: Tensor, dropout: DropoutKey | None) -> Tensor:
-        """What follows the weights: non-linearity, norms, pooling, dropout, in the configured order."""
-        activate = functional.relu if self.config.nonlinearity == "relu" else torch.tanh
-        if row.activates == "first":
-            x = activate(x)
-        for norm in row.norms:
-            x = self._norm(norm, x)
-        if row.pools:
-            x = functional.max_pool2d(x, self.config.pool.size, self.config.pool.stride, ceil_mode=True)
-        if row.activates == "last":
-            x = activate(x)
-        return self._drop(row, x, dropout) if row.drops else x
+    def apply_step(self, step: str, row: Layer, x: Tensor, dropout: DropoutKey | None) -> Tensor:
+        """One of the steps that follow the weights."""
+        if step == "relu":
+            return functional.relu(x)
+        if step == "tanh":
+            return torch.tanh(x)
+        if step == "pool":
+            return functional.max_pool2d(x, self.config.pool.size, self.config.pool.stride, ceil_mode=True)
+        return self._drop(row, x, dropout) if step == "dropout" else self._norm(step, x)
 
     def _norm(self, norm: str, x: Tensor) -> Tensor:
         if norm == "lrn":
