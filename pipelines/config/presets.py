@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from alexnet.config import build
 from alexnet.errors import ParamsError
@@ -92,36 +90,19 @@ def _lay(base: Any, change: Any) -> None:
         if isinstance(value, dict) and isinstance(base.get(key), dict):
             _lay(base[key], value)
         elif base[key] != value or type(base[key]) is not type(value):
-            old, base[key] = base[key], _on_one_line(value)
-            comment = getattr(getattr(old, "ca", None), "comment", None)  # the one at the end of the line
-            if comment and hasattr(base[key], "ca"):
-                base[key].ca.comment = comment
+            base[key] = _plain(value)
 
 
-def _on_one_line(value: Any) -> Any:
-    """The same in flow style and without comments; numbers keep their notation."""
-    if not isinstance(value, (dict, list)):
-        return value
-    flow: CommentedMap | CommentedSeq
+def _plain(value: Any) -> Any:
+    """The same without comments and style of the preset's file; numbers keep their notation."""
     if isinstance(value, dict):
-        flow = CommentedMap({key: _on_one_line(each) for key, each in value.items()})
-    else:
-        flow = CommentedSeq(_on_one_line(each) for each in value)
-    flow.fa.set_flow_style()
-    return flow
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as null, not as nothing."""
-
-
-_Representer.add_representer(type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null"))
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def _round_trip() -> YAML:
-    """A reader and writer that keeps comments, quotes and line breaks."""
+    """A reader and writer that keeps comments and quotes, and otherwise writes as DVC does."""
     yaml = YAML(typ="rt")
-    yaml.Representer = _Representer
     yaml.preserve_quotes = True
     yaml.width = 1 << 16
     return yaml

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from alexnet.errors import ParamsError
 from pipelines.config import params, presets, tree
@@ -41,6 +42,16 @@ def test_a_preset_laid_over_is_the_preset_loaded_and_the_way_back_is_exact(
     assert file.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")  # every comment is still there
     presets.use("digits", file, FOLDER)
     assert file.read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", [params.SHIPPED, *OTHERS])
+def test_dvc_changes_no_line_but_that_of_the_parameter(name: str, file: Path) -> None:
+    """What `dvc exp run -S train.batch_size=7` writes, by DVC's own writer."""
+    presets.use(name, file, FOLDER)
+    lines = file.read_text().splitlines()
+    apply_overrides(file, ["train.batch_size=7"])
+    after = file.read_text().splitlines()
+    assert [new for old, new in zip(lines, after, strict=True) if old != new] == ["  batch_size: 7"]
 
 
 @pytest.mark.parametrize("name", [params.SHIPPED, *OTHERS])
