@@ -15,9 +15,10 @@ from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split, Synset
 from pipelines.config import params
-from pipelines.evaluation import baselines, inference, plots
+from pipelines.evaluation import baselines, inference
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.predictions import Predictions, predict
+from pipelines.pictures.evaluation import Evaluated, draw_all
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_dataset
 
@@ -52,7 +53,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
         predictions.write(folder / "predictions.parquet")
         _write_per_class(predictions, manifest.synsets, folder / "per_class.csv")
         _write_confusion(predictions, manifest.synsets, metrics.best_views, folder / "confusion.csv")
-        plots.draw_all(folder, model, samples, predictions, metrics, history_path)
+        draw_all(folder, Evaluated(model, samples, predictions, history_path, metrics.baselines.ridge.top1_error))
     atomic_write_bytes(metrics_path, to_json(metrics))
     ten, center, base = metrics.ten_crop, metrics.center_crop, metrics.baselines
     console.say(

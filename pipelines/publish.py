@@ -26,6 +26,7 @@ from pipelines.validation.report import ValidationReport
 
 _FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
 _LOCK = Path("dvc.lock")
+_PICTURES = (".png", ".svg", ".html")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
     }
     files |= {path.name: path for path in sorted(inputs.model.iterdir())}
     for path in sorted(inputs.evaluation.iterdir()):
-        files[f"{'pictures' if path.suffix == '.png' else 'evaluation'}/{path.name}"] = path
+        files[f"{'pictures' if path.suffix in _PICTURES else 'evaluation'}/{path.name}"] = path
     for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -94,6 +94,7 @@ def render_card(facts: Facts, folder: Path) -> str:
         views=VIEWS_NAMES[views],
         classes=classes,
         shown=classes[:_MAX_CLASSES],
+        pictures={path.name for path in (folder / "pictures").iterdir()},
         has_top5=len(facts.manifest.synsets) > 5,
     )
 

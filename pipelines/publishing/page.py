@@ -17,8 +17,9 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
     _, _, text = card.split("---\n", 2)
     tokens = _MARKDOWN.parse(text)
     for image in (child for token in tokens for child in token.children or () if child.type == "image"):
-        data = base64.b64encode((folder / str(image.attrs["src"])).read_bytes()).decode()
-        image.attrs["src"] = f"data:image/png;base64,{data}"
+        picture = (folder / str(image.attrs["src"])).with_suffix(".svg")  # it follows the reader's color scheme
+        data = base64.b64encode(picture.read_bytes()).decode()
+        image.attrs["src"] = f"data:image/svg+xml;base64,{data}"
     sections = next(i for i, token in enumerate(tokens) if token.tag == "h2")
     head, body = (_MARKDOWN.renderer.render(part, _MARKDOWN.options, {}) for part in (tokens[:sections], tokens[sections:]))
     return TEMPLATES.get_template("page.html.j2").render(title=tokens[1].content, head=head, body=body, facts=facts)

@@ -28,4 +28,5 @@ def release_folder(tmp_path: Path) -> Path:
     (tmp_path / "evaluation/per_class.csv").write_text(PER_CLASS)
     for name in ("predictions", "confusion", "curves", "kernels"):
         (tmp_path / f"pictures/{name}.png").write_bytes(b"\x89PNG")
+        (tmp_path / f"pictures/{name}.svg").write_bytes(b"<svg/>")
     return tmp_path

@@ -12,7 +12,7 @@ EVIL = "<script>alert(1)</script> `x` | **b** [l](https://example.org)"
 
 def test_a_page_needs_no_other_file(facts: Facts, release_folder: Path) -> None:
     page = render_page(render_card(facts, release_folder), facts, release_folder)
-    assert page.count('src="data:image/png;base64,iVBORw=="') == 4
+    assert page.count('src="data:image/svg+xml;base64,PHN2Zy8+"') == 4
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "<style>\n:root {" in page
 
