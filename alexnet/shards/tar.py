@@ -7,25 +7,20 @@ regular files `KEY.jpg` and `KEY.cls`, next to each other. Nothing is unpickled.
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from alexnet.errors import DataError
 
-_BLOCK = 512
-_NAME = re.compile(rb"([^./\\\x00-\x1f\x7f]{1,96})\.(jpg|cls)")
-_REGULAR = (b"0", b"")  # the second is a zero
-_PAX = b"x"
-_PAX_HARMLESS = {
-    b"mtime",
-    b"atime",
-    b"ctime",
-    b"comment",
-}  # webdataset's own writer adds mtime to every member
+BLOCK = 512
+Read = Callable[[int, int], bytes]  # a file's bytes, from their offset and number
+_Member = tuple[str, str, int, memoryview]  # key, suffix, first byte, content
+_NAME = re.compile(r"([^./\\\x00-\x1f\x7f]{1,96})\.(jpg|cls)")
+_PAX_TIMES = re.compile(rb"(\d+ (mtime|atime|ctime|comment)=[^\n]*\n)*")  # webdataset's writer adds mtime to every member
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,8 @@ def tar_of(samples: Iterable[Sample]) -> bytes:
         for name, body in ((f"{sample.key}.jpg", sample.jpeg), (f"{sample.key}.cls", b"%d" % sample.label)):
             tar.write(_header(name, len(body)))
             tar.write(body)
-            tar.write(bytes(-len(body) % _BLOCK))
-    tar.write(bytes(2 * _BLOCK))
+            tar.write(bytes(-len(body) % BLOCK))
+    tar.write(bytes(2 * BLOCK))
     return tar.getvalue()
 
 
@@ -72,88 +67,82 @@ def index_tar(tar: memoryview | bytes, where: str) -> TarIndex:
     """The index of a tar held in memory or mapped; `where` names it in errors.
 
     Raises:
-        DataError: a damaged or cut header, a tar without its end mark, a member that a shard may not hold,
-            an image without its label, or a key that stands twice.
+        DataError: a damaged header, a tar without its end mark, a member that a shard may not hold, an image without its label,
+            or a key that stands twice.
     """
-    view = memoryview(tar)
-    starts, sizes = _walk(view, where)
-    if not starts:
-        return TarIndex([], *(np.zeros(0, np.int64) for _ in range(3)))
-    blocks = np.frombuffer(view, np.uint8)[: len(view) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
-    heads = blocks[np.array(starts) // _BLOCK]
-    _check_sums(heads, starts, where)
-    return _pair(view, list(_members(view, heads, starts, sizes, where)), where)
-
-
-def _walk(view: memoryview, where: str) -> tuple[list[int], list[int]]:
-    """First byte of every header and size of what follows it, up to the end mark: two blocks of zeros."""
-    starts, sizes = [], []
-    at, end, empty = 0, len(view), bytes(_BLOCK)
-    while at + _BLOCK <= end:
-        field = bytes(view[at + 124 : at + 136])
-        try:
-            size = int(field.rstrip(b"\0 "), 8)
-        except ValueError:
-            if bytes(view[at : at + _BLOCK]) != empty:
-                raise DataError(f"{where}: the header at byte {at} has no octal size; the tar is damaged") from None
-            break
-        starts.append(at)
-        sizes.append(size)
-        at += _BLOCK + -(-size // _BLOCK) * _BLOCK
-    if at + 2 * _BLOCK > end or any(view[at:]):
-        raise DataError(f"{where}: no end mark at byte {at} of {end}; the tar is cut or damaged")
-    return starts, sizes
-
-
-def _check_sums(heads: UInt8[np.ndarray, "n 512"], starts: list[int], where: str) -> None:
-    """Raises where a header's own checksum is wrong: the sum of its bytes, its own field read as spaces."""
-    said = np.zeros(len(heads), np.uint32)
-    for column in heads[:, 148:156].T.astype(np.uint32):
-        said = np.where((column >= 48) & (column < 56), said * 8 + column - 48, said)
-    found = heads.sum(1, dtype=np.uint32) - heads[:, 148:156].sum(1, dtype=np.uint32) + 8 * 32
-    if (bad := np.flatnonzero(said != found)).size:
-        raise DataError(f"{where}: the header at byte {starts[bad[0]]} fails its checksum; the tar is damaged")
-
-
-def _members(
-    view: memoryview,
-    heads: UInt8[np.ndarray, "n 512"],
-    starts: list[int],
-    sizes: list[int],
-    where: str,
-) -> Iterator[tuple[str, bytes, int, int]]:
-    """Key, kind (jpg or cls), first byte and size of every file, in order."""
-    kinds = heads[:, 156:157].copy().view("S1")[:, 0].tolist()
-    names = heads[:, :100].copy().view("S100")[:, 0].tolist()  # without the zeros that fill them up
-    if heads[:, 345:500].any():
-        row = int(np.flatnonzero(heads[:, 345:500].any(1))[0])
-        raise DataError(
-            f"{where}: the member at byte {starts[row]} has a name of more than 100 bytes; allowed: KEY.jpg, KEY.cls"
-        )
-    for start, size, name, kind in zip(starts, sizes, names, kinds, strict=True):
-        if kind == _PAX:
-            _check_pax(bytes(view[start + _BLOCK : start + _BLOCK + size]), start, where)
+    view, members, end = memoryview(tar), [], 0
+    for info in iter_headers(lambda at, size: bytes(view[at : at + size]), 0, len(view), where):
+        content = view[info.offset_data : info.offset_data + info.size]
+        end = next_header(info)
+        if info.type == tarfile.XHDTYPE:
+            if not _PAX_TIMES.fullmatch(content):
+                raise DataError(
+                    f"{where}: the extended header at byte {info.offset} holds more than times; write plain USTAR tars"
+                )
             continue
-        match = _NAME.fullmatch(name)
-        if kind not in _REGULAR or match is None:
+        match = _NAME.fullmatch(info.name)
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or match is None:
             raise DataError(
-                f"{where}: member {name.decode(errors='replace')!r} at byte {start} is not a sample's; "
+                f"{where}: member {info.name!r} at byte {info.offset} is not a sample's; "
                 "allowed: regular files KEY.jpg and KEY.cls, KEY without dots and slashes"
             )
-        yield match[1].decode(errors="replace"), match[2], start + _BLOCK, size
+        members.append((match[1], match[2], info.offset_data, content))
+    if len(view) < end + 2 * BLOCK or any(view[end:]):
+        raise DataError(f"{where}: no end mark at byte {end} of {len(view)}; the tar is cut or damaged")
+    return _pair(members, where)
 
 
-def _check_pax(records: bytes, start: int, where: str) -> None:
-    """Raises on an extended header that would change the next member's name or size."""
-    at = 0
-    while at < len(records):
-        head = re.compile(rb"(\d{1,9}) ([^=\n]+)=").match(records, at)
-        if head is None or int(head[1]) < 4 or head[2] not in _PAX_HARMLESS:
-            raise DataError(f"{where}: the extended header at byte {start} says more than a time; write plain USTAR tars")
-        at += int(head[1])
+def iter_headers(read: Read, start: int, end: int, where: str, is_last: bool = True) -> Iterator[tarfile.TarInfo]:
+    """The header of every member in a range of a tar; nothing else is read.
+
+    tarfile's own reader takes a cut archive for a short one, reads whole archives only, and follows sizes below zero backward.
+
+    Args:
+        read: Reads the tar.
+        start: Where a member begins.
+        end: Where a member ends.
+        where: The tar's name in errors.
+        is_last: Whether the range is the tar's last, which alone must have the end mark.
+
+    Raises:
+        DataError: a damaged header, a member that reaches over `end`, or an end mark that is missing or comes too early.
+    """
+    at = start
+    while at + BLOCK <= end:
+        info = parse_header(read(at, BLOCK), at, end, where)
+        if info is None and not is_last:
+            raise DataError(f"{where}: an end mark at byte {at:,} before the last member; the archive is damaged")
+        if info is None:
+            return
+        yield info
+        at = next_header(info)
+    if is_last:
+        raise DataError(f"{where}: no end mark at byte {at:,}; the archive is cut, fetch it again")
 
 
-def _pair(view: memoryview, members: list[tuple[str, bytes, int, int]], where: str) -> TarIndex:
+def parse_header(block: bytes, at: int, end: int, where: str) -> tarfile.TarInfo | None:
+    """The header at byte `at`, with its offset and that of its content; None for the end mark. Raises as `iter_headers`."""
+    if not any(block):
+        return None
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+    except tarfile.HeaderError as error:
+        raise DataError(f"{where}: no tar header at byte {at:,}: {error}; the archive is damaged, fetch it again") from None
+    info.offset, info.offset_data = at, at + BLOCK
+    info.size = 0 if info.isdir() else info.size
+    if info.size < 0:  # a number of base 256 has a sign, and would lead backward
+        raise DataError(f"{where}: member {info.name!r} at byte {at:,} has a size of {info.size:,}; the archive is damaged")
+    if info.offset_data + info.size > end:
+        raise DataError(f"{where}: member {info.name!r} at byte {at:,} reaches over the end at {end:,}; the archive is cut")
+    return info
+
+
+def next_header(info: tarfile.TarInfo) -> int:
+    """The byte after a member, whose content is filled up to whole blocks."""
+    return info.offset_data + -(-info.size // BLOCK) * BLOCK
+
+
+def _pair(members: list[_Member], where: str) -> TarIndex:
     """Images with their labels; the two members of a sample stand side by side, in either order."""
     keys, labels, offsets, sizes = [], [], [], []
     if len(members) % 2:
@@ -161,27 +150,24 @@ def _pair(view: memoryview, members: list[tuple[str, bytes, int, int]], where: s
     for first, second in list(pairwise(members))[::2]:
         if first[0] != second[0] or first[1] == second[1]:
             raise DataError(
-                f"{where}: {first[0]}.{first[1].decode()} is followed by {second[0]}.{second[1].decode()}; "
+                f"{where}: {first[0]}.{first[1]} is followed by {second[0]}.{second[1]}; "
                 "a sample is KEY.jpg and KEY.cls side by side"
             )
-        image, label = (first, second) if first[1] == b"jpg" else (second, first)
+        image, label = (first, second) if first[1] == "jpg" else (second, first)
         keys.append(image[0])
-        labels.append(_label(bytes(view[label[2] : label[2] + min(label[3], 24)]), label, where))
+        labels.append(_label(label, where))
         offsets.append(image[2])
-        sizes.append(image[3])
+        sizes.append(len(image[3]))
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise DataError(f"{where}: key {twice} stands twice; run the shard stage again")
-    return TarIndex(
-        keys,
-        np.array(labels, np.int64),
-        np.array(offsets, np.int64),
-        np.array(sizes, np.int64),
-    )
+    return TarIndex(keys, *(np.array(column, np.int64) for column in (labels, offsets, sizes)))
 
 
-def _label(text: bytes, member: tuple[str, bytes, int, int], where: str) -> int:
+def _label(member: _Member, where: str) -> int:
+    key, _, at, content = member
+    text = bytes(content[:24])
     stripped = text.strip()
     if not stripped.isdigit() or len(stripped) > 9:
-        raise DataError(f"{where}: label {text!r} of {member[0]} at byte {member[2]}; must be a whole number in decimals")
+        raise DataError(f"{where}: label {text!r} of {key} at byte {at}; must be a whole number in decimals")
     return int(stripped)

@@ -17,15 +17,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
+from tarfile import TarInfo
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import SUFFIXES, suffix
+from alexnet.shards.tar import iter_headers
 from pipelines.runtime import console, environment
 from pipelines.sources.base import ArchiveConfig, Partition, SourceFile, SourceImage
 from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
 from pipelines.sources.folder import Folder, FolderSource, folder_of
-from pipelines.sources.tar_stream import BLOCK, LARGEST, Member, ReadAhead, iter_members, split_points
+from pipelines.sources.tar_stream import LARGEST, ReadAhead, split_points
 
 _TRAIN_TAR = re.compile(r"(n\d{8})\.tar")
 _IMAGES = {"train": re.compile(r"(n\d{8}_\d+)\.JPEG"), "val": re.compile(r"(ILSVRC20\d\d_val_\d{8})\.JPEG")}
@@ -62,27 +64,27 @@ class ArchivesSource:
         """Ranges of the validation archive, then of every synset's tar, most of which are one partition."""
         yield from self._split(Partition(path=self.year.val, size=self.listed[self.year.val].size, split="val"))
         path = self.year.train
-        for member in iter_members(partial(self.folder.read, path), 0, self.listed[path].size, f"{self.where}/{path}"):
+        for member in iter_headers(partial(self.folder.read, path), 0, self.listed[path].size, f"{self.where}/{path}"):
             if not self._is_skipped(member):
                 wnid = self._match(_TRAIN_TAR, member, path, "n00000000.tar")
-                yield from self._split(Partition((), path, member.offset, member.size, "train", wnid))
+                yield from self._split(Partition((), path, member.offset_data, member.size, "train", wnid))
 
     def read_images(self, partition: Partition) -> Iterator[tuple[SourceImage, bytes]]:
         """The images in a range of a tar, in order. One in another synset's tar, or that the devkit lacks, has no wnid."""
         path, split, end = partition.path, partition.split or "train", partition.offset + partition.size
         allowed = "n00000000_0.JPEG" if split == "train" else f"{self.year.name}_val_00000000.JPEG"
         read = ReadAhead(partial(self.folder.read, path), end)
-        for member in iter_members(read, partition.offset, end, f"{self.where}/{path}", partition.is_last):
+        for member in iter_headers(read, partition.offset, end, f"{self.where}/{path}", partition.is_last):
             if self._is_skipped(member):
                 continue
             key = self._match(_IMAGES[split], member, path, allowed)
             wnid = self._devkit.wnid(split, partition.wnid, key)
-            image = SourceImage(key, split, wnid, path, member.offset, member.size, suffix(member.name))
+            image = SourceImage(key, split, wnid, path, member.offset_data, member.size, suffix(member.name))
             patch = self._patches.get((split, key))
             if patch:
-                image = replace(image, path=str(self.year.patches), offset=patch.offset, size=patch.size)
+                image = replace(image, path=str(self.year.patches), offset=patch.offset_data, size=patch.size)
             if image.size > LARGEST:
-                at = f"{image.path}: member {member.name!r} at byte {image.offset - BLOCK:,}"
+                at = f"{image.path}: member {member.name!r} at byte {(patch or member).offset:,}"
                 raise DataError(f"{self.where}/{at} has {image.size:,} bytes, more than any image")
             source = partial(self.folder.read, image.path) if patch else read
             yield image, self._gunzipped(source(image.offset, image.size))
@@ -91,15 +93,17 @@ class ArchivesSource:
         """A range of an archive, without its gzip."""
         return self._gunzipped(self.folder.read(path, offset, size))
 
-    def _match(self, pattern: re.Pattern[str], member: Member, archive: str, allowed: str) -> str:
+    def _match(self, pattern: re.Pattern[str], member: TarInfo, archive: str, allowed: str) -> str:
         name = member.name.rpartition("/")[2] if self.year.patches else member.name
+        where = f"{self.where}/{archive}: member {member.name!r} at byte {member.offset:,}"
+        if not member.isreg():
+            raise DataError(f"{where} is no regular file; ImageNet's archives hold no others")
         if (match := pattern.fullmatch(name)) is None:
-            where = f"{self.where}/{archive}: member {member.name!r} at byte {member.offset - BLOCK:,}"
             raise DataError(f"{where}; allowed: {allowed}")
         return match[1]
 
-    def _is_skipped(self, member: Member) -> bool:
-        return bool(self.year.patches) and member.name.endswith("/")
+    def _is_skipped(self, member: TarInfo) -> bool:
+        return bool(self.year.patches) and member.isdir()
 
     def _gunzipped(self, data: bytes) -> bytes:
         """An image of 2010 without its gzip. What does not unpack stays as it is, and `validate` finds the fault."""
@@ -124,7 +128,7 @@ class ArchivesSource:
         return _devkit_at(self.folder, self.listed[self.year.devkit], self.year, self.where)
 
     @property
-    def _patches(self) -> dict[tuple[str, str], Member]:
+    def _patches(self) -> dict[tuple[str, str], TarInfo]:
         return _patches_at(self.folder, self.listed[self.year.patches], self.where) if self.year.patches else {}
 
 
@@ -135,10 +139,10 @@ def _devkit_at(folder: Folder, file: SourceFile, year: Year, where: str) -> Devk
 
 
 @cache
-def _patches_at(folder: Folder, file: SourceFile, where: str) -> dict[tuple[str, str], Member]:
+def _patches_at(folder: Folder, file: SourceFile, where: str) -> dict[tuple[str, str], TarInfo]:
     """The members that replace another image, by that image's split and key. Cached, as above."""
-    members = iter_members(partial(folder.read, file.path), 0, file.size, f"{where}/{file.path}")
-    return {(match[1], match[2]): member for member in members if (match := _PATCH.fullmatch(member.name))}
+    members = iter_headers(partial(folder.read, file.path), 0, file.size, f"{where}/{file.path}")
+    return {(match[1], match[2]): member for member in members if member.isreg() and (match := _PATCH.fullmatch(member.name))}
 
 
 def _check_digests(folder: Folder, where: str, files: dict[str, SourceFile], archives: tuple[ArchiveConfig, ...]) -> None:

@@ -137,7 +137,7 @@ def test_an_extended_header_that_renames_is_refused() -> None:
         info = tarfile.TarInfo("a.jpg")
         info.pax_headers = {"path": "../../b.jpg"}
         writer.addfile(info)
-    with pytest.raises(DataError, match=r"the extended header at byte 0 says more than a time; write plain USTAR tars"):
+    with pytest.raises(DataError, match=r"the extended header at byte 0 holds more than times; write plain USTAR tars"):
         index_tar(file.getvalue(), "s.tar")
 
 
@@ -160,7 +160,7 @@ def test_samples_that_are_not_whole_are_refused(members: list[tuple[str, bytes]]
 
 
 def test_a_name_too_long_for_its_field_is_refused() -> None:
-    with pytest.raises(DataError, match="more than 100 bytes"):
+    with pytest.raises(DataError, match="is not a sample's"):
         index_tar(tar([("x" * 60 + "/" + "y" * 60 + ".jpg", b"x")]), "s.tar")
 
 

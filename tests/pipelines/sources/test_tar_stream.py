@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
+from alexnet.shards.tar import iter_headers
 from pipelines.cli.make_ilsvrc import tar_of
-from pipelines.sources.tar_stream import ReadAhead, iter_members, split_points
+from pipelines.sources.tar_stream import ReadAhead, split_points
 
 
 @settings(deadline=None, max_examples=60)
@@ -17,8 +18,8 @@ def test_split_points_are_beginnings_of_members_and_lose_none(sizes: list[int], 
     found = []
     for start, end in pairwise([*starts, len(tar)]):
         read = ReadAhead(lambda at, size: tar[at : at + size], end)
-        members = iter_members(read, start, end, "here", end == len(tar))
-        found += [(member.name, read(member.offset, member.size)) for member in members]
+        members = iter_headers(read, start, end, "here", end == len(tar))
+        found += [(member.name, read(member.offset_data, member.size)) for member in members]
     assert found == images
 
 
@@ -30,7 +31,7 @@ def test_no_damage_to_a_tar_raises_anything_but_a_named_error(data: st.DataObjec
         whole[data.draw(st.integers(0, 2048))] = data.draw(st.integers(0, 255))
     cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
     try:
-        found = list(iter_members(lambda at, size: cut[at : at + size], 0, len(cut), "here"))
+        found = list(iter_headers(lambda at, size: cut[at : at + size], 0, len(cut), "here"))
     except DataError as error:
         assert str(error).startswith("here: ")  # noqa: PT017 - it need not be raised
         return
