@@ -1,12 +1,10 @@
 """Batches of images in a keyed order, decoded ahead by threads.
 
 Decoding releases the interpreter's lock, so threads share one batch and nothing is copied between processes. Every sample is
-decoded straight into its row of the batch, whose memory is reused once nothing refers to it.
+decoded straight into its row of the batch.
 """
 
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -91,7 +89,7 @@ class Loader:
         self._skip = on_corrupt == "skip"
         self._counts = [shard.samples for shard in dataset.shards]
         self._largest = -(-sampler.batch_size // sampler.replicas)  # batch
-        self._buffers = BufferPool((self._largest, dataset.side_px, dataset.side_px, 3), _AHEAD + 4, pin_memory)
+        self._pin_memory = pin_memory
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,7 +113,8 @@ class Loader:
         return self._run(self.sampler.batches(self._counts, epoch, first_step), BatchBuilder, self._encoded)
 
     def _new_batch(self, samples: Order) -> "BatchBuilder":
-        return BatchBuilder(samples, self._buffers.take(len(samples)))
+        shape = (len(samples), self.dataset.side_px, self.dataset.side_px, 3)
+        return BatchBuilder(samples, torch.empty(shape, dtype=torch.uint8, pin_memory=self._pin_memory).numpy())
 
     def _run(
         self, batches: list[Order], begin: "Callable[[Order], BatchBuilder]", finish: "Callable[[BatchBuilder], T]"
@@ -246,39 +245,6 @@ def _chunks(batches: list[Order], begin: Callable[[Order], BatchBuilder]) -> Ite
         batch = begin(samples)
         for start in range(0, max(1, len(samples)), _ROWS):
             yield _Chunk(step, batch, start, min(start + _ROWS, len(samples)))
-
-
-class BufferPool:
-    """Memory of batches, used again once nothing refers to it.
-
-    Every batch gets an array object of its own over the memory, to which all that is derived from the batch refers: tensors,
-    arrays and views of them. When the interpreter collects that object, the memory returns to the pool.
-
-    Args:
-        shape: Of the largest batch's images.
-        most: Unused buffers that are kept for reuse.
-        pin_memory: Page-locked memory, from which a GPU copies while it computes.
-    """
-
-    def __init__(self, shape: tuple[int, int, int, int], most: int, pin_memory: bool) -> None:
-        self._shape = shape
-        self._pin_memory = pin_memory
-        self._free: deque[Tensor] = deque(maxlen=most)
-
-    def take(self, count: int) -> Images:
-        """Uninitialized memory for so many images."""
-        try:
-            memory = self._free.pop()
-        except IndexError:
-            memory = self._allocate()
-        images: Images = memory[:count].numpy()  # numpy's views of it refer to it: only a view of an array skips to the base
-        weakref.finalize(images, self._free.append, memory).atexit = False
-        return images
-
-    def _allocate(self) -> Tensor:
-        if self._pin_memory:
-            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=True)
-        return torch.from_numpy(np.empty(self._shape, np.uint8))
 
 
 def _check_cache_limit(dataset: ShardDataset, window_shards: int | None) -> None:
