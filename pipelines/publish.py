@@ -36,6 +36,7 @@ class Inputs:
     model: Path
     metrics: Path
     evaluation: Path
+    probe: Path
     features: Path
     validation: Path
     manifest: Path
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of the error rates")
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of predictions, tables, pictures")
+    parser.add_argument("--probe", type=Path, required=True, help="folder of the probe stage")
     parser.add_argument("--features", type=Path, required=True, help="Parquet of a layer's output")
     parser.add_argument("--validation", type=Path, required=True, help="JSON of the validate stage")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")
@@ -128,7 +130,7 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
         "params.yaml": params.FILE,
     }
     files |= {path.name: path for path in sorted(inputs.model.iterdir())}
-    for path in sorted(inputs.evaluation.iterdir()):
+    for path in sorted([*inputs.evaluation.iterdir(), *inputs.probe.iterdir()]):
         files[f"{'pictures' if path.suffix in _PICTURES else 'evaluation'}/{path.name}"] = path
     for name, path in files.items():
         target = folder / name

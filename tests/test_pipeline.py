@@ -26,7 +26,7 @@ from pipelines.storage.bucket import Bucket
 from tests.support.stage_folder import environment, make_image_folder
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("fetch", "validate", "shard", "train", "evaluate", "extract", "publish")
+STAGES = ("fetch", "validate", "shard", "train", "evaluate", "probe", "extract", "publish")
 SMALL: dict[str, Any] = {
     "source": {"name": "folder"},
     "shard": {"train_shards": 2, "val_shards": 1},
@@ -142,7 +142,7 @@ def test_the_summary_reports_the_results(finished: Checkout) -> None:
     assert f"s3://{finished.store.registry}/alexnet/versions/{receipt['version']}" in text
     assert "baseline: ridge" in text
     assert "figures     artifacts/evaluation/" in text
-    assert "ran         validate, shard, train, evaluate, extract, publish" in text
+    assert "ran         validate, shard, train, evaluate, probe, extract, publish" in text
 
 
 def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_it(finished: Checkout) -> None:

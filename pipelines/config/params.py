@@ -11,6 +11,7 @@ from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
 from pipelines.config import tree
 from pipelines.evaluation.config import EvaluateConfig, ExtractConfig
+from pipelines.features.config import ProbeConfig
 from pipelines.registry.release import PublishConfig
 from pipelines.sources.base import SourceConfig
 
@@ -30,6 +31,7 @@ class Params:
     model: ModelConfig
     train: TrainConfig
     evaluate: EvaluateConfig
+    probe: ProbeConfig
     extract: ExtractConfig
     publish: PublishConfig
 

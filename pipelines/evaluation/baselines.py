@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from alexnet.shards.manifest import Manifest
+from pipelines.features.ridge import Ridge
 
 Images = UInt8[np.ndarray, "n side side 3"]
 Thumbnails = Float64[np.ndarray, "n features"]
@@ -29,48 +31,14 @@ def thumbnails(images: Images, side_px: int) -> Thumbnails:
     return np.stack([np.asarray(image, np.float64).ravel() for image in small]) / 255
 
 
-class Ridge:
-    """Ridge regression onto the classes' indicators, with an intercept: scikit-learn's RidgeClassifier, one batch at a time.
-
-    Memory does not grow with the number of images.
-
-    Args:
-        features: Features of an image.
-        classes: Number of classes.
-        alpha: The factor of the squared weights that is added to the squared error.
-    """
-
-    def __init__(self, features: int, classes: int, alpha: float) -> None:
-        self._alpha = alpha
-        self._count = 0
-        self._sum_x, self._sum_y = np.zeros(features), np.zeros(classes)
-        self._sum_xx, self._sum_xy = np.zeros((features, features)), np.zeros((features, classes))
-
-    def add(self, x: Thumbnails, labels: Labels) -> None:
-        """Adds training images."""
-        y = np.where(labels[:, None] == np.arange(len(self._sum_y)), 1.0, -1.0)
-        self._count += len(x)
-        self._sum_x += x.sum(0)
-        self._sum_y += y.sum(0)
-        self._sum_xx += x.T @ x
-        self._sum_xy += x.T @ y
-
-    def fit(self) -> tuple[Float64[np.ndarray, "features classes"], Float64[np.ndarray, " classes"]]:
-        """The weights and intercepts for the images added so far: a class's score is x @ weights + intercept."""
-        mean_x, mean_y = self._sum_x / self._count, self._sum_y / self._count
-        covariance = self._sum_xx - self._count * np.outer(mean_x, mean_x) + self._alpha * np.eye(len(mean_x))
-        weights = np.linalg.solve(covariance, self._sum_xy - self._count * np.outer(mean_x, mean_y))
-        return weights, mean_y - mean_x @ weights
-
-
 def ridge_error(
     train: Iterable[tuple[Images, Labels]], val: Iterable[tuple[Images, Labels]], classes: int, side_px: int, alpha: float
 ) -> float:
     """Top-1 error on the validation batches of a ridge regression on thumbnails of the training batches."""
-    ridge, wrong, count = Ridge(3 * side_px**2, classes, alpha), 0, 0
+    ridge, wrong, count = Ridge(3 * side_px**2, classes), 0, 0
     for images, labels in train:
-        ridge.add(thumbnails(images, side_px), labels)
-    weights, intercepts = ridge.fit()
+        ridge.add(torch.from_numpy(thumbnails(images, side_px)), torch.from_numpy(labels))
+    weights, intercepts = (fitted.numpy() for fitted in ridge.fit(alpha))
     for images, labels in val:
         scores = thumbnails(images, side_px) @ weights + intercepts
         wrong += int((scores.argmax(1) != labels).sum())

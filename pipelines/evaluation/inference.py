@@ -32,11 +32,14 @@ def open_model(path: Path, manifest: Manifest) -> Pretrained:
     return model.to(torch.device(environment.devices()[0]))
 
 
-def load_batches(samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU) -> Iterator[Batch]:
-    """All samples in the manifest's order, on the device, with progress shown by images."""
+def load_batches(
+    samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU, first_batch: int = 0
+) -> Iterator[Batch]:
+    """All samples in the manifest's order from a batch on, on the device, with progress shown by images."""
     sampler = BatchSampler(batch_size, seed=0, shuffle=False)
     loader = Loader(samples, sampler, workers=environment.workers(), pin_memory=device.type == "cuda")
-    return console.track(to_device(loader.epoch(0), device), len(samples), label, size=lambda batch: len(batch.labels))
+    total = len(samples) - first_batch * batch_size
+    return console.track(to_device(loader.epoch(0, first_batch), device), total, label, size=lambda batch: len(batch.labels))
 
 
 def sample_keys(samples: ShardDataset, batch: Batch) -> list[str]:

@@ -16,6 +16,7 @@ from pipelines import publish
 from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
+from pipelines.probe import probe
 from pipelines.publish import Inputs, gate, lineage
 from pipelines.registry.client import Client
 from pipelines.registry.release import PublishConfig
@@ -38,10 +39,11 @@ stages:
 
 @pytest.fixture(scope="module")
 def evaluated(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What evaluate and extract leave, made once."""
+    """What evaluate, probe and extract leave, made once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         place = make_place(tmp_path_factory.mktemp("evaluated"), store, monkeypatch)
         evaluate(*map(place.path, ("model", "manifest.json", "history.csv", "metrics.json", "evaluation")))
+        probe(place.path("model"), place.path("manifest.json"), place.path("probe"))
         extract(place.path("model"), place.path("manifest.json"), place.path("features.parquet"))
         return place.path("")
 
@@ -55,7 +57,16 @@ def place(tmp_path: Path, fresh_store: Store, evaluated: Path, monkeypatch: pyte
 
 
 def inputs(place: Place) -> Inputs:
-    names = ("model", "metrics.json", "evaluation", "features.parquet", "validation.json", "manifest.json", "history.csv")
+    names = (
+        "model",
+        "metrics.json",
+        "evaluation",
+        "probe",
+        "features.parquet",
+        "validation.json",
+        "manifest.json",
+        "history.csv",
+    )
     return Inputs(*map(place.path, names))
 
 

@@ -85,5 +85,6 @@ def _write_params(path: Path) -> None:
     whole = yaml.load(PARAMS)
     whole["model"] |= {"classes": shardmaker.CLASSES, "kernels": [4, 8, 8, 8, 8], "units": 16}
     whole["evaluate"]["batch_size"] = 2
+    whole["probe"]["batch_size"] = 2
     whole["extract"]["batch_size"] = 2
     yaml.dump(whole, path)

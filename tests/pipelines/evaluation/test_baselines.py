@@ -1,22 +1,9 @@
-"""The baselines, against scikit-learn and by hand."""
+"""The baselines, by hand."""
 
 import numpy as np
-from sklearn.linear_model import RidgeClassifier
 
 from alexnet.shards.manifest import Manifest, Shard, Synset
 from pipelines.evaluation import baselines
-
-
-def test_ridge_regression_by_batches_is_scikit_learns() -> None:
-    drawn = np.random.default_rng(1)
-    x, labels = drawn.random((120, 12)), drawn.integers(0, 4, 120)
-    x[:, :4] += labels[:, None] == np.arange(4)
-    ridge = baselines.Ridge(12, 4, alpha=2.0)
-    for start in range(0, 100, 30):
-        ridge.add(x[start : min(start + 30, 100)], labels[start : min(start + 30, 100)])
-    twin = RidgeClassifier(alpha=2.0).fit(x[:100], labels[:100])
-    weights, intercepts = ridge.fit()
-    assert np.allclose(x @ weights + intercepts, twin.decision_function(x))
 
 
 def test_thumbnails_are_averages() -> None:

@@ -1,0 +1,1 @@
+"""What the layers of a network have learned: their outputs as tables, a linear probe, nearest neighbors."""

@@ -1,0 +1,28 @@
+"""The configuration of probe. Knows no torch, so that reading params.yaml does not import it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How much of a network's features is looked at.
+
+    batch_size: images per forward pass.
+    numbers: of a layer, the most that its probe reads; convolutions are averaged over squares of pixels until it is that few.
+    ridge_alpha: the factor of the squared weights that is added to the squared error of standardized numbers.
+    neighbors: training images that are found for each validation image.
+    queries: of the validation images, the first so many get neighbors.
+    """
+
+    batch_size: int
+    numbers: int
+    ridge_alpha: float
+    neighbors: int
+    queries: int
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "numbers", "neighbors", "queries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if self.ridge_alpha <= 0:
+            raise ValueError(f"ridge_alpha: must be above 0, got {self.ridge_alpha}")

@@ -1,0 +1,113 @@
+"""The probe stage: what a linear classifier makes of every layer, and the nearest training images of validation images."""
+
+import argparse
+import csv
+from collections.abc import Iterable
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from alexnet.files.atomic import atomic_folder
+from alexnet.inference.pretrained import Pretrained
+from alexnet.loading.dataset import ShardDataset
+from alexnet.shards.manifest import Manifest
+from pipelines.config import params
+from pipelines.evaluation import inference
+from pipelines.features import neighbors
+from pipelines.features.config import ProbeConfig
+from pipelines.features.layers import PIXELS, layer_outputs
+from pipelines.features.neighbors import Nearest
+from pipelines.features.ridge import Ridge
+from pipelines.runtime import console
+from pipelines.storage.dataset import open_dataset
+
+Outputs = tuple[Tensor, dict[str, Tensor]]  # labels of a batch, and its layers' outputs
+_BLOCK = 4096  # training images that are compared at a time
+
+
+def main() -> None:
+    """Reads the arguments and probes."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.probe", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
+    parser.add_argument("--manifest", type=Path, required=True, help="the shards to read")
+    parser.add_argument("--probe", type=Path, required=True, help="folder to write: probe.csv, neighbors.parquet")
+    args = parser.parse_args()
+    probe(args.model, args.manifest, args.probe)
+
+
+def probe(model_path: Path, manifest_path: Path, path: Path) -> None:
+    """Fits the probes to the training split and measures them on the validation split."""
+    config = params.load().probe
+    manifest = Manifest.read(manifest_path)
+    model = inference.open_model(model_path, manifest)
+    train, val = open_dataset(manifest, "train"), open_dataset(manifest, "val")
+    first = _first(model, val, config)
+    queries = torch.cat([outputs["fc7"] for _, outputs in first])[: config.queries]
+    nearest = Nearest(queries.cpu().numpy(), config.neighbors)
+    probes = _fit(model, train, nearest, config)
+    rest = inference.load_batches(val, config.batch_size, "probe: validation images", model.device, len(first))
+    others = ((batch.labels, layer_outputs(model, batch.images, config.numbers)) for batch in rest)
+    wrong = _count_wrong(probes, config.ridge_alpha, chain(first, others))
+    by_neighbors, k = neighbors.count_wrong(nearest, val, train), nearest.samples.shape[1]
+    errors = [(name, count, len(val)) for name, count in wrong.items()]
+    errors.append((f"fc7, {k} nearest", by_neighbors, len(nearest.samples)))
+    with atomic_folder(path) as folder:
+        neighbors.write(folder / "neighbors.parquet", nearest, val, train, manifest.synsets)
+        _write_errors(folder / "probe.csv", errors)
+    shares = [f"{name} {count / len(val):.2%}" for name, count in wrong.items() if name in (PIXELS, "conv1", "conv5", "fc7")]
+    console.say(
+        f"probe: top-1 error of a linear classifier: {', '.join(shares)}; "
+        f"of the {k} nearest training images in fc7: {by_neighbors / len(nearest.samples):.2%}"
+    )
+
+
+def _first(model: Pretrained, val: ShardDataset, config: ProbeConfig) -> list[Outputs]:
+    """Labels and outputs of the batches of validation images that have the queries."""
+    batches = inference.load_batches(val, config.batch_size, "probe: queries", model.device)
+    steps = -(-min(config.queries, len(val)) // config.batch_size)
+    return [(batch.labels, layer_outputs(model, batch.images, config.numbers)) for batch in islice(batches, steps)]
+
+
+def _fit(model: Pretrained, train: ShardDataset, nearest: Nearest, config: ProbeConfig) -> dict[str, Ridge]:
+    """A probe of every layer, fitted to the training split, whose images are compared with the queries."""
+    probes: dict[str, Ridge] = {}
+    block: list[Tensor] = []
+    for batch in inference.load_batches(train, config.batch_size, "probe: training images", model.device):
+        outputs = layer_outputs(model, batch.images, config.numbers)
+        probes = probes or {name: Ridge(x.shape[1], len(model.config.synsets), model.device) for name, x in outputs.items()}
+        for name, x in outputs.items():
+            probes[name].add(x, batch.labels)
+        block.append(outputs["fc7"])
+        if sum(len(each) for each in block) >= _BLOCK:
+            nearest.add(torch.cat(block).cpu().numpy())
+            block = []
+    if block:
+        nearest.add(torch.cat(block).cpu().numpy())
+    return probes
+
+
+def _count_wrong(probes: dict[str, Ridge], alpha: float, images: Iterable[Outputs]) -> dict[str, int]:
+    """The number of images that each probe takes for another class."""
+    fitted = {name: probe.fit(alpha, standardize=True) for name, probe in probes.items()}
+    wrong: dict[str, Tensor | int] = dict.fromkeys(fitted, 0)
+    for labels, outputs in images:
+        for name, (weights, intercepts) in fitted.items():
+            wrong[name] += ((outputs[name].double() @ weights + intercepts).argmax(1) != labels).sum()
+    return {name: int(count) for name, count in wrong.items()}  # the host waits for the device here alone
+
+
+def _write_errors(path: Path, errors: list[tuple[str, int, int]]) -> None:
+    """CSV, a row a classifier: what it reads, its top-1 error with its 95% interval, and of how many images."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["layer", "top1_error", "low", "high", "images"])
+        for layer, wrong, images in errors:
+            interval = binomtest(wrong, images).proportion_ci(0.95, "wilson")
+            writer.writerow([layer, wrong / images, float(interval.low), float(interval.high), images])
+
+
+if __name__ == "__main__":
+    console.run("probe", main)
