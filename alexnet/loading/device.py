@@ -21,8 +21,9 @@ HostBatch = Batch | EncodedBatch
 def to_device(batches: Iterable[HostBatch], device: torch.device) -> Iterator[Batch]:
     """Yields the batches on the device, copying one ahead. With a loader's `pin_memory` the copy overlaps the computation.
 
-    JPEGs are decoded there by torchvision: nvJPEG on a GPU, libjpeg on a CPU. nvJPEG rounds differently from the loader's
-    decoder, by a level or two: results are those of another decoder, but equal from run to run.
+    JPEGs are decoded there by torchvision: nvJPEG on a GPU, libjpeg on a CPU. nvJPEG does not smooth the chroma that it
+    enlarges, as the loader's decoder does (on photographs 1.3 levels on average): results are those of another decoder, but
+    equal from run to run.
 
     Raises:
         DataError: a sample cannot be decoded, or is not of the size the manifest says; names shard, key and offset.

@@ -66,7 +66,7 @@ class TrainConfig:
 
     order: `shuffled` anew every epoch, or `fixed`, as by the released loader of 2012. window_shards: how many shards are
     shuffled together, which the cache must hold at a time; None is a full shuffle (`BatchSampler`). decode: on the `host`, or
-    on the `device` by nvJPEG, whose pixels differ by a level or two. on_corrupt: a sample that cannot be decoded is an
+    on the `device` by nvJPEG, which does not smooth chroma. on_corrupt: a sample that cannot be decoded is an
     `error`, or with `skip` is counted and replaced by the next good one of its shard.
     """
 
