@@ -54,8 +54,10 @@ def _cpu() -> str:
 
 
 def write(name: str, result: dict[str, Any]) -> None:
-    """Prints a result and writes it to results/NAME.json."""
-    text = json.dumps({"machine": machine(), **result}, indent=1)
+    """Prints a result and writes it to results/NAME.json, or with a GPU, such as an H200, to results/NAME-nvidia-h200.json."""
+    found = machine()
+    text = json.dumps({"machine": found, **result}, indent=1)
     print(text)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    gpu = f"-{found['gpu'].lower().replace(' ', '-')}" if "gpu" in found else ""
+    (RESULTS / f"{name}{gpu}.json").write_text(text + "\n")

@@ -47,19 +47,29 @@ class Augment:
 
     def __call__(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> Crops:
         """Float crops where the images are, mean subtracted, channels last in memory. The samples' indices are on the host."""
-        margin, mean = images.shape[1] - CROP_PX, self.mean.to(images.device)
+        margin = images.shape[1] - CROP_PX
+        if images.device.type != "cpu":
+            return self.apply(images, copy_to_device(self.draw(samples, margin, epoch), images.device))
+        crops = torch.sub(self._crop(images, samples, margin, epoch), self.mean)
         shift, divide = self._noise(samples, epoch)
-        if images.device.type == "cpu":
-            crops = torch.sub(self._crop(images, samples, margin, epoch), mean)
-            if shift is not None:
-                crops = crops.add_(shift[:, None, None, :]).div_(divide)
-        else:
-            places = torch.stack(self._draw(samples, margin, epoch), 1)
-            drawn = torch.cat([places, torch.zeros(len(samples), 3) if shift is None else shift], 1)
-            crops = compile_on_gpu(_crop_flip_subtract, images.device)(
-                images, copy_to_device(drawn, images.device), mean, divide
-            )
+        if shift is not None:
+            crops = crops.add_(shift[:, None, None, :]).div_(divide)
         return crops.permute(0, 3, 1, 2)
+
+    def draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> Float[Tensor, "n 7"]:
+        """All draws of the samples, on the host: top, left, whether to flip, the RGB shift, and the divisor.
+
+        margin: pixels by which a side of the images is longer than a crop's.
+        """
+        shift, divide = self._noise(samples, epoch)
+        places = torch.stack(self._draw(samples, margin, epoch), 1)
+        shifts = torch.zeros(len(samples), 3) if shift is None else shift
+        return torch.cat([places, shifts, torch.full((len(samples), 1), divide)], 1)
+
+    def apply(self, images: Images, drawn: Float[Tensor, "n 7"]) -> Crops:
+        """The crops of what was drawn, on a GPU in one kernel."""
+        mean = self.mean.to(images.device)
+        return compile_on_gpu(_crop_flip_subtract, images.device)(images, drawn, mean).permute(0, 3, 1, 2)
 
     def _crop(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
         if self.config.crop == "center" and not self.config.flip:
@@ -111,12 +121,12 @@ def _crop_by_indexing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor
 
 
 def _crop_flip_subtract(
-    images: Images, drawn: Float[Tensor, "n 6"], mean: Float[Tensor, "224 224 3"], divide: float
+    images: Images, drawn: Float[Tensor, "n 7"], mean: Float[Tensor, "224 224 3"]
 ) -> Float[Tensor, "n 224 224 3"]:
-    """The whole augmentation as one GPU kernel. drawn: top, left, whether to flip, and the RGB shift, of every sample."""
+    """The whole augmentation as one GPU kernel; see Augment.draw."""
     tops, lefts, flips = drawn[:, :3].long().unbind(1)
     crops = _crop_by_indexing(images, tops, lefts, flips > 0)
-    return (crops - mean + drawn[:, None, None, 3:]) / divide
+    return (crops - mean + drawn[:, None, None, 3:6]) / drawn[:, None, None, 6:]
 
 
 def center(images: Tensor) -> Tensor:

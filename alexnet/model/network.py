@@ -13,8 +13,9 @@ from alexnet.model.architecture import Layer, ModelConfig, table
 from alexnet.model.links import Link, LocalLink
 from alexnet.model.points import steps
 from alexnet.model.response_norm import local_response_norm, map_norm
+from alexnet.model.strided_conv import strided_conv
 from alexnet.randomness.keys import random_key
-from alexnet.randomness.tensors import dropout_mask
+from alexnet.randomness.tensors import dropout_mask, mask_words
 
 Slices = tuple[slice, ...]
 Tap = Callable[[str, list[Tensor]], None]  # is called with a point's name and its values, a tensor for every part
@@ -26,6 +27,24 @@ class DropoutKey:
 
     key: int
     samples: Int64[Tensor, " n"]
+
+    def words(self, layer: str) -> Int64[Tensor, " words"]:
+        """What `dropout_mask` makes the layer's mask of."""
+        return mask_words(random_key(self.key, layer), self.samples)
+
+
+@dataclass(frozen=True)
+class DropoutWords:
+    """The words of a DropoutKey by layer, drawn before the pass, which may be recorded in a CUDA graph."""
+
+    by_layer: Mapping[str, Int64[Tensor, " words"]]
+
+    def words(self, layer: str) -> Int64[Tensor, " words"]:
+        """See DropoutKey."""
+        return self.by_layer[layer]
+
+
+Dropout = DropoutKey | DropoutWords
 
 
 class AlexNet(nn.Module):
@@ -55,7 +74,7 @@ class AlexNet(nn.Module):
     def forward(
         self,
         images: Float[Tensor, "n 3 224 224"],
-        dropout: DropoutKey | None = None,
+        dropout: Dropout | None = None,
         upto: str = "fc8",
         tap: Tap = lambda name, maps: None,
     ) -> Float[Tensor, "n ..."]:
@@ -77,7 +96,7 @@ class AlexNet(nn.Module):
                 return self.link.gather(maps)[0] if row.name != "fc8" else maps[0]
         raise ValueError(f"no layer {upto!r}; layers: {', '.join(row.name for row in self.layers)}")
 
-    def _layer(self, row: Layer, maps: list[Tensor], dropout: DropoutKey | None, tap: Tap) -> list[Tensor]:
+    def _layer(self, row: Layer, maps: list[Tensor], dropout: Dropout | None, tap: Tap) -> list[Tensor]:
         parts = self._parts()
         if row.name == "fc6":
             maps = [x.flatten(1) for x in maps]
@@ -202,13 +221,15 @@ class _Part(nn.Module):
         if row.is_conv:
             if row.edge:
                 x = functional.pad(x, (0, row.edge, 0, row.edge))
+            if row.stride > 1 and groups == 1 and row.padding == 0 and x.device.type == "cuda":
+                return strided_conv(x, weight, bias, row.stride)
             return functional.conv2d(x, weight, bias, row.stride, row.padding, groups=groups)
         if groups == 1:
             return functional.linear(x, weight, bias)
         own = torch.einsum("ngi,goi->ngo", x.unflatten(1, (groups, -1)), weight.unflatten(0, (groups, -1)))
         return own.flatten(1) + bias
 
-    def apply_step(self, step: str, row: Layer, x: Tensor, dropout: DropoutKey | None) -> Tensor:
+    def apply_step(self, step: str, row: Layer, x: Tensor, dropout: Dropout | None) -> Tensor:
         """One of the steps that follow the weights."""
         if step == "relu":
             return functional.relu(x)
@@ -226,11 +247,10 @@ class _Part(nn.Module):
         m = self.config.map_norm
         return map_norm(x, size=m.size, alpha=m.alpha / m.size**2, beta=m.beta, k=m.k)
 
-    def _drop(self, row: Layer, x: Float[Tensor, "n units"], dropout: DropoutKey | None) -> Float[Tensor, "n units"]:
+    def _drop(self, row: Layer, x: Float[Tensor, "n units"], dropout: Dropout | None) -> Float[Tensor, "n units"]:
         """Dropout as in 2012 (4.2): training does not rescale what it keeps, testing multiplies by the chance to be kept."""
         if dropout is None:
             return x * (1 - self.config.dropout)
         first = row.outputs * self.towers[0] // self.config.towers
         units = range(first, first + x.shape[1])
-        key = random_key(dropout.key, row.name)
-        return x * dropout_mask(key, dropout.samples, units, self.config.dropout, x.device)
+        return x * dropout_mask(dropout.words(row.name), units, self.config.dropout, x.device)

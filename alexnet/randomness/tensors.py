@@ -3,6 +3,8 @@
 Each function draws a number for every pair of a row, such as a sample's global index, and a column.
 """
 
+import functools
+
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
@@ -31,21 +33,31 @@ def _bits(low: int | Tensor, high: int | Tensor, rows: Tensor, cols: Tensor) -> 
     return _mix_32(row_words[:, None] ^ col_words[None, :] ^ low)
 
 
-def dropout_mask(key: int, rows: Int64[Tensor, " n"], cols: range, rate: float, device: torch.device) -> Bool[Tensor, "n m"]:
-    """A mask on the device, False with probability `rate`. The rows are on the CPU."""
-    # The key travels as numbers of a tensor: as a plain number, every key would be compiled anew.
-    words = copy_to_device(torch.cat([torch.tensor([key & _MASK_32, key >> 32]), rows]), device)
-    return compile_on_gpu(_mask, device)(words, cols.start, cols.stop, int(rate * 2**32))
+def mask_words(key: int, rows: Int64[Tensor, " n"]) -> Int64[Tensor, " words"]:
+    """The halves of a key and the rows, as `dropout_mask` reads them: as a plain number, every key would be compiled anew."""
+    return torch.cat([torch.tensor([key & _MASK_32, key >> 32]), rows])
 
 
-def _mask(words: Tensor, first: int, last: int, threshold: int) -> Tensor:
-    cols = torch.arange(first, last, device=words.device)
+def dropout_mask(words: Int64[Tensor, " words"], cols: range, rate: float, device: torch.device) -> Bool[Tensor, "n m"]:
+    """A mask on the device, False with probability `rate`. The words are on the CPU or already there."""
+    return compile_on_gpu(_mask, device)(copy_to_device(words, device), _columns(cols, device), int(rate * 2**32))
+
+
+def _mask(words: Tensor, cols: Tensor, threshold: int) -> Tensor:
     return _bits(words[0], words[1], words[2:], cols) >= threshold
+
+
+@functools.cache
+def _columns(cols: range, device: torch.device) -> Int64[Tensor, " m"]:
+    """The columns on the device. Within the compiled function an arange is int32, too small for _bits' constants."""
+    return torch.arange(cols.start, cols.stop, device=device)
 
 
 def copy_to_device(values: Tensor, device: torch.device) -> Tensor:
     """A CPU tensor copied to the device without waiting for the work queued there."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+    if device.type != "cuda" or values.device == device:
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def uniform(key: int, rows: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "n m"]:

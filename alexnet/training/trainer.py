@@ -10,15 +10,17 @@ from torch.nn import functional
 
 from alexnet.distributed.team import Piece, Team
 from alexnet.images.statistics import PixelStatistics
-from alexnet.loading.augment import Augment, center_crop
+from alexnet.loading.augment import Augment, Crops, center_crop
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
-from alexnet.model.architecture import ModelConfig
-from alexnet.model.network import AlexNet, DropoutKey, full_shapes, tensor_slices
+from alexnet.model.architecture import CROP_PX, ModelConfig
+from alexnet.model.network import AlexNet, Dropout, DropoutKey, DropoutWords, full_shapes, tensor_slices
 from alexnet.randomness.keys import random_key
 from alexnet.training.schedule import Rates, TrainConfig
 from alexnet.training.sgd import PaperSgd
+from alexnet.training.step_graph import StepGraph
 
+_IMAGES, _LABELS, _AUGMENTATION = "images", "labels", "augmentation"  # a recorded step's inputs, beside dropout's by layer
 _KINDS = ("", "velocity/")  # what a full tensor's name starts with
 
 
@@ -64,6 +66,10 @@ class Trainer:
         mean, eigenvectors, std = map(torch.from_numpy, (pixels.mean_image, pixels.eigenvectors, pixels.eigen_std))
         self.augment = Augment(job.train.augment, mean.to(device), eigenvectors, std, job.seed)
         self.optimizer = PaperSgd(_parameter_groups(network, job.train), momentum=job.train.momentum)
+        one_gpu = (
+            device.type == "cuda" and self.team.world_size == 1 and len({each.device for each in network.parameters()}) == 1
+        )
+        self._graph = StepGraph(self._update_from, device) if one_gpu else None
         self._bytes, self._samples = 0, 0
         self._full: dict[str, Tensor] = {}  # allocated once: new memory costs more than filling it
 
@@ -75,7 +81,10 @@ class Trainer:
     def set_rates(self, rates: Rates) -> None:
         """Learning rates for the steps to come."""
         for group in self.optimizer.param_groups:
-            group["lr"] = getattr(rates, group["name"])
+            if group["lr"] != getattr(rates, group["name"]):
+                group["lr"] = getattr(rates, group["name"])
+                if self._graph is not None:
+                    self._graph.reset()
 
     def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         """One update.
@@ -88,21 +97,51 @@ class Trainer:
         Returns:
             The sum of the losses, and how many were classified correctly; both on the device.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         sent = self.network.link.bytes_sent
-        if len(batch.labels):
-            crops = self.augment(batch.images, batch.samples, epoch)
-            logits = self._logits(crops, DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples))
-            right = (logits.detach().argmax(1) == batch.labels).sum()
-            losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-            self.team.backward(losses)
+        if not len(batch.labels):
+            loss, right = self._update_with_others()
+        elif self._graph is None:
+            loss, right = self._update(batch, epoch, number)
         else:
-            losses, right = torch.zeros(0, device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
-            self.team.backward(None)
-        self.optimizer.step()
+            loss, right = self._graph(self._inputs(batch, epoch, number))
         self._bytes += self.network.link.bytes_sent - sent
         self._samples += len(batch.labels)
-        return losses.detach().double().sum(), right
+        return loss, right
+
+    def _update_with_others(self) -> tuple[Tensor, Tensor]:
+        """An update by the other replicas' gradients: this one has no samples."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.team.backward(None)
+        self.optimizer.step()
+        zero = torch.zeros((), device=self.device)
+        return zero.double(), zero.long()
+
+    def _update(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """An update, drawn and computed operation by operation."""
+        dropout = DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples)
+        return self._learn(self.augment(batch.images, batch.samples, epoch), batch.labels, dropout)
+
+    def _inputs(self, batch: Batch, epoch: int, number: int) -> dict[str, Tensor]:
+        """A step's inputs: images and labels on the GPU, everything drawn in pinned memory."""
+        dropout = DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples)
+        drawn = {row.name: dropout.words(row.name) for row in self.network.layers if row.drops}
+        drawn[_AUGMENTATION] = self.augment.draw(batch.samples, batch.images.shape[1] - CROP_PX, epoch)
+        pinned = {name: tensor.pin_memory() for name, tensor in drawn.items()}
+        return {_IMAGES: batch.images, _LABELS: batch.labels, **pinned}
+
+    def _update_from(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """An update by what `_inputs` returns."""
+        crops = self.augment.apply(inputs[_IMAGES], inputs[_AUGMENTATION])
+        return self._learn(crops, inputs[_LABELS], DropoutWords(inputs))
+
+    def _learn(self, crops: Crops, labels: Tensor, dropout: Dropout) -> tuple[Tensor, Tensor]:
+        """One update. Returns the sum of the losses and the number of right answers."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self._logits(crops, dropout)
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        self.team.backward(losses)
+        self.optimizer.step()
+        return losses.detach().double().sum(), (logits.detach().argmax(1) == labels).sum()
 
     @torch.no_grad()
     def validate(self, batches: Batches, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, float, float] | None:
@@ -130,7 +169,7 @@ class Trainer:
         wrong = torch.stack([~best[:, 0], ~best.any(1)]).sum(1).double()
         return torch.cat([loss[None], wrong])
 
-    def _logits(self, crops: Tensor, dropout: DropoutKey | None) -> Tensor:
+    def _logits(self, crops: Tensor, dropout: Dropout | None) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.job.train.precision == "bf16"):
             logits = self.network(crops.to(self._dtype()), dropout)
         return logits if logits.dtype is torch.float64 else logits.float()  # type: ignore[no-any-return]  # Module.__call__

@@ -20,7 +20,7 @@ from alexnet.model.response_norm import _backward, _forward
 from alexnet.ops.compile import compile_function
 from alexnet.ops.cpu import Norm
 from alexnet.randomness.keys import random_key
-from alexnet.randomness.tensors import _mask, dropout_mask
+from alexnet.randomness.tensors import _mask, dropout_mask, mask_words
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Trainer
 from tests.support import team
@@ -46,7 +46,8 @@ def graphs() -> int:
 def check_masks() -> None:
     """Another key or other samples are other arguments of the same kernel."""
     before = graphs()
-    calls = [(torch.tensor([key & 0xFFFFFFFF, key >> 32, *range(at, at + 5)]), 8, 24, 2**31) for at, key in enumerate(KEYS)]
+    cols = torch.arange(8, 24)
+    calls = [(torch.tensor([key & 0xFFFFFFFF, key >> 32, *range(at, at + 5)]), cols, 2**31) for at, key in enumerate(KEYS)]
     compare(_mask, calls)
     assert graphs() == before + 1
 
@@ -68,8 +69,8 @@ def check_norms() -> None:
 def check_augment() -> None:
     """The kernel that crops, flips, subtracts the mean and adds color noise on a GPU."""
     images = torch.randint(0, 256, (3, 230, 230, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    drawn = torch.tensor([[0.0, 6, 0, 1.5, -2.0, 3.25], [6, 0, 1, 0.5, 0.0, 1.0], [3, 2, 1, 0.0, 0.0, 0.0]])
-    compare(_crop_flip_subtract, [(images, drawn, torch.full((224, 224, 3), 110.5), 1.1)])
+    drawn = torch.tensor([[0.0, 6, 0, 1.5, -2.0, 3.25, 1.1], [6, 0, 1, 0.5, 0.0, 1.0, 1.1], [3, 2, 1, 0.0, 0.0, 0.0, 1.0]])
+    compare(_crop_flip_subtract, [(images, drawn, torch.full((224, 224, 3), 110.5))])
 
 
 def trainer(device: torch.device) -> Trainer:
@@ -83,30 +84,38 @@ def trainer(device: torch.device) -> Trainer:
 
 
 def check_cuda() -> None:
-    """Augmentation, dropout masks, losses and weights of five steps; from the third on, the host must not wait for the GPU."""
+    """Augmentation, dropout masks, losses and weights of eight steps, as on the CPU.
+
+    The GPU's steps are replayed from the fifth on: with the same bits as by a trainer that records none. But for the first two,
+    which compile, and the fourth, which records, the host must not wait for the GPU.
+    """
     torch.backends.cudnn.allow_tf32 = False
-    devices = [torch.device("cpu"), torch.device("cuda")]
+    devices = [torch.device(name) for name in ("cpu", "cuda", "cuda")]
     trainers = [trainer(device) for device in devices]
-    order = BatchSampler(8, seed=1, shuffle=True).order([40], 0)
+    trainers[2]._graph = None
+    order = BatchSampler(8, seed=1, shuffle=True).order([64], 0)
     batch = team.batch(order, trainers[0].job.model.classes)
-    crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers)
+    crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers[:2])
     assert torch.allclose(crops, gpu_crops, rtol=0, atol=1e-4)
-    mask, gpu_mask = (dropout_mask(KEYS[0], batch.samples, range(16, 32), 0.5, device).cpu() for device in devices)
+    words = mask_words(KEYS[0], batch.samples)
+    mask, gpu_mask = (dropout_mask(words, range(16, 32), 0.5, device).cpu() for device in devices[:2])
     assert torch.equal(mask, gpu_mask)
-    for number in range(5):
+    for number in range(8):
         batch = team.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)
         losses = []
         for device, made in zip(devices, trainers, strict=True):
             there = Batch(batch.images.to(device), batch.labels.to(device), batch.samples)
             torch.cuda.synchronize()
-            torch.cuda.set_sync_debug_mode("error" if number >= 2 else "default")
+            torch.cuda.set_sync_debug_mode("default" if number in (0, 1, 3) else "error")
             loss, _ = made.step(there, 0, number)
             torch.cuda.set_sync_debug_mode("default")
             losses.append(loss.item())
         assert abs(losses[1] / losses[0] - 1) < 1e-4, (number, losses)
-    expected, found = (made.tensors() for made in trainers)
+        assert losses[1] == losses[2], (number, losses)
+    expected, found, unrecorded = (made.tensors() for made in trainers)
     for name, tensor in expected.items():
         assert (found[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+        assert torch.equal(found[name], unrecorded[name]), name
 
 
 def main() -> None:

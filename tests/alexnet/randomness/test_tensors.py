@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.randomness.keys import random_key
-from alexnet.randomness.tensors import dropout_mask, normal, random_bits, random_integers, uniform
+from alexnet.randomness.tensors import dropout_mask, mask_words, normal, random_bits, random_integers, uniform
 
 
 @settings(max_examples=25)
@@ -41,7 +41,7 @@ def test_uniform_numbers_integers_and_masks_are_made_of_the_bits() -> None:
     bits = random_bits(7, rows, torch.arange(40))
     assert torch.equal(uniform(7, rows, 40), (bits.double() + 0.5) / 2**32)
     assert torch.equal(random_integers(7, rows, 40, 33), bits * 33 // 2**32)
-    assert torch.equal(dropout_mask(7, rows, range(8, 40), 0.25, torch.device("cpu")), bits[:, 8:] >= 2**30)
+    assert torch.equal(dropout_mask(mask_words(7, rows), range(8, 40), 0.25, torch.device("cpu")), bits[:, 8:] >= 2**30)
 
 
 def test_the_numbers_never_change() -> None:
