@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-gpu lint format up down doctor flow deploy solar-cells lock clean
+.PHONY: help run experiments test test-slow test-gpu lint format up down doctor flow deploy solar-cells lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ run: $(READY) ## From images to a published model; only what has changed is run 
 	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
 	@$(PY) -m dvc repro
 	@$(PY) -m pipelines.cli.summary --since .local/started
+
+experiments: $(READY) ## What `dvc exp run` has tried: the parameters that differ, and the error rates
+	@$(PY) -m dvc exp show --only-changed --keep '.*top1_error$$' --drop '(alexnet|pipelines|artifacts)/' --drop 'Executor|State'
 
 doctor: $(READY) ## What this machine has and lacks
 	@$(PY) -m pipelines.cli.main doctor

@@ -1,4 +1,7 @@
-"""The fetch stage: downloads or unpacks the source where needed, and lists its files, so that DVC sees when it changed."""
+"""The fetch stage: downloads or unpacks the source where needed, and lists its files, so that DVC sees when it changed.
+
+It also writes down what the run is for, which decides whether the last stage publishes.
+"""
 
 import argparse
 import hashlib
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
-from pipelines.runtime import console
+from pipelines.runtime import console, environment
 from pipelines.sources.base import LICENSES
 from pipelines.sources.open import Source, open_source
 
@@ -30,9 +33,10 @@ def listing(name: str, source: Source) -> Listing:
     return Listing(name, len(files), sum(file.size for file in files), hashlib.sha256(lines.encode()).hexdigest())
 
 
-def main(source: Path) -> None:
+def main(source: Path, purpose: Path) -> None:
     """Lists the source that params.yaml names."""
     config = params.load().source
+    atomic_write_bytes(purpose, (json.dumps({"publish": environment.publishes()}) + "\n").encode())
     found = listing(config.name, open_source(config))
     atomic_write_bytes(source, (json.dumps(found.__dict__, indent=1, sort_keys=True) + "\n").encode())
     terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
@@ -41,7 +45,8 @@ def main(source: Path) -> None:
 
 _HELP = """\
 Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
-place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket.
+place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket. ALEXNET_PUBLISH is
+whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's.
 """
 
 if __name__ == "__main__":
@@ -54,5 +59,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--source", type=Path, required=True, help="JSON to write: files, bytes and digest of the source's listing"
     )
+    parser.add_argument("--purpose", type=Path, required=True, help="JSON to write: whether the run publishes")
     arguments = parser.parse_args()
-    console.run("fetch", lambda: main(arguments.source))
+    console.run("fetch", lambda: main(arguments.source, arguments.purpose))

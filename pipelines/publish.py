@@ -27,6 +27,7 @@ from pipelines.validation.report import ValidationReport
 _FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
 _LOCK = Path("dvc.lock")
 _PICTURES = (".png", ".svg", ".html")
+_DECLINED = "an experiment, or ALEXNET_PUBLISH=no; `dvc exp apply` it and `make run`, or set ALEXNET_PUBLISH=yes"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,14 @@ def main() -> None:
     parser.add_argument("--validation", type=Path, required=True, help="JSON of the validate stage")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training")
+    parser.add_argument("--purpose", type=Path, required=True, help="JSON of the fetch stage: whether to publish")
     parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
     given = vars(parser.parse_args())
-    receipt = given.pop("receipt")
-    publish(Inputs(**given), receipt)
+    receipt, purpose = given.pop("receipt"), given.pop("purpose")
+    if json.loads(purpose.read_text())["publish"]:
+        publish(Inputs(**given), receipt)
+    else:
+        decline(receipt)
 
 
 def publish(inputs: Inputs, receipt_path: Path) -> None:
@@ -81,14 +86,24 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
         alias = registry.move(config.alias, release)
         before = f" (before: {alias.previous})" if alias.previous else ""
         console.say(f"publish: {config.name}@{config.alias} is {alias.version}{before}")
+    _write_receipt(receipt_path, config, release, held_back)
+
+
+def decline(receipt_path: Path) -> None:
+    """Writes the receipt of a run that publishes nothing."""
+    console.say(f"publish: nothing: {_DECLINED}")
+    _write_receipt(receipt_path, params.load().publish, None, _DECLINED)
+
+
+def _write_receipt(path: Path, config: PublishConfig, release: Release | None, held_back: str | None) -> None:
     receipt = {
         "name": config.name,
-        "version": release.version,
-        "files": {path: file.sha256 for path, file in release.files.items()},
+        "version": release.version if release else None,
+        "files": {name: file.sha256 for name, file in release.files.items()} if release else {},
         "alias": config.alias,
         "held_back": held_back,
     }
-    atomic_write_bytes(receipt_path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
+    atomic_write_bytes(path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
 
 
 def gate(config: PublishConfig, metrics: Metrics, validation: ValidationReport) -> str | None:

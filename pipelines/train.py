@@ -34,7 +34,7 @@ from pipelines.config import params
 from pipelines.runtime import console, environment, launch
 from pipelines.storage.dataset import open_dataset
 
-_CHECKPOINTS = environment.LOCAL / "checkpoints"
+_CHECKPOINTS = environment.SHARED / "checkpoints"
 _LOCK_SECONDS = 10.0  # ranks whose launcher was killed need a moment to see it and end
 _GPU_FETCH_STEPS = 50  # between fetches of a GPU's losses: each waits for the device
 

@@ -1,19 +1,16 @@
 """The whole pipeline on a few small images: by DVC, against a real store, with kills, faults and full disks."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -23,90 +20,10 @@ from safetensors.torch import load_file
 from infra.stack import Stack
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.stage_folder import environment, make_image_folder
+from tests.support.checkout import Checkout, make_checkout, stages_run
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("fetch", "validate", "shard", "train", "evaluate", "probe", "extract", "publish")
-SMALL: dict[str, Any] = {
-    "source": {"name": "folder"},
-    "shard": {"train_shards": 2, "val_shards": 1},
-    "model": {"classes": 2, "kernels": [4, 8, 8, 8, 4], "units": 16},
-    "train": {"batch_size": 4, "epochs": 2},
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkout:
-    """A copy of the code with small parameters, a source and a store of its own."""
-
-    root: Path
-    env: dict[str, str]
-    store: Store
-
-    @property
-    def source(self) -> Path:
-        """The folder of pictures."""
-        return self.root / "pictures"
-
-    def change(self, section: str, **leaves: Any) -> None:
-        """Changes values of a section of params.yaml."""
-        yaml = YAML()
-        whole = yaml.load(self.root / "params.yaml")
-        whole[section].update(leaves)
-        yaml.dump(whole, self.root / "params.yaml")
-
-    def repro(self, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        """Runs `dvc repro`; its stdout has both streams."""
-        command = [sys.executable, "-m", "dvc", "repro", *arguments]
-        return subprocess.run(
-            command, cwd=self.root, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-
-    def summary(self, since: str) -> str:
-        """What `make run` prints at its end."""
-        command = [sys.executable, "-m", "pipelines.cli.summary", "--since", since]
-        return subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=True).stdout
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Starts `dvc repro` in a process group of its own."""
-        null = subprocess.DEVNULL
-        command = [sys.executable, "-m", "dvc", "repro"]
-        return subprocess.Popen(command, cwd=self.root, env=self.env, stdout=null, stderr=null, start_new_session=True)
-
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of every output by its path; the manifest stands for the shards."""
-        files = sorted(path for path in (self.root / "artifacts").rglob("*") if path.is_file() and path.name != ".gitignore")
-        return {str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def stages_run(output: str) -> list[str]:
-    """The stages that DVC ran, from its output."""
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-
-
-def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout:
-    """A checkout with buckets named after it."""
-    own = dataclasses.replace(store, bucket=f"{name}-data", registry=f"{name}-registry")
-    for bucket in (own.bucket, own.registry):
-        stack.admin().create_bucket(Bucket=bucket)
-    for package in ("alexnet", "pipelines"):
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / ".dvc").mkdir()
-    for file in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / file, root / file)
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    source = make_image_folder(root / "pictures", classes=2, images=8)
-    for path in source.rglob("*"):
-        os.utime(path, (0, 0))  # the listing of a source has its files' times, and the release's version depends on them
-    env = (
-        os.environ
-        | environment(own, source)
-        | {"OMP_NUM_THREADS": "2", "PYTHONPATH": "", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    )
-    checkout = Checkout(root, env, own)
-    for section, leaves in SMALL.items():
-        checkout.change(section, **leaves)
-    return checkout
 
 
 @pytest.fixture(scope="module")

@@ -48,22 +48,30 @@ def summary() -> str:
         ("baseline: ridge", metrics.baselines.ridge.top1_error, None),
     ]
     figures = len(list(EVALUATION.rglob("*.png")))
-    bucket, alias = registry_bucket(), f"{receipt['name']}@{receipt['alias']}"
-    where = f"{bucket}/{Registry(bucket, receipt['name']).key(receipt['version'])}"
-    held_back = receipt["held_back"]
     return "\n".join(
         [
             "",
             f"{title}{'top-1':>10}{'top-5':>10}",
             *(f"{'  ' + name:<{len(title)}}{top1:10.2%}{'' if top5 is None else f'{top5:10.2%}'}" for name, top1, top5 in rows),
             f"figures     {EVALUATION}/ ({figures})",
-            f"published   {receipt['name']}@{receipt['version']}, {len(receipt['files'])} files, at {where}",
-            *([f"its page    {PAGE}"] if PAGE.exists() else []),
-            f"alias       {alias} stays where it was: {held_back}"
-            if held_back
-            else f"alias       {alias} is this version; `alexnet pull {alias}`",
+            *_published(receipt),
         ]
     )
+
+
+def _published(receipt: dict[str, Any]) -> list[str]:
+    alias, held_back = f"{receipt['name']}@{receipt['alias']}", receipt["held_back"]
+    if receipt["version"] is None:
+        return [f"published   nothing: {held_back}"]
+    bucket = registry_bucket()
+    where = f"{bucket}/{Registry(bucket, receipt['name']).key(receipt['version'])}"
+    return [
+        f"published   {receipt['name']}@{receipt['version']}, {len(receipt['files'])} files, at {where}",
+        *([f"its page    {PAGE}"] if PAGE.exists() else []),
+        f"alias       {alias} stays where it was: {held_back}"
+        if held_back
+        else f"alias       {alias} is this version; `alexnet pull {alias}`",
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,8 +15,12 @@ from alexnet.errors import DataError
 
 N = TypeVar("N", int, float)
 LOCAL = Path(".local")  # everything this checkout keeps for itself and git ignores
+_EXPERIMENT = "DVC_EXP_BASELINE_REV"  # DVC sets it for the stages of an experiment
+# A DVC experiment may run in a temporary copy of the checkout; DVC_ROOT is the checkout that it was started in.
+CHECKOUT = Path(os.environ["DVC_ROOT"] if _EXPERIMENT in os.environ else "")
+SHARED = CHECKOUT / LOCAL  # the store, and what any run of the checkout may take: sources, shards, checkpoints
 _USER = re.compile(r"([\"']?\w+://)?\S+@(?=\S)")
-STACK = LOCAL / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
+STACK = SHARED / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,16 @@ def store() -> Store:
 
 def source() -> str | None:
     """ALEXNET_SOURCE: the folder, archive folder or s3:// prefix the source `folder` or `imagenet` reads."""
-    return os.environ.get("ALEXNET_SOURCE")
+    place = os.environ.get("ALEXNET_SOURCE")
+    return str(CHECKOUT / place) if place and "://" not in place else place
+
+
+def publishes() -> bool:
+    """ALEXNET_PUBLISH: whether the run ends with a release, yes or no; unless set, it does but in a DVC experiment."""
+    text = os.environ.get("ALEXNET_PUBLISH") or ("no" if _EXPERIMENT in os.environ else "yes")
+    if text not in ("yes", "no"):
+        raise DataError(f"ALEXNET_PUBLISH: must be yes or no, got {text!r}")
+    return text == "yes"
 
 
 def workers() -> int:

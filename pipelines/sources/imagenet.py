@@ -32,7 +32,7 @@ from pipelines.sources.tar_stream import LARGEST, ReadAhead, split_points
 _TRAIN_TAR = re.compile(r"(n\d{8})\.tar")
 _IMAGES = {"train": re.compile(r"(n\d{8}_\d+)\.JPEG"), "val": re.compile(r"(ILSVRC20\d\d_val_\d{8})\.JPEG")}
 _PATCH = re.compile(r"(?:.*/)?(train|val)/([^/]+)\.JPEG")
-_DIGESTS = environment.LOCAL / "sources" / "digests.json"  # of archives, by path, size and stamp: computed once
+_DIGESTS = environment.SHARED / "sources" / "digests.json"  # of archives, by path, size and stamp: computed once
 _PARTITION_BYTES = 128 << 20  # of an archive: about what a synset's tar has
 
 

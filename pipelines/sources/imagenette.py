@@ -42,10 +42,10 @@ def open_imagenette(url: str = URL, sha256: str = SHA256) -> FolderSource:
         DataError: The archive is missing, damaged, or another one.
         Unreachable: The download failed.
     """
-    root = environment.LOCAL / "sources" / "imagenette"
+    root = environment.SHARED / "sources" / "imagenette"
     if not root.is_dir():
         given = environment.source()
-        archive = Path(given) if given else environment.LOCAL / "sources" / f"imagenette-{sha256[:16]}.tgz"
+        archive = Path(given) if given else environment.SHARED / "sources" / f"imagenette-{sha256[:16]}.tgz"
         if not given and not archive.is_file():
             _download(url, archive)
         try:

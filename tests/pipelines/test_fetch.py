@@ -11,7 +11,7 @@ from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
 from tests.support.stage_folder import StageFolder, make_image_folder, make_small_ilsvrc, make_stage_folder
 
-SOURCE = Path("artifacts/source.json")
+SOURCE, PURPOSE = Path("artifacts/source.json"), Path("artifacts/purpose.json")
 NO_STORE = Store("b", "r", None, None, None, None)
 
 
@@ -22,7 +22,7 @@ def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder
 
 
 def fetched() -> dict[str, object]:
-    fetch.main(SOURCE)
+    fetch.main(SOURCE, PURPOSE)
     found: dict[str, object] = json.loads(SOURCE.read_text())
     return found
 
@@ -39,14 +39,32 @@ def test_the_listing_changes_with_the_source_and_names_no_place(stage_folder: St
 def test_a_mistake_anywhere_in_params_stops_before_work(stage_folder: StageFolder) -> None:
     stage_folder.params(publish={"max_top1_error": "low"})
     with pytest.raises(ParamsError, match=r"publish\.max_top1_error: must be a number, got 'low'"):
-        fetch.main(SOURCE)
+        fetch.main(SOURCE, PURPOSE)
     assert not SOURCE.exists()
 
 
 def test_an_empty_class_is_named(stage_folder: StageFolder, tmp_path: Path) -> None:
     (tmp_path / "images" / "empty").mkdir()
     with pytest.raises(DataError, match="no images in class empty"):
-        fetch.main(SOURCE)
+        fetch.main(SOURCE, PURPOSE)
+
+
+@pytest.mark.parametrize(
+    ("env", "publish"),
+    [
+        ({}, True),
+        ({"DVC_EXP_BASELINE_REV": "0123", "DVC_ROOT": ""}, False),
+        ({"DVC_EXP_BASELINE_REV": "0123", "ALEXNET_PUBLISH": "yes"}, True),
+        ({"ALEXNET_PUBLISH": "no"}, False),
+    ],
+)
+def test_an_experiment_publishes_only_when_asked(
+    stage_folder: StageFolder, env: dict[str, str], publish: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    fetched()
+    assert json.loads(PURPOSE.read_text()) == {"publish": publish}
 
 
 def test_preparing_data_loads_no_torch() -> None:
@@ -67,6 +85,6 @@ def test_data_that_may_not_be_used_freely_say_so(
     make_small_ilsvrc(tmp_path / "archives")
     monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
     stage_folder.params(source={"name": "imagenet"})
-    fetch.main(SOURCE)
+    fetch.main(SOURCE, PURPOSE)
     assert "fetch: imagenet, 3 files, " in (out := capsys.readouterr().out)
     assert "its license: non-commercial research and education only" in out

@@ -130,6 +130,14 @@ def test_the_alias_stays_behind_the_gate_while_the_version_is_published(
     assert "alexnet@latest stays where it is" in capsys.readouterr().out
 
 
+def test_a_run_that_does_not_publish_leaves_the_registry_alone(place: Place) -> None:
+    publish.decline(place.path("receipt.json"))
+    receipt = json.loads(place.path("receipt.json").read_text())
+    assert (receipt["version"], receipt["files"]) == (None, {})
+    assert "an experiment" in receipt["held_back"]
+    assert Registry(registry_bucket(), "alexnet").versions() == []
+
+
 def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
     config, metrics = PublishConfig("alexnet", "latest", 0.1), METRICS
     assert gate(config, metrics, VALIDATION) is None

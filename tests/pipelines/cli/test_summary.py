@@ -57,6 +57,11 @@ def test_an_alias_that_did_not_move_is_reported_with_the_reason(finished: Path) 
     assert summary.summary().endswith("alias       alexnet@latest stays where it was: top-1 error 0.5 is above 0.4")
 
 
+def test_a_run_that_published_nothing_says_so(finished: Path) -> None:
+    summary.RECEIPT.write_text(json.dumps(RECEIPT | {"version": None, "files": {}, "held_back": "an experiment"}))
+    assert summary.summary().endswith("published   nothing: an experiment")
+
+
 def test_stages_that_ran_are_in_the_order_of_their_ends_without_fetch(finished: Path) -> None:
     assert summary.stages_run_since(0) == ["shard", "validate", "train"]
     assert summary.stages_run_since(102) == ["validate", "train"]

@@ -21,6 +21,7 @@ from pipelines.runtime import environment
         ("ALEXNET_CHECKPOINT_MINUTES", "0.5", environment.checkpoint_seconds, 30.0),
         ("ALEXNET_WORKERS", "3", environment.workers, 3),
         ("ALEXNET_STREAMS", "4", environment.streams, 4),
+        ("ALEXNET_PUBLISH", "no", environment.publishes, False),
     ],
 )
 def test_a_place_is_what_the_environment_says(

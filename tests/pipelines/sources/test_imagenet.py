@@ -216,7 +216,7 @@ def test_archives_make_the_shards_that_a_folder_makes(
         stage_folder = make_stage_folder(tmp_path / name, fresh_store, Path(), monkeypatch)
         monkeypatch.setenv("ALEXNET_SOURCE", str(source))
         stage_folder.params(source={"name": "imagenet"})
-        fetch.main(Path("artifacts/source.json"))
+        fetch.main(Path("artifacts/source.json"), Path("artifacts/purpose.json"))
         given = params.load()
         index.write(validate.build_index(open_source(given.source), given.source, given.validate), INDEX)
         if name == "a":
