@@ -158,7 +158,7 @@ def _checkpoints(job: TrainingJob) -> Checkpoints:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Yields the list of the SIGTERMs and SIGINTs received.
+    """Yields the list of the signals received that ask to stop: SIGTERM, SIGINT, and SIGHUP, of a terminal that was closed.
 
     A process that has not stopped in time, since it waits for a store or another rank, is ended; its last checkpoint stays.
     """
@@ -171,7 +171,10 @@ def _stop_signals() -> Iterator[list[int]]:
             end.start()
         received.append(number)
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield received
     finally:

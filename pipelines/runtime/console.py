@@ -9,8 +9,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 _STATUS = environment.LOCAL / "status"  # how each stage last ended, by which the flow decides on a retry
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a stage that a signal stopped, and that cleaned up
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNREAD = (errno.EPIPE, errno.EIO)  # its reader has ended; its terminal is closed
 _PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
@@ -73,11 +74,46 @@ def track_bytes(total: int, label: str) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
+class _Output:
+    """A standard stream. Once nobody can read it, the stage is stopped as by SIGTERM, and what it still prints is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._stopping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._stopping():
+            self._stream.flush()
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _UNREAD:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run(stage: str, main: Callable[[], None]) -> None:
     """Runs a stage's main function. A mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
 
+    A stage that cannot print is stopped as by SIGTERM: the flow was killed, the terminal closed, `head` has seen enough.
     Writes {"ok", "error", "retryable"} to .local/status/STAGE.json: DVC's own exit status is 255 whatever happened.
     """
+    with redirect_stdout(cast("TextIO", _Output(sys.stdout))), redirect_stderr(cast("TextIO", _Output(sys.stderr))):
+        _run(stage, main)
+
+
+def _run(stage: str, main: Callable[[], None]) -> None:
     error, retryable = None, False
     try:
         main()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from alexnet.inference.pretrained import Preprocessing, load_pretrained
 from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.runtime.environment import Store
+from pipelines.runtime.launch import STOPPED_STATUS
 from pipelines.storage.bucket import Bucket
 from pipelines.train import check, train
 from tests.support import shardmaker
@@ -80,6 +82,33 @@ def run_program(place: Place, **variables: str) -> "subprocess.CompletedProcess[
         check=False,
         timeout=300,
     )
+
+
+@pytest.mark.slow
+def test_training_that_cannot_print_stops_with_a_checkpoint(place: Place) -> None:
+    """Its reader ends after a line, as `head -1` does, or its terminal is closed."""
+    change(place, train={"epochs": 1000})
+    arguments = [word for name in FILES for word in (f"--{name.partition('.')[0]}", str(place.path(name)))]
+    command = [sys.executable, "-m", "pipelines.train", *arguments]
+    env = os.environ | {"PYTHONPATH": str(REPO)}
+    with subprocess.Popen(command, cwd=place.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as pipe:
+        assert pipe.stdout
+        assert pipe.stderr
+        assert pipe.stdout.readline().startswith("train: ")
+        pipe.stdout.close()
+        assert pipe.wait(120) == STOPPED_STATUS
+        assert pipe.stderr.read() == ""
+    (checkpoint,) = (place.root / ".local" / "checkpoints").glob("*/step-*")
+    assert json.loads((place.root / ".local/status/train.json").read_text())["retryable"]
+
+    terminal, end = pty.openpty()
+    hung = subprocess.Popen(command, cwd=place.root, env=env, stdout=end, stderr=end, start_new_session=True)
+    os.close(end)
+    while b"epoch" not in os.read(terminal, 1000):
+        pass
+    os.close(terminal)
+    assert hung.wait(120) == STOPPED_STATUS
+    assert list((place.root / ".local" / "checkpoints").glob("*/step-*")) > [checkpoint]
 
 
 def weights(place: Place) -> dict[str, torch.Tensor]:
