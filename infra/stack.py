@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import ports
+from infra import ports, remote
 from infra.daemon import Daemon, DaemonError, exclusive
 
 FOLDER = Path(".local/stack")
@@ -307,6 +307,8 @@ def main(arguments: list[str] | None = None) -> int:
     if verb == "down":
         print("local store stopped; its data stays in .local/stack" if stack.down() else "local store was not running")
         return 0
+    if verb == "up" and remote.DVC.is_dir():
+        remote.configure_local()
     if not access:
         print("local store is down; `make up` starts it", file=sys.stderr if verb == "env" else sys.stdout)
         return 1
