@@ -53,7 +53,11 @@ def test_a_bucket_is_named_without_its_credentials_and_other_settings_stay(
 ) -> None:
     (repository / ".dvc/config.local").write_text("[core]\n    autostage = true\n")
     monkeypatch.setenv("AWS_REGION", "here")
-    for name, value in (("ALEXNET_BUCKET", "data"), ("AWS_ENDPOINT_URL", "http://store:1"), ("AWS_SECRET_ACCESS_KEY", "canary")):
+    for name, value in (
+        ("ALEXNET_BUCKET", "data"),
+        ("AWS_ENDPOINT_URL", "http://store:1"),
+        ("AWS_SECRET_ACCESS_KEY", "canary"),
+    ):
         monkeypatch.setenv(name, value)
     assert remote.main() == 0
     assert capsys.readouterr().out == "dvc's remote `store` is s3://data/dvc; `dvc push`, `dvc pull`\n"
