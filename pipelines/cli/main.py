@@ -26,6 +26,7 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet pull alexnet@latest            the released model, every byte of it checked
   alexnet predict photo.jpg              what is in the picture
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
+  alexnet explain photo.jpg              one picture through the whole network: a page and a slide
   alexnet describe --preset imagenet     the network of the paper, layer by layer
   alexnet show --preset imagenet         every number of that run, its command, and what to expect of it
   alexnet make-ilsvrc .local/ilsvrc      small archives in the format of ImageNet's, to try its preset on
@@ -93,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
 
+    explain = add("explain", _explain, "One picture through the whole network: write a page and a slide", _PLACES)
+    explain.add_argument("image", type=Path, metavar="PHOTO", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
+    explain.add_argument(
+        "model", nargs="?", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
+    )
+    explain.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where to; the current folder unless given")
+    explain.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
+
     listing = add("list", _list, "List a model's published versions, and the aliases that point at them", _PLACES)
     listing.add_argument("name", nargs="?", default="alexnet", metavar="NAME")
 
@@ -138,9 +147,7 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    folder = Path(args.model)
-    if "@" in args.model and not folder.exists():
-        folder = _client(args.offline).pull(args.model)[1]
+    folder = _model_folder(args)
     from alexnet.inference.pretrained import load_pretrained
     from pipelines.cli.predict import Prediction, best_views, predict
 
@@ -159,6 +166,22 @@ def _predict(args: argparse.Namespace) -> int:
     lines = [f"{path}\n" + "\n".join(f"  {each.probability:6.1%}  {each.name}" for each in found[path]) for path in found]
     _print(args, tree, "\n".join(lines))
     return int(failed)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from pipelines.cli.explain import explain
+
+    written = explain(args.image, _model_folder(args), args.model, args.out)
+    _print(args, {"page": str(written.page), "slide": str(written.slide)}, f"{written.page}\n{written.slide}")
+    return 0
+
+
+def _model_folder(args: argparse.Namespace) -> Path:
+    """The folder of the model that a command names, pulled if need be."""
+    folder = Path(args.model)
+    if "@" in args.model and not folder.exists():
+        folder = _client(args.offline).pull(args.model)[1]
+    return folder
 
 
 def _list(args: argparse.Namespace) -> int:

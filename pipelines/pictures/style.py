@@ -9,7 +9,8 @@ import io
 import logging
 import textwrap
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,17 @@ def save(stem: Path, inches: tuple[float, float], draw: Callable[["Figure"], Non
 
 def render(inches: tuple[float, float], draw: Callable[["Figure"], None], title: str) -> dict[str, bytes]:
     """The bytes of a PNG and of an SVG, by `png` and `svg`."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    with drawing(inches, draw) as figure:
+        figure.savefig(png, format="png", metadata={"Software": None})
+        figure.set_layout_engine("none")  # it is laid out
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": drawable(title)})
+    return {"png": png.getvalue(), "svg": _with_dark_scheme(svg.getvalue().decode()).encode()}
+
+
+@contextmanager
+def drawing(inches: tuple[float, float], draw: Callable[["Figure"], None]) -> Iterator["Figure"]:
+    """The figure that `draw` draws on, to be saved while the style is on."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # on the first run it reports that it builds a font cache
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -103,11 +115,7 @@ def render(inches: tuple[float, float], draw: Callable[["Figure"], None], title:
     with mpl.rc_context(_STYLE):
         figure = Figure(inches, layout="constrained", dpi=_DPI)
         draw(figure)
-        png, svg = io.BytesIO(), io.BytesIO()
-        figure.savefig(png, format="png", metadata={"Software": None})
-        figure.set_layout_engine("none")  # it is laid out
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": drawable(title)})
-    return {"png": png.getvalue(), "svg": _with_dark_scheme(svg.getvalue().decode()).encode()}
+        yield figure
 
 
 def _with_dark_scheme(svg: str) -> str:

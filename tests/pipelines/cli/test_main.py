@@ -178,7 +178,7 @@ def test_a_preset_is_laid_over_params(
 
 
 @pytest.mark.parametrize(
-    "command", ["pull", "predict", "list", "rollback", "verify", "use", "describe", "show", "make-ilsvrc", "doctor"]
+    "command", ["pull", "predict", "explain", "list", "rollback", "verify", "use", "describe", "show", "make-ilsvrc", "doctor"]
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -1,0 +1,44 @@
+"""A page and a slide of one picture in a trained network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from alexnet.images.resize import prepare
+from alexnet.inference.pretrained import load_pretrained
+from pipelines.cli.predict import read_image
+from pipelines.config import params, tree
+from pipelines.pictures.explain.page import write_explanation
+from pipelines.pictures.explain.subject import Subject, Training, read_training
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files."""
+
+    page: Path
+    slide: Path
+
+
+def explain(photo: Path, folder: Path, model_name: str, out: Path) -> Written:
+    """Writes PHOTO-explained.html and .png into `out`.
+
+    Raises:
+        DataError: the photo does not decode, or the folder is no model.
+    """
+    model = load_pretrained(folder)
+    how = model.config.preprocessing
+    image = torch.from_numpy(prepare(read_image(photo), how.side_px, how.filter).copy())
+    stem = out / f"{photo.stem}-explained"
+    write_explanation(stem, Subject(image, photo.name, model, model_name, _training(folder)))
+    return Written(*(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("html", "png")))
+
+
+def _training(folder: Path) -> Training | None:
+    """From the release's params.yaml; of the model folder of a run, from what lies beside that. None where there is neither."""
+    run = folder.absolute().parent
+    for file, pixels in ((folder / params.FILE, folder / "pixels.npz"), (run.parent / params.FILE, run / "pixels.npz")):
+        if file.is_file():
+            return read_training(tree.read(file), pixels)
+    return None

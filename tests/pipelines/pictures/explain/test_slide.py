@@ -1,0 +1,11 @@
+"""The slide: equal subjects are equal bytes."""
+
+from pipelines.pictures.explain.slide import draw_slide
+from pipelines.pictures.explain.subject import Subject
+from pipelines.pictures.explain.trace import trace
+from tests.pipelines.pictures.explain.test_trace import IMAGE, pretrained
+
+
+def test_equal_pictures_make_equal_slides() -> None:
+    subject = Subject(IMAGE, "$x$", pretrained("tanh"), "here")
+    assert draw_slide(subject, trace(subject.model, IMAGE)) == draw_slide(subject, trace(subject.model, IMAGE))
