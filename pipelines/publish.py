@@ -15,6 +15,8 @@ from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.config.params import Params
+from pipelines.evaluation import results
+from pipelines.evaluation.results import Results
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_page
 from pipelines.registry import signing
@@ -67,7 +69,7 @@ def main() -> None:
 
 def publish(inputs: Inputs, receipt_path: Path) -> None:
     """Publishes what earlier stages made, and writes the receipt: equal content, equal receipt."""
-    given = params.load()
+    given, metrics = params.load(), Metrics.read(inputs.metrics)
     config = given.publish
     registry = Registry(registry_bucket(), config.name)
     release, folder = make_release(inputs, given), _FOLDER
@@ -79,7 +81,7 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     state = "published" if is_new else "was published already:"
     console.say(f"publish: {state} {what}, {'signed' if signature else 'not signed'}, at {where}")
     console.say(f"publish: its page: {folder / 'index.html'}")
-    held_back = gate(config, Metrics.read(inputs.metrics), ValidationReport.read(inputs.validation))
+    held_back = gate(config, metrics, ValidationReport.read(inputs.validation))
     if held_back:
         console.say(f"publish: {config.name}@{config.alias} stays where it is: {held_back}")
     else:
@@ -124,7 +126,7 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             name=given.publish.name,
             params=given,
             manifest=Manifest.read(inputs.manifest),
-            metrics=Metrics.read(inputs.metrics),
+            results=Results.read(inputs.evaluation / results.NAME),
             validation=ValidationReport.read(inputs.validation),
             digests={path: file.sha256 for path, file in scan(folder).items() if "/" not in path},
             commit=git_commit(),

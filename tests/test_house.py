@@ -153,7 +153,6 @@ WITHOUT_A_TEST: set[str] = {
     "alexnet/loading/prefetch.py",
     "alexnet/shards/manifest.py",
     "alexnet/shards/verify.py",
-    "pipelines/evaluation/inference.py",
 }
 WITH_MANY_PARAMETERS: set[str] = set()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from alexnet.config import build, to_json
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.tensors import write_tensors
-from alexnet.loading.augment import center, center_crop, ten_crops
+from alexnet.loading.augment import CROPS_OF, center, center_crop, ten_crops
 from alexnet.loading.config import Views
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, full_shapes
@@ -84,17 +84,17 @@ class Pretrained:
         return self.mean_image.device
 
     def probabilities(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "n classes"]:
-        """Class probabilities: of the center crop, or averaged over ten crops (4.1 averages probabilities, not logits)."""
-        return self.by_view(images, views).mean(0).cpu()
+        """Class probabilities averaged over a protocol's crops, on the CPU (4.1 averages probabilities, not logits)."""
+        return self.by_crop(images, views).mean(0).cpu()
 
     @torch.inference_mode()
-    def by_view(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "views n classes"]:
-        """Class probabilities of the center crop, or of each of the ten crops in their order, on the network's device."""
+    def by_crop(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "crops n classes"]:
+        """Class probabilities by each crop of a protocol, in the order of `ten_crops`, in one pass, on the network's device."""
         self.network.eval()
-        images, mean = images.to(self.device), center(self.mean_image)
-        # One forward pass a view: with evaluation's batches, one over all views at once is no faster.
-        crops = [center_crop(images, mean)] if views == "center" else ten_crops(images, mean)
-        return torch.stack([self.network(crop).float().softmax(1) for crop in crops])
+        crops = list(ten_crops(images.to(self.device), center(self.mean_image)))[CROPS_OF[views]]
+        logits: Tensor = self.network(torch.cat(crops))
+        probabilities = logits.float().softmax(1)
+        return probabilities.view(len(crops), len(images), -1)
 
     @torch.inference_mode()
     def features(self, images: UInt8[Tensor, "n side side 3"], layer: str) -> Float[Tensor, "n units"]:

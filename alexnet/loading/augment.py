@@ -9,13 +9,19 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet.loading.config import AugmentConfig, ColorNoiseConfig
+from alexnet.loading.config import AugmentConfig, ColorNoiseConfig, Views
 from alexnet.model.architecture import CROP_PX
 from alexnet.ops.compile import compile_on_gpu
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import copy_to_device, normal, random_bits, random_integers
 
-CENTER_VIEW = 8  # of ten_crops
+# The crops of each protocol among the ten of `ten_crops`.
+CROPS_OF: dict[Views, slice] = {
+    "center": slice(8, 9),
+    "five": slice(0, None, 2),
+    "flipped": slice(1, None, 2),
+    "ten": slice(None),
+}
 
 Images = UInt8[Tensor, "n side side 3"]
 Crops = Float[Tensor, "n 3 224 224"]
@@ -141,7 +147,7 @@ def center_crop(images: Images, mean: Float[Tensor, "224 224 3"]) -> Crops:
 
 
 def ten_crops(images: Images, mean: Float[Tensor, "224 224 3"]) -> Iterator[Crops]:
-    """The ten views of 4.1: four corners and the center, each as it is and flipped; the center crop is view CENTER_VIEW."""
+    """The ten views of 4.1: four corners and the center, each as it is, then flipped."""
     margin = images.shape[1] - CROP_PX
     for top, left in ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)):
         crop = images[:, top : top + CROP_PX, left : left + CROP_PX]

@@ -6,7 +6,8 @@ from typing import Literal
 
 from alexnet.model.architecture import CROP_PX
 
-Views = Literal["center", "ten"]  # the test protocols: the center crop, or the ten crops of 4.1
+# A test protocol: the center crop, the five unflipped crops of 4.1, the same five flipped, or all ten.
+Views = Literal["center", "five", "flipped", "ten"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if self.crop_offsets < 1 or self.crop_run < 1:
             raise ValueError(f"crop_offsets: must be at least 1, as crop_run, got {self.crop_offsets} and {self.crop_run}")
+
+    @property
+    def protocols(self) -> tuple[Views, ...]:
+        """What a network trained so is tested by: first the center crop, then many crops, which follow the training.
+
+        Flipped crops count only where training flips; elsewhere their errors stand beside the others'.
+        """
+        return ("center", "ten") if self.flip else ("center", "five", "flipped", "ten")
 
     def check_side(self, side_px: int) -> None:
         """Raises ValueError unless images of side_px x side_px pixels have room for every crop."""

@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
     )
     predict.add_argument(
-        "--views", choices=["center", "ten"], help="one crop or ten; unless given, what erred less on the validation images"
+        "--views", choices=["center", "five", "ten"], default="center", help="how many crops; one unless given"
     )
     predict.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
 
@@ -149,9 +149,9 @@ def _pull(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace) -> int:
     folder = _model_folder(args)
     from alexnet.inference.pretrained import load_pretrained
-    from pipelines.cli.predict import Prediction, best_views, predict
+    from pipelines.cli.predict import Prediction, predict
 
-    model, views = load_pretrained(folder), args.views or best_views(folder)
+    model, views = load_pretrained(folder), args.views
     found: dict[Path, list[Prediction]] = {}
     failed = False
     for path in args.images:

@@ -9,8 +9,8 @@ from PIL import UnidentifiedImageError
 from alexnet.errors import DataError
 from alexnet.images.inspect import FORMATS, open_image
 from alexnet.images.resize import prepare
-from alexnet.inference.metrics import Metrics, topk
 from alexnet.inference.pretrained import Pretrained
+from alexnet.inference.ranking import topk
 from alexnet.loading.config import Views
 
 _MAX_PIXELS = 89_000_000  # 270 MB decoded
@@ -34,7 +34,7 @@ def predict(model: Pretrained, path: Path, views: Views) -> list[Prediction]:
     """
     how, synsets = model.config.preprocessing, model.config.synsets
     pixels = torch.from_numpy(prepare(read_image(path), how.side_px, how.filter).copy())[None]
-    top = topk(model.probabilities(pixels, views).numpy())
+    top = topk(model.probabilities(pixels, views))
     return [
         Prediction(**asdict(synsets[label]), probability=float(probability))
         for label, probability in zip(top.labels[0], top.probabilities[0], strict=True)
@@ -61,9 +61,3 @@ def read_image(path: Path) -> bytes:
         )
         raise DataError(f"{path}: {what}; allowed: {', '.join(FORMATS)}") from None
     return data
-
-
-def best_views(folder: Path) -> Views:
-    """The protocol with the lower error by the folder's metrics.json; ten crops, the paper's, if it has no such file."""
-    path = folder / "metrics.json"
-    return Metrics.read(path).best_views if path.is_file() else "ten"

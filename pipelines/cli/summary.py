@@ -8,13 +8,14 @@ from typing import Any
 
 from alexnet.config import read_json
 from alexnet.errors import DataError
-from alexnet.inference.metrics import Metrics
+from alexnet.inference.metrics import VIEWS_NAMES
+from pipelines.evaluation.results import NAME, Estimate, Results
 from pipelines.registry.store import Registry
 from pipelines.runtime import environment
 from pipelines.storage.bucket import registry_bucket
 
-METRICS = Path("artifacts/metrics.json")
 EVALUATION = Path("artifacts/evaluation")
+RESULTS = EVALUATION / NAME
 RECEIPT = Path("artifacts/receipt.json")
 PAGE = environment.LOCAL / "release" / "index.html"
 _STATUS = environment.LOCAL / "status"
@@ -34,25 +35,24 @@ def summary() -> str:
     Raises:
         DataError: no run has ended in this folder.
     """
-    metrics = read_json(Metrics, METRICS, _ADVICE)
+    results = read_json(Results, RESULTS, _ADVICE)
     try:
         receipt: dict[str, Any] = json.loads(RECEIPT.read_text())
     except FileNotFoundError as error:
         raise DataError(f"{RECEIPT}: {error.strerror}; {_ADVICE}") from None
-    title = f"validation error, {metrics.images:,} images, {metrics.classes} classes"
-    center, ten = metrics.center_crop, metrics.ten_crop
-    rows: list[tuple[str, float, float | None]] = [
-        ("center crop", center.top1_error, center.top5_error),
-        ("ten crops", ten.top1_error, ten.top5_error),
-        ("baseline: majority", metrics.baselines.majority.top1_error, None),
-        ("baseline: ridge", metrics.baselines.ridge.top1_error, None),
+    split = "validation" if results.split == "val" else results.split
+    title = f"{split} error, {results.images:,} images, {results.classes} classes"
+    rows: list[tuple[str, Estimate, Estimate | None]] = [
+        *((VIEWS_NAMES[row.views], row.top1_error, row.top5_error) for row in results.protocols),
+        ("baseline: majority", results.majority, None),
+        ("baseline: ridge", results.ridge, None),
     ]
     figures = len(list(EVALUATION.rglob("*.png")))
     return "\n".join(
         [
             "",
-            f"{title}{'top-1':>10}{'top-5':>10}",
-            *(f"{'  ' + name:<{len(title)}}{top1:10.2%}{'' if top5 is None else f'{top5:10.2%}'}" for name, top1, top5 in rows),
+            f"{title}{'top-1':>10}{'95% interval':>18}{'top-5':>10}",
+            *(f"{'  ' + name:<{len(title)}}{_cells(top1)}{f'{top5.value:10.2%}' if top5 else ''}" for name, top1, top5 in rows),
             f"figures     {EVALUATION}/ ({figures})",
             *_published(receipt),
         ]
@@ -72,6 +72,10 @@ def _published(receipt: dict[str, Any]) -> list[str]:
         if held_back
         else f"alias       {alias} is this version; `alexnet pull {alias}`",
     ]
+
+
+def _cells(estimate: Estimate) -> str:
+    return f"{estimate.value:10.2%}{f'{100 * estimate.low:.2f} to {estimate.high:.2%}':>18}"
 
 
 def main(arguments: list[str] | None = None) -> int:

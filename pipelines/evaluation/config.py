@@ -8,7 +8,7 @@ from alexnet.shards.manifest import Split
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Images per forward pass, and the ridge baseline: the side of its thumbnails in pixels, and its regularization."""
+    """Crops per forward pass, and the ridge baseline: the side of its thumbnails in pixels, and its regularization."""
 
     batch_size: int
     thumbnail_px: int

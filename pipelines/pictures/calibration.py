@@ -4,26 +4,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float32
 
+from alexnet.inference.metrics import BINS, Calibration, calibration_error
 from pipelines.pictures import style
 from pipelines.pictures.style import BLUE, FAINT, GREY, ORANGE, PAGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BINS = 10
 _FEW = 20  # images, of which the accuracy says little
 
 
-def draw_reliability(stem: Path, confidence: Float32[np.ndarray, " n"], is_right: Bool[np.ndarray, " n"]) -> None:
-    """Accuracy by confidence, the probability of the predicted class, in ten equal bins; the number of images of every bin."""
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    count = np.bincount(bins, minlength=_BINS)
-    filled = count > 0
-    mean = np.bincount(bins, confidence, _BINS)[filled] / count[filled]
-    accuracy = np.bincount(bins, is_right, _BINS)[filled] / count[filled]
-    error = float((np.abs(mean - accuracy) * count[filled]).sum() / max(len(confidence), 1))
+def draw_reliability(stem: Path, curve: Calibration) -> None:
+    """Accuracy by confidence, the probability of the predicted class, in equal bins; the number of images of every bin."""
+    count, filled, error = curve.images, curve.images > 0, calibration_error(curve)
+    mean, accuracy = curve.confidence[filled], curve.accuracy[filled]
 
     def draw(figure: "Figure") -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -40,17 +35,17 @@ def draw_reliability(stem: Path, confidence: Float32[np.ndarray, " n"], is_right
         upper.yaxis.set_major_formatter("{x:.0%}")
         upper.set_title(f"Reliability: expected calibration error {error:.2%}")
         upper.legend(loc="upper left" if accuracy[mean < 0.5].max(initial=0) < 0.6 else "lower right")
-        lower.bar((np.arange(_BINS) + 0.5) / _BINS, count, width=0.094, color=GREY)
+        lower.bar((np.arange(BINS) + 0.5) / BINS, count, width=0.94 / BINS, color=GREY)
         lower.set_yscale("symlog", linthresh=1)
         lower.set_ylim(0, 4 * max(int(count.max()), 1))
         for place, images in enumerate(count):
             if images:
-                lower.text((place + 0.5) / _BINS, images, f"{images:,}", ha="center", va="bottom", size=7.5, color=FAINT)
+                lower.text((place + 0.5) / BINS, images, f"{images:,}", ha="center", va="bottom", size=7.5, color=FAINT)
         lower.set_yticks([], minor=False)
         lower.set_yticks([], minor=True)
         lower.set_ylabel("images (log)")
         lower.set_xlim(0, 1)
-        lower.set_xlabel("probability of the predicted class, ten equal bins")
+        lower.set_xlabel(f"probability of the predicted class, {BINS} equal bins")
         lower.xaxis.set_major_formatter("{x:.0%}")
         lower.grid(visible=False)
 

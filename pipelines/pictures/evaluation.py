@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from alexnet.inference.metrics import VIEWS_NAMES, confusion_matrix
+from alexnet.inference.metrics import VIEWS_NAMES, calibration, confusion_matrix
 from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
@@ -48,4 +46,4 @@ def draw_all(folder: Path, evaluated: Evaluated) -> None:
         draw_predictions(folder / "mistakes", shown, mistakes, "The mistakes of which it was most sure")
     matrix = confusion_matrix(top.labels[:, 0], predictions.labels, len(names))
     draw_confusion(folder / "confusion", matrix, names, VIEWS_NAMES[_VIEWS])
-    draw_reliability(folder / "reliability", top.probabilities[:, 0], np.equal(top.labels[:, 0], predictions.labels))
+    draw_reliability(folder / "reliability", calibration(top, predictions.ranks[_VIEWS]))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from alexnet.inference.metrics import VIEWS_NAMES, Metrics
+from alexnet.inference.metrics import VIEWS_NAMES
 from alexnet.model.architecture import LayerCounts, layer_counts, total_counts
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
+from pipelines.evaluation.results import Estimate, Results
 from pipelines.validation.report import ValidationReport
 
 _MAX_CLASSES = 30  # with a row of their own
@@ -69,7 +70,7 @@ class Facts:
     name: str
     params: Params
     manifest: Manifest
-    metrics: Metrics
+    results: Results
     validation: ValidationReport
     digests: dict[str, str]
     commit: str | None
@@ -83,15 +84,14 @@ class Facts:
 
 def render_card(facts: Facts, folder: Path) -> str:
     """The card's Markdown, front matter first. `folder` holds the release's other files."""
-    views = facts.metrics.best_views
     with (folder / "evaluation/per_class.csv").open(newline="") as file:
         classes = list(csv.DictReader(file))
-    classes.sort(key=lambda row: -float(row[f"{views}_top1_error"]) if row["images"] != "0" else 1)
+    classes.sort(key=lambda row: -float(row["center_top1_error"]) if row["images"] != "0" else 1)
     return TEMPLATES.get_template("card.md.j2").render(
         facts=facts,
         source=_SOURCES.get(facts.manifest.source, _OTHER_SOURCE),
         layers=facts.layers,
-        views=VIEWS_NAMES[views],
+        views_names=VIEWS_NAMES,
         classes=classes,
         shown=classes[:_MAX_CLASSES],
         pictures={path.name for path in (folder / "pictures").iterdir()},
@@ -116,6 +116,11 @@ def _percent(fraction: float, digits: int = 2) -> str:
     return f"{fraction:.{digits}%}"
 
 
+def _interval(estimate: Estimate) -> str:
+    """As people write it: 0.98 to 2.36%."""
+    return f"{100 * estimate.low:.2f} to {estimate.high:.2%}"
+
+
 def _thousands(number: float, digits: int = 0) -> str:
     return f"{number:,.{digits}f}"
 
@@ -128,4 +133,4 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-TEMPLATES.filters |= {"code": code, "code_cell": code_cell, "percent": _percent, "thousands": _thousands}
+TEMPLATES.filters |= {"code": code, "code_cell": code_cell, "interval": _interval, "percent": _percent, "thousands": _thousands}

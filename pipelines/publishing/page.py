@@ -5,6 +5,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.publishing.card import TEMPLATES, Facts
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -22,4 +23,6 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
         image.attrs["src"] = f"data:image/svg+xml;base64,{data}"
     sections = next(i for i, token in enumerate(tokens) if token.tag == "h2")
     head, body = (_MARKDOWN.renderer.render(part, _MARKDOWN.options, {}) for part in (tokens[:sections], tokens[sections:]))
-    return TEMPLATES.get_template("page.html.j2").render(title=tokens[1].content, head=head, body=body, facts=facts)
+    return TEMPLATES.get_template("page.html.j2").render(
+        title=tokens[1].content, head=head, body=body, facts=facts, views_names=VIEWS_NAMES
+    )

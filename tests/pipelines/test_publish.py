@@ -167,7 +167,7 @@ def test_a_stage_that_was_not_run_is_named(place: Place) -> None:
     with pytest.raises(DataError, match=r"metrics.json: .*; run the evaluate stage again"):
         publish.publish(inputs(place), place.path("receipt.json"))
     assert not place.path("receipt.json").exists()
-    assert list(Path(".local").iterdir()) == []  # nothing half-made is left
+    assert not Path(".local/release").exists()  # nothing half-made is left
 
 
 def test_lineage_leaves_out_what_was_published_before() -> None:

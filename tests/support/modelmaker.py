@@ -8,11 +8,12 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from alexnet.inference.metrics import Baseline, Baselines, ErrorRates, Metrics
+from alexnet.inference.metrics import Baseline, Baselines, Metrics, Scores
 from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig, load_pretrained, save_pretrained
 from alexnet.model.network import initial_weights
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
+from pipelines.evaluation.results import Estimate, Result, Results
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
@@ -24,7 +25,18 @@ HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,v
 0,2,0.01,1.2,0.7,1.1,0.6,0.1,10.0
 1,4,0.001,0.9,0.5,0.8,0.4,0.0,10.0
 """
-METRICS = Metrics(ErrorRates(0.1, 0.0), ErrorRates(0.2, 0.0), Baselines(Baseline(0.7), Baseline(0.3)), 5, 3)
+METRICS = Metrics(Scores(0.1, 0.0, 0.5, 0.05), Scores(0.2, 0.0, 0.6, 0.06), Baselines(Baseline(0.7), Baseline(0.3)))
+RESULTS = Results(
+    split="val",
+    images=5,
+    classes=3,
+    protocols=(
+        Result("center", Estimate(0.1, 0.05, 0.25), Estimate(0.0, 0.0, 0.01), Estimate(0.5, 0.4, 0.6), 0.05),
+        Result("five", Estimate(0.2, 0.15, 0.35), Estimate(0.0, 0.0, 0.01), Estimate(0.6, 0.5, 0.7), 0.06),
+    ),
+    majority=Estimate(0.7, 0.6, 0.8),
+    ridge=Estimate(0.3, 0.2, 0.4),
+)
 VALIDATION = ValidationReport(
     source="test",
     success=True,

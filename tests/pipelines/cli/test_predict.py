@@ -12,15 +12,15 @@ from PIL import Image
 from alexnet.config import to_json
 from alexnet.errors import DataError
 from alexnet.images.resize import prepare
-from alexnet.inference.metrics import topk
 from alexnet.inference.pretrained import Preprocessing, load_pretrained
+from alexnet.inference.ranking import topk
 from pipelines.cli import pictures
-from pipelines.cli.predict import best_views, read_image
 from pipelines.cli.predict import predict as predict_file
+from pipelines.cli.predict import read_image
 from pipelines.evaluation.predictions import predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import METRICS, Place, make_place
+from tests.support.modelmaker import Place, make_place
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None
     samples.decode(0, 0, pixels)
     Image.fromarray(pixels).save("picture.png")
     guesses = predict_file(place.model, Path("picture.png"), "ten")
-    expected = predict(place.model, samples, 2).topk["ten"]
+    expected = predict(place.model, samples, ["ten"], 20).topk["ten"]
     assert [guess.label for guess in guesses] == expected.labels[0].tolist()
     assert [guess.probability for guess in guesses] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-4)
     assert guesses[0].name == f"class {guesses[0].label}"
@@ -53,15 +53,9 @@ def test_how_a_picture_is_resized_is_in_the_models_own_folder(place: Place) -> N
     area = predict_file(load_pretrained(folder), Path("picture.png"), "center")
     for filter_, guesses in (("triangle", triangle), ("area", area)):
         pixels = torch.from_numpy(prepare(Path("picture.png").read_bytes(), 256, filter_).copy())[None]  # type: ignore[arg-type]
-        expected = topk(place.model.probabilities(pixels, "center").numpy()).probabilities[0].tolist()
+        expected = topk(place.model.probabilities(pixels, "center")).probabilities[0].tolist()
         assert [guess.probability for guess in guesses] == pytest.approx(expected, abs=1e-6)
     assert triangle != area
-
-
-def test_the_better_protocol_is_taken_where_the_folder_says(tmp_path: Path) -> None:
-    assert best_views(tmp_path) == "ten"
-    (tmp_path / "metrics.json").write_bytes(to_json(METRICS))
-    assert best_views(tmp_path) == "center"
 
 
 @pytest.mark.parametrize(

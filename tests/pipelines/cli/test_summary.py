@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 
 from alexnet.config import to_json
-from alexnet.inference.metrics import Baseline, Baselines, ErrorRates, Metrics
 from pipelines.cli import summary
+from pipelines.evaluation.intervals import share
+from pipelines.evaluation.results import Estimate, Result, Results
 
-METRICS = Metrics(
-    center_crop=ErrorRates(0.0152, 0.0),
-    ten_crop=ErrorRates(0.0424, 0.0008),
-    baselines=Baselines(Baseline(0.9), Baseline(0.1392)),
+RESULTS = Results(
+    split="val",
     images=1250,
     classes=10,
+    protocols=(
+        Result("center", share(0.0152, 1250), share(0.0, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
+        Result("five", share(0.0424, 1250), share(0.0008, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
+    ),
+    majority=share(0.9, 1250),
+    ridge=share(0.1392, 1250),
 )
 RECEIPT: dict[str, Any] = {"name": "alexnet", "alias": "latest", "version": "0123", "files": {"a": "b"}, "held_back": None}
 
@@ -29,7 +34,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ALEXNET_REGISTRY", "registry")
     Path("artifacts/evaluation").mkdir(parents=True)
     Path("artifacts/evaluation/kernels.png").touch()
-    summary.METRICS.write_bytes(to_json(METRICS))
+    summary.RESULTS.write_bytes(to_json(RESULTS))
     summary.RECEIPT.write_text(json.dumps(RECEIPT))
     Path(".local/status").mkdir(parents=True)
     for second, stage in enumerate(("fetch", "shard", "validate", "train"), 100):
@@ -38,14 +43,14 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_error_rates_are_in_percent_beside_the_baselines(finished: Path) -> None:
+def test_error_rates_have_their_intervals_and_stand_beside_the_baselines(finished: Path) -> None:
     lines = summary.summary().splitlines()
     assert lines[1].startswith("validation error, 1,250 images, 10 classes")
     assert [line.split() for line in lines[2:6]] == [
-        ["center", "crop", "1.52%", "0.00%"],
-        ["ten", "crops", "4.24%", "0.08%"],
-        ["baseline:", "majority", "90.00%"],
-        ["baseline:", "ridge", "13.92%"],
+        ["center", "crop", "1.52%", "0.98", "to", "2.36%", "0.00%"],
+        ["five", "crops", "4.24%", "3.26", "to", "5.50%", "0.08%"],
+        ["baseline:", "majority", "90.00%", "88.21", "to", "91.54%"],
+        ["baseline:", "ridge", "13.92%", "12.11", "to", "15.95%"],
     ]
     assert lines[6] == "figures     artifacts/evaluation/ (1)"
     assert lines[7].startswith("published   alexnet@0123, 1 files, at s3://registry/alexnet/versions/0123")
@@ -73,7 +78,7 @@ def test_a_run_of_which_nothing_was_left_to_do_is_reported(finished: Path, capsy
     assert capsys.readouterr().out.endswith("nothing to do: all of it has been made before\n")
 
 
-@pytest.mark.parametrize("missing", [summary.METRICS, summary.RECEIPT], ids=str)
+@pytest.mark.parametrize("missing", [summary.RESULTS, summary.RECEIPT], ids=str)
 def test_without_a_finished_run_the_command_fails(finished: Path, missing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing.unlink()
     assert summary.main([]) == 1

@@ -14,7 +14,8 @@ from tests.support.modelmaker import make_place
 def test_every_picture_is_there_as_png_and_svg(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_place(tmp_path, fresh_store, monkeypatch)
     samples = open_dataset(place.manifest, "val")
-    evaluated = Evaluated(place.model, samples, predict(place.model, samples, 5), place.path("history.csv"), 0.3)
+    predictions = predict(place.model, samples, ["center"], 50)
+    evaluated = Evaluated(place.model, samples, predictions, place.path("history.csv"), 0.3)
     draw_all(tmp_path / "pictures", evaluated)
     names = ("confusion", "curves", "kernels", "mistakes", "predictions", "reliability")
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [

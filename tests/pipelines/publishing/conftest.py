@@ -7,17 +7,17 @@ import pytest
 from pipelines.config import params
 from pipelines.publishing.card import Facts
 from tests.support import shardmaker
-from tests.support.modelmaker import METRICS, VALIDATION
+from tests.support.modelmaker import RESULTS, VALIDATION
 from tests.support.stage_folder import PARAMS
 
-PER_CLASS = "name,images,center_top1_error,ten_top1_error\nclass 0,1,0.0,0.5\nclass 1,0,nan,nan\nclass 2,4,0.25,0.5\n"
+PER_CLASS = "name,images,center_top1_error,five_top1_error\nclass 0,1,0.0,0.5\nclass 1,0,nan,nan\nclass 2,4,0.25,0.5\n"
 
 
 @pytest.fixture
 def facts() -> Facts:
     """Of a release with the shipped parameters and three classes."""
     manifest = shardmaker.make([3]).manifest()
-    return Facts("alexnet", params.load(PARAMS), manifest, METRICS, VALIDATION, {"model.safetensors": "ab" * 32}, None)
+    return Facts("alexnet", params.load(PARAMS), manifest, RESULTS, VALIDATION, {"model.safetensors": "ab" * 32}, None)
 
 
 @pytest.fixture

@@ -25,10 +25,10 @@ def table(text: str, first_header: str) -> list[list[str]]:
 def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, release_folder: Path) -> None:
     text = render_card(facts, release_folder)
     assert table(text, "on the same images") == [
-        ["this network, ten crops", "20.00%"],
-        ["this network, center crop", "10.00%"],
-        ["ridge regression on 16x16 thumbnails", "30.00%"],
-        ["always the most frequent class", "70.00%"],
+        ["this network, center crop", "10.00% (5.00 to 25.00%)", "0.5000 (0.4000 to 0.6000)", "5.00%"],
+        ["this network, five crops", "20.00% (15.00 to 35.00%)", "0.6000 (0.5000 to 0.7000)", "6.00%"],
+        ["ridge regression on 16x16 thumbnails", "30.00% (20.00 to 40.00%)", "", ""],
+        ["always the most frequent class", "70.00% (60.00 to 80.00%)", "", ""],
     ]
     assert table(text, "class") == [
         ["`class 2`", "4", "25.0%", "50.0%"],
@@ -43,9 +43,11 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
         ["git commit", "not made in a git checkout"],
     ]
     assert table(text, "layer")[-1][0] == "total"
-    assert "A two-tower AlexNet for the 3 classes of a folder of images: 10.00% top-1 error on 5 images" in text
+    assert (
+        "A two-tower AlexNet for the 3 classes of a folder of images: 10.00% top-1 error by the center crop on 5 images" in text
+    )
     assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
-    assert "ten crops have a higher error than the center crop here" in text
+    assert "its many crops are the five unflipped ones" in text
     assert "two towers, which read each other's channels at `conv3`, `fc6`, `fc7`, `fc8`; input" in text
     assert "\n\n\n" not in text
 
@@ -54,13 +56,17 @@ def test_top5_error_is_given_where_it_can_differ_from_zero(facts: Facts, release
     assert "top-5 error |" not in render_card(facts, release_folder)
     synsets = tuple(Synset(label, f"n{label:08}", f"class {label}") for label in range(6))
     text = render_card(replace(facts, manifest=replace(facts.manifest, synsets=synsets)), release_folder)
-    assert table(text, "on the same images")[0] == ["this network, ten crops", "20.00%", "0.00%"]
-    assert {len(row) for row in table(text, "on the same images")} == {3}
+    assert table(text, "on the same images")[1][:3] == [
+        "this network, five crops",
+        "20.00% (15.00 to 35.00%)",
+        "0.00% (0.00 to 1.00%)",
+    ]
+    assert {len(row) for row in table(text, "on the same images")} == {5}
     assert "name: top-5 error, center crop" in text
 
 
 def test_a_card_of_many_classes_shows_the_hardest(facts: Facts, release_folder: Path) -> None:
-    rows = [{"name": f"c{i}", "images": 1, "center_top1_error": i / 100, "ten_top1_error": 0.5} for i in range(31)]
+    rows = [{"name": f"c{i}", "images": 1, "center_top1_error": i / 100, "five_top1_error": 0.5} for i in range(31)]
     with (release_folder / "evaluation/per_class.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -80,7 +86,7 @@ def test_the_front_matter_is_what_hugging_face_reads(facts: Facts, release_folde
     assert result["dataset"] == {"name": "test", "type": "test", "split": "validation"}
     assert result["metrics"] == [
         {"type": "error_rate", "name": "top-1 error, center crop", "value": 0.1},
-        {"type": "error_rate", "name": "top-1 error, ten crops", "value": 0.2},
+        {"type": "error_rate", "name": "top-1 error, five crops", "value": 0.2},
     ]
 
 

@@ -1,0 +1,29 @@
+"""The most probable classes, and where an image's own class stands among all, from probabilities on any device."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from alexnet.inference.metrics import TOP, Ranks, TopK
+
+
+def topk(probabilities: Float[Tensor, "n classes"], k: int = TOP) -> TopK:
+    """The k most probable classes, or all if there are fewer."""
+    return TopK(*(part.cpu().numpy() for part in _topk(probabilities, k)))
+
+
+def summarize(probabilities: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> tuple[Tensor, ...]:
+    """What `from_tensors` makes into TopK and Ranks, on the probabilities' device, which is not waited for."""
+    own = probabilities.gather(1, labels[:, None])
+    return *_topk(probabilities, TOP), own[:, 0], (probabilities > own).sum(1), (probabilities == own).sum(1)
+
+
+def from_tensors(parts: list[tuple[Tensor, ...]]) -> tuple[TopK, Ranks]:
+    """Of all images of all parts, in order."""
+    labels, probabilities, *ranks = (torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True))
+    return TopK(labels, probabilities), Ranks(*ranks)
+
+
+def _topk(probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    found = probabilities.sort(dim=1, descending=True, stable=True)
+    return found.indices[:, :k], found.values[:, :k]

@@ -1,0 +1,27 @@
+"""Results from predictions: every number with its interval."""
+
+from alexnet.inference.metrics import TOP, Baselines, Ranks, Scores, TopK, calibration, calibration_error, error
+from alexnet.loading.config import Views
+from alexnet.shards.manifest import Manifest, Split
+from pipelines.evaluation import intervals
+from pipelines.evaluation.predictions import Predictions
+from pipelines.evaluation.results import Result, Results
+
+
+def measure(predictions: Predictions, manifest: Manifest, split: Split, baselines: Baselines) -> Results:
+    """The numbers of predictions, and of the baselines on the same images."""
+    images = len(predictions.keys)
+    protocols = tuple(_measure(views, top, predictions.ranks[views]) for views, top in predictions.topk.items())
+    majority, ridge = (intervals.share(each.top1_error, images) for each in (baselines.majority, baselines.ridge))
+    return Results(split, images, len(manifest.synsets), protocols, majority, ridge)
+
+
+def scores(result: Result) -> Scores:
+    """The same without intervals."""
+    return Scores(result.top1_error.value, result.top5_error.value, result.log_loss.value, result.calibration_error)
+
+
+def _measure(views: Views, top: TopK, ranks: Ranks) -> Result:
+    """Expected calibration error has no interval in common use."""
+    top1, top5 = (intervals.share(error(ranks, k), len(ranks.equal)) for k in (1, TOP))
+    return Result(views, top1, top5, intervals.mean(ranks.losses), calibration_error(calibration(top, ranks)))

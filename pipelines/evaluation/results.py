@@ -1,0 +1,57 @@
+"""evaluation/results.json: every headline number with its interval, by the protocols that follow the training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet.config import read_json
+from alexnet.loading.config import Views
+from alexnet.shards.manifest import Split
+
+NAME = "results.json"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value measured on images, and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one protocol gives. Errors are fractions, the log loss is in nats."""
+
+    views: Views
+    top1_error: Estimate
+    top5_error: Estimate
+    log_loss: Estimate
+    calibration_error: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """protocols: the center crop, whose errors are the ones to quote, then many crops, then what is shown beside them."""
+
+    split: Split
+    images: int
+    classes: int
+    protocols: tuple[Result, ...]
+    majority: Estimate
+    ridge: Estimate
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        """The results in a file. Raises DataError when it is missing or of another form."""
+        return read_json(cls, path, "run the evaluate stage again")
+
+    @property
+    def center_crop(self) -> Result:
+        """The numbers to quote."""
+        return self.protocols[0]
+
+    @property
+    def many_crops(self) -> Result:
+        """Five crops, or ten where training flips images."""
+        return self.protocols[1]
