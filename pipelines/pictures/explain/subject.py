@@ -12,8 +12,8 @@ from torch import Tensor
 from alexnet.config import build
 from alexnet.errors import DataError
 from alexnet.images.statistics import PixelStatistics
-from alexnet.inference.metrics import topk
 from alexnet.inference.pretrained import Pretrained
+from alexnet.inference.ranking import topk
 from alexnet.loading.augment import Augment, center
 from alexnet.loading.config import AugmentConfig
 from pipelines.pictures.explain.trace import Trace
@@ -56,7 +56,7 @@ def read_training(tree: Any, pixels: Path) -> Training:
 
 def best_classes(subject: Subject, traced: Trace) -> list[dict[str, Any]]:
     """The five most probable classes: name, probability, and what each tower adds to the logit."""
-    top = topk(traced.probabilities[None].numpy())
+    top = topk(traced.probabilities[None])
     return [
         {
             "name": subject.model.config.synsets[label].name,
