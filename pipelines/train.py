@@ -69,7 +69,7 @@ def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[
             f"model.classes: is {settings.model.classes}, but the manifest has {classes} classes; set it to {classes}"
         )
     try:
-        settings.train.augment.check_side(manifest.side_px)
+        settings.train.augment.check_side(manifest.side_px, settings.model.input_px)
     except ValueError as error:
         raise ParamsError(f"train.augment.{error}") from None
     job = TrainingJob(settings.seed, settings.model, settings.train, _data_digest(manifest_path, pixels_path))
@@ -111,7 +111,8 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         tensors = trainer.tensors()
         if team.is_rank0:
             weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("velocity/")}
-            preprocessing = Preprocessing(manifest.side_px, params.load(variant=variant).shard.filter)
+            used = params.load(variant=variant).shard.filter
+            preprocessing = Preprocessing(manifest.side_px, used, crop_px=job.model.input_px)
             with atomic_folder(model_path) as folder, atomic_write(history_path) as part:
                 config = PretrainedConfig(job.model, manifest.synsets, preprocessing)
                 save_pretrained(folder, config, weights, torch.from_numpy(pixels.mean_image))

@@ -12,7 +12,7 @@ from alexnet.model.points import SOFTMAX, check_points
 
 @torch.inference_mode()
 def activations(
-    network: AlexNet, crops: Float[Tensor, "n 3 224 224"], names: Sequence[str]
+    network: AlexNet, crops: Float[Tensor, "n 3 side side"], names: Sequence[str]
 ) -> dict[str, Float[Tensor, "n ..."]]:
     """The values at the named points in test mode, in the order of `names`, on the network's device.
 

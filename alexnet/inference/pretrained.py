@@ -17,7 +17,7 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.files.tensors import write_tensors
 from alexnet.loading.augment import CROPS_OF, center, center_crop, ten_crops
 from alexnet.loading.config import Views
-from alexnet.model.architecture import ModelConfig
+from alexnet.model.architecture import ModelConfig, current_model
 from alexnet.model.network import AlexNet, full_shapes
 from alexnet.shards.manifest import Synset
 
@@ -28,7 +28,7 @@ _MEAN = "pixels.mean_image"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Everything done to an image file before the network sees it. Only the first two fields vary between trained networks.
+    """Everything done to an image file before the network sees it. side_px, filter and crop_px vary between networks.
 
     side_px: what the resized side measures.
     filter: `triangle` is Pillow's BILINEAR; `area` is Pillow's BOX, and where it enlarges Pillow's BICUBIC.
@@ -51,7 +51,7 @@ class Preprocessing:
     resize: Literal["shorter side"] = "shorter side"
     square: Literal["center"] = "center"
     filter_semantics: Literal["Pillow"] = "Pillow"
-    crop_px: Literal[224] = 224
+    crop_px: int = 224
     value_range: Literal["0-255"] = "0-255"
     subtract: Literal["pixels.mean_image"] = "pixels.mean_image"
     layout: Literal["NCHW"] = "NCHW"
@@ -64,6 +64,13 @@ class PretrainedConfig:
     model: ModelConfig
     synsets: tuple[Synset, ...]
     preprocessing: Preprocessing
+
+    def __post_init__(self) -> None:
+        if not self.preprocessing.crop_px == self.model.input_px <= self.preprocessing.side_px:
+            raise ValueError(
+                f"preprocessing.crop_px: must be model.input_px, {self.model.input_px}, and at most side_px, got "
+                f"{self.preprocessing.crop_px} of {self.preprocessing.side_px}"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,11 @@ class Pretrained:
         """Where the network and the mean image are."""
         return self.mean_image.device
 
+    @property
+    def mean_crop(self) -> Float[Tensor, "crop crop 3"]:
+        """The central square of the mean image, which is subtracted from every crop."""
+        return center(self.mean_image, self.config.preprocessing.crop_px)
+
     def probabilities(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "n classes"]:
         """Class probabilities averaged over a protocol's crops, on the CPU (4.1 averages probabilities, not logits)."""
         return self.by_crop(images, views).mean(0).cpu()
@@ -91,7 +103,7 @@ class Pretrained:
     def by_crop(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "crops n classes"]:
         """Class probabilities by each crop of a protocol, in the order of `ten_crops`, in one pass, on the network's device."""
         self.network.eval()
-        crops = list(ten_crops(images.to(self.device), center(self.mean_image)))[CROPS_OF[views]]
+        crops = list(ten_crops(images.to(self.device), self.mean_crop))[CROPS_OF[views]]
         logits: Tensor = self.network(torch.cat(crops))
         probabilities = logits.float().softmax(1)
         return probabilities.view(len(crops), len(images), -1)
@@ -100,7 +112,7 @@ class Pretrained:
     def features(self, images: UInt8[Tensor, "n side side 3"], layer: str) -> Float[Tensor, "n units"]:
         """A layer's output for the center crop, one row an image."""
         self.network.eval()
-        numbers: Tensor = self.network(center_crop(images.to(self.device), center(self.mean_image)), upto=layer)
+        numbers: Tensor = self.network(center_crop(images.to(self.device), self.mean_crop), upto=layer)
         return numbers.float().flatten(1).cpu()
 
 
@@ -142,11 +154,13 @@ def load_pretrained(folder: Path) -> Pretrained:
 
 
 def _current(tree: object) -> object:
-    """config.json with `preprocessing`, also of a file written before that existed.
+    """config.json in today's form, also of a file written before the architecture's was, or before `preprocessing` existed.
 
-    Such a file has side_px, but does not say by which filter images were resized: `triangle` is assumed, the only one that
+    The latter has side_px, but does not say by which filter images were resized: `triangle` is assumed, the only one that
     params.yaml or a preset ever had.
     """
+    if isinstance(tree, dict) and "model" in tree:
+        tree = tree | {"model": current_model(tree["model"])}
     if not isinstance(tree, dict) or "preprocessing" in tree or type(tree.get("side_px")) is not int:
         return tree
     preprocessing = asdict(Preprocessing(tree["side_px"], "triangle"))

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from alexnet.loading.config import AugmentConfig, ColorNoiseConfig, Views
-from alexnet.model.architecture import CROP_PX
 from alexnet.ops.compile import compile_on_gpu
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import copy_to_device, normal, random_bits, random_integers
@@ -24,7 +23,8 @@ CROPS_OF: dict[Views, slice] = {
 }
 
 Images = UInt8[Tensor, "n side side 3"]
-Crops = Float[Tensor, "n 3 224 224"]
+Mean = Float[Tensor, "crop crop 3"]
+Crops = Float[Tensor, "n 3 crop crop"]
 
 
 class Augment:
@@ -32,10 +32,11 @@ class Augment:
 
     Args:
         config: which augmentations, how strong.
-        mean_image: of the training set; its central 224x224 is subtracted wherever the crop came from, as the run did.
+        mean_image: of the training set; its central square is subtracted wherever the crop came from, as the run did.
         eigenvectors: of the covariance of RGB values, in columns.
         eigen_std: standard deviations along them.
         seed: of all draws.
+        crop_px: side of the crops.
     """
 
     def __init__(
@@ -45,15 +46,16 @@ class Augment:
         eigenvectors: Float[Tensor, "3 3"],
         eigen_std: Float[Tensor, " 3"],
         seed: int,
+        crop_px: int = 224,
     ) -> None:
-        self.config, self.seed = config, seed
-        self.mean = center(mean_image)
+        self.config, self.seed, self.crop_px = config, seed, crop_px
+        self.mean = center(mean_image, crop_px)
         self.eigenvectors, self.eigen_std = eigenvectors.double(), eigen_std.double()
-        config.check_side(mean_image.shape[0])
+        config.check_side(mean_image.shape[0], crop_px)
 
     def __call__(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> Crops:
         """Float crops where the images are, mean subtracted, channels last in memory. The samples' indices are on the host."""
-        margin = images.shape[1] - CROP_PX
+        margin = images.shape[1] - self.crop_px
         if images.device.type != "cpu":
             return self.apply(images, copy_to_device(self.draw(samples, margin, epoch), images.device))
         crops = torch.sub(self._crop(images, samples, margin, epoch), self.mean)
@@ -77,10 +79,10 @@ class Augment:
         mean = self.mean.to(images.device)
         return compile_on_gpu(_crop_flip_subtract, images.device)(images, drawn, mean).permute(0, 3, 1, 2)
 
-    def _crop(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n 224 224 3"]:
+    def _crop(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n crop crop 3"]:
         if self.config.crop == "center" and not self.config.flip:
-            return center(images)
-        return _crop_by_slicing(images, *self._draw(samples, margin, epoch))
+            return center(images, self.crop_px)
+        return _crop_by_slicing(images, *self._draw(samples, margin, epoch), self.crop_px)
 
     def _noise(self, samples: Int64[Tensor, " n"], epoch: int) -> tuple[Float[Tensor, "n 3"] | None, float]:
         """The RGB shift of every sample, None for no noise, and the divisor of the shifted pixels."""
@@ -108,48 +110,47 @@ class Augment:
         return (draws * scale) @ self.eigenvectors.T
 
 
-def _crop_by_slicing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
+def _crop_by_slicing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor, px: int) -> UInt8[Tensor, "n crop crop 3"]:
     """Crops by slicing: on a CPU several times faster than indexing every pixel."""
-    crops = images.new_empty((len(images), CROP_PX, CROP_PX, 3))
+    crops = images.new_empty((len(images), px, px, 3))
     for i, (top, left, flip) in enumerate(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True)):
-        crop = images[i, top : top + CROP_PX, left : left + CROP_PX]
+        crop = images[i, top : top + px, left : left + px]
         crops[i] = crop.flip(1) if flip else crop
     return crops
 
 
-def _crop_by_indexing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor) -> UInt8[Tensor, "n 224 224 3"]:
+def _crop_by_indexing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor, px: int) -> UInt8[Tensor, "n crop crop 3"]:
     """Crops by one gather, without synchronizing with the host."""
-    reach = torch.arange(CROP_PX, device=images.device)
-    columns = torch.where(flips[:, None], CROP_PX - 1 - reach, reach) + lefts[:, None]
+    reach = torch.arange(px, device=images.device)
+    columns = torch.where(flips[:, None], px - 1 - reach, reach) + lefts[:, None]
     rows = tops[:, None] + reach
     index = torch.arange(len(images), device=images.device)
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def _crop_flip_subtract(
-    images: Images, drawn: Float[Tensor, "n 7"], mean: Float[Tensor, "224 224 3"]
-) -> Float[Tensor, "n 224 224 3"]:
+def _crop_flip_subtract(images: Images, drawn: Float[Tensor, "n 7"], mean: Mean) -> Float[Tensor, "n crop crop 3"]:
     """The whole augmentation as one GPU kernel; see Augment.draw."""
     tops, lefts, flips = drawn[:, :3].long().unbind(1)
-    crops = _crop_by_indexing(images, tops, lefts, flips > 0)
+    crops = _crop_by_indexing(images, tops, lefts, flips > 0, mean.shape[0])
     return (crops - mean + drawn[:, None, None, 3:6]) / drawn[:, None, None, 6:]
 
 
-def center(images: Tensor) -> Tensor:
-    """The central 224x224 of images whose last three dimensions are height, width and channels."""
-    start = (images.shape[-2] - CROP_PX) // 2
-    return images[..., start : start + CROP_PX, start : start + CROP_PX, :]
+def center(images: Tensor, px: int) -> Tensor:
+    """The central square, px a side, of images whose last three dimensions are height, width and channels."""
+    start = (images.shape[-2] - px) // 2
+    return images[..., start : start + px, start : start + px, :]
 
 
-def center_crop(images: Images, mean: Float[Tensor, "224 224 3"]) -> Crops:
-    """The center crop, mean subtracted, channels last in memory."""
-    return torch.sub(center(images), mean).permute(0, 3, 1, 2)
+def center_crop(images: Images, mean: Mean) -> Crops:
+    """The center crop, of the mean's size and with the mean subtracted, channels last in memory."""
+    return torch.sub(center(images, mean.shape[0]), mean).permute(0, 3, 1, 2)
 
 
-def ten_crops(images: Images, mean: Float[Tensor, "224 224 3"]) -> Iterator[Crops]:
+def ten_crops(images: Images, mean: Mean) -> Iterator[Crops]:
     """The ten views of 4.1: four corners and the center, each as it is, then flipped."""
-    margin = images.shape[1] - CROP_PX
+    px = mean.shape[0]
+    margin = images.shape[1] - px
     for top, left in ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)):
-        crop = images[:, top : top + CROP_PX, left : left + CROP_PX]
+        crop = images[:, top : top + px, left : left + px]
         yield torch.sub(crop, mean).permute(0, 3, 1, 2)
         yield torch.sub(crop.flip(2), mean).permute(0, 3, 1, 2)

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from alexnet.model.architecture import CROP_PX
-
 # A test protocol: the center crop, the five unflipped crops of 4.1, the same five flipped, or all ten.
 Views = Literal["center", "five", "flipped", "ten"]
 
@@ -56,10 +54,10 @@ class AugmentConfig:
         """
         return ("center", "ten") if self.flip else ("center", "five", "flipped", "ten")
 
-    def check_side(self, side_px: int) -> None:
-        """Raises ValueError unless images of side_px x side_px pixels have room for every crop."""
-        if side_px < CROP_PX:
-            raise ValueError(f"crop: a crop is {CROP_PX} x {CROP_PX} pixels, the images have {side_px} a side")
-        most = side_px - CROP_PX + 1
+    def check_side(self, side_px: int, crop_px: int) -> None:
+        """Raises ValueError unless images of side_px x side_px pixels have room for every crop of crop_px x crop_px."""
+        if side_px < crop_px:
+            raise ValueError(f"crop: a crop is {crop_px} x {crop_px} pixels, the images have {side_px} a side")
+        most = side_px - crop_px + 1
         if self.crop == "random" and self.crop_offsets > most:
             raise ValueError(f"crop_offsets: must be at most {most} for images of {side_px} pixels, got {self.crop_offsets}")

@@ -6,36 +6,38 @@ reports; "the text" is what the paper says of it, where the two differ.
 
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
-CROP_PX = 224
 CHANNELS = 3
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8")
+CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
+LAYERS = (*CONVOLUTIONS, "fc6", "fc7", "fc8")
 
 
 @dataclass(frozen=True)
-class FirstConvConfig:
-    """conv1: kernel size and stride in pixels; `edge` zero pixels at the right and the bottom."""
+class ConvConfig:
+    """A convolution: kernel size, stride, zero padding all around, and `edge` zeros more at the right and bottom; in pixels."""
 
     size: int
     stride: int
+    padding: int
     edge: int
 
-
-@dataclass(frozen=True)
-class PaddingConfig:
-    """Zero pixels around the input of conv2 and conv5, the two that the non-overlapping variant changes."""
-
-    conv2: int
-    conv5: int
+    def __post_init__(self) -> None:
+        if min(self.size, self.stride) < 1 or min(self.padding, self.edge) < 0:
+            raise ValueError(f"size: must be at least 1, as stride; padding and edge at least 0; got {self}")
 
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """Max pooling: window and stride in pixels. size > stride overlaps (3.4)."""
+    """Max pooling after `layers`: window and stride in pixels. size > stride overlaps (3.4)."""
 
+    layers: tuple[str, ...]
     size: int
     stride: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.size:
+            raise ValueError(f"stride: must be from 1 to size, got {self.stride} with size {self.size}")
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,25 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The architecture. kernels and units are those of one tower; a sixth entry in kernels is conv6, above pool3."""
+    """The architecture.
+
+    input_px: side of the crops that it reads. kernels, units: of one tower; as many convolutions as kernels. without: layers
+    left out, of conv2 to fc7. dropout: chance of an output of `dropout_layers` to be dropped. dropout_inverted: training
+    divides what is kept by its chance, as networks after 2012 do, instead of testing multiplying by it (4.2).
+    """
 
     classes: int
+    input_px: int
     towers: int
     kernels: tuple[int, ...]
     units: int
-    conv1: FirstConvConfig
-    padding: PaddingConfig
+    without: tuple[str, ...]
+    conv1: ConvConfig
+    conv2: ConvConfig
+    conv3: ConvConfig
+    conv4: ConvConfig
+    conv5: ConvConfig
+    conv6: ConvConfig
     cross_connections: tuple[str, ...]
     nonlinearity: Literal["relu", "tanh"]
     conv1_order: Literal["norm-pool-relu", "relu-norm-pool"]
@@ -90,6 +103,8 @@ class ModelConfig:
     lrn: LrnConfig
     map_norm: MapNormConfig
     dropout: float
+    dropout_layers: tuple[str, ...]
+    dropout_inverted: bool
     init: InitConfig
 
     def __post_init__(self) -> None:
@@ -97,19 +112,39 @@ class ModelConfig:
             raise ValueError(f"classes: must be at least 2, got {self.classes}")
         if self.towers not in (1, 2):
             raise ValueError(f"towers: must be 1 or 2, got {self.towers}")
-        if len(self.kernels) not in (5, 6) or min(self.kernels) < 1 or self.units < 1:
+        if not 1 <= len(self.kernels) <= len(CONVOLUTIONS) or min(self.kernels) < 1 or self.units < 1:
             raise ValueError(
-                f"kernels: must be 5 or 6 counts of at least 1, with units at least 1, got {self.kernels} and {self.units}"
+                f"kernels: must be 1 to 6 counts of at least 1, with units at least 1, got {self.kernels} and {self.units}"
             )
+        if kept := sorted({"conv1", "fc8"} & set(self.without)):
+            raise ValueError(f"without: {', '.join(kept)} cannot be left out; conv2 to fc7 can")
         if self.lrn.size % 2 == 0 or self.map_norm.size % 2 == 0:
             raise ValueError(f"lrn.size: norms must have odd sizes, to center, got {self.lrn.size} and {self.map_norm.size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
+        if "fc8" in self.dropout_layers:
+            raise ValueError("dropout_layers: fc8 is the output of the network; fc7 is the last layer with dropout")
         if "fc8" not in self.cross_connections:
             raise ValueError("cross_connections: must have fc8, or there would be two networks")
-        named = {*self.cross_connections, *self.lrn.layers, *self.map_norm.layers, *self.init.ones}
-        if unknown := sorted(named - set(LAYERS)):
-            raise ValueError(f"cross_connections: no such layer: {', '.join(unknown)}; layers: {', '.join(LAYERS)}")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        for path, names in (
+            ("without", self.without),
+            ("cross_connections", self.cross_connections),
+            ("pool.layers", self.pool.layers),
+            ("lrn.layers", self.lrn.layers),
+            ("map_norm.layers", self.map_norm.layers),
+            ("dropout_layers", self.dropout_layers),
+            ("init.ones", self.init.ones),
+        ):
+            if unknown := [name for name in names if name not in LAYERS]:
+                raise ValueError(f"{path}: no such layer: {', '.join(unknown)}; layers: {', '.join(LAYERS)}")
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        """The names of those that it has."""
+        return tuple(name for name in CONVOLUTIONS[: len(self.kernels)] if name not in self.without)
 
 
 @dataclass(frozen=True)
@@ -148,34 +183,30 @@ class Layer:
 
 
 def table(config: ModelConfig) -> tuple[Layer, ...]:
-    """The layers from conv1 to fc8, with the sizes that a 224x224 crop gives (section 3.5).
+    """The layers from conv1 to fc8, with the sizes that crops of `input_px` give (section 3.5).
 
     Raises:
         ValueError: the sizes do not work out, for instance a kernel larger than its input.
     """
     rows: list[Layer] = []
-    channels, side = CHANNELS, CROP_PX
-    for number, kernels in enumerate(config.kernels, 1):
-        row = _conv(config, number, channels, kernels * config.towers, side)
+    channels, side = CHANNELS, config.input_px
+    for name in config.convolutions:
+        row = _conv(config, name, channels, side)
         rows.append(row)
         channels, side = row.outputs, row.out_px
-    units = config.units * config.towers
-    rows.append(_full(config, "fc6", channels * side * side, units))
-    rows.append(_full(config, "fc7", units, units))
-    rows.append(_full(config, "fc8", units, config.classes))
+    inputs = channels * side * side
+    for name in ("fc6", "fc7", "fc8"):
+        if name not in config.without:
+            rows.append(_full(config, name, inputs))
+            inputs = rows[-1].outputs
     return tuple(rows)
 
 
-def _conv(config: ModelConfig, number: int, inputs: int, outputs: int, side: int) -> Layer:
-    name = f"conv{number}"
-    first = number == 1
-    kernel = config.conv1.size if first else 5 if number == 2 else 3
-    stride = config.conv1.stride if first else 1
-    edge = config.conv1.edge if first else 0
-    padding = {1: 0, 2: config.padding.conv2, 5: config.padding.conv5}.get(number, 1)
-    pools = number in (1, 2, 5)
-    size = (side + 2 * padding + edge - kernel) // stride + 1
-    # Pooling windows may hang over the edge, as in the source; with 3/2 they never do.
+def _conv(config: ModelConfig, name: str, inputs: int, side: int) -> Layer:
+    number, shape = CONVOLUTIONS.index(name), _shape(config, name)
+    first, pools = name == "conv1", name in config.pool.layers
+    size = (side + 2 * shape.padding + shape.edge - shape.size) // shape.stride + 1
+    # Pooling windows may hang over the edge, as in the source; with 3/2 they never do from 224 pixels.
     out = -(-(size - config.pool.size) // config.pool.stride) + 1 if pools else size
     if size < 1 or out < 1:
         raise ValueError(
@@ -186,39 +217,67 @@ def _conv(config: ModelConfig, number: int, inputs: int, outputs: int, side: int
     return Layer(
         name=name,
         inputs=inputs,
-        outputs=outputs,
+        outputs=config.kernels[number] * config.towers,
         sees_all=first or name in config.cross_connections,
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        edge=edge,
+        kernel=shape.size,
+        stride=shape.stride,
+        padding=shape.padding,
+        edge=shape.edge,
         size_px=size,
         out_px=out,
         norms=norms,
         pools=pools,
         activates="first" if norm_sees_rectified else "last",
-        std=config.init.std if number < 3 else config.init.middle_std,
+        drops=_drops(config, name),
+        std=config.init.std if number < 2 else config.init.middle_std,
         bias=float(name in config.init.ones),
     )
 
 
-def _full(config: ModelConfig, name: str, inputs: int, outputs: int) -> Layer:
+def _shape(config: ModelConfig, name: str) -> ConvConfig:
+    shape: ConvConfig = getattr(config, name)
+    return shape
+
+
+def _drops(config: ModelConfig, name: str) -> bool:
+    return config.dropout > 0 and name in config.dropout_layers
+
+
+def _full(config: ModelConfig, name: str, inputs: int) -> Layer:
     hidden = name != "fc8"
     return Layer(
         name=name,
         inputs=inputs,
-        outputs=outputs,
+        outputs=config.units * config.towers if hidden else config.classes,
         sees_all=name in config.cross_connections,
         activates="last" if hidden else "never",
-        drops=hidden and config.dropout > 0,
+        drops=_drops(config, name),
         std=config.init.std,
         bias=float(name in config.init.ones),
     )
 
 
+def current_model(tree: Any) -> Any:
+    """A plain tree of ModelConfig; one written when the input, conv3 to conv6 and more were fixed gets the values they had."""
+    if not isinstance(tree, dict) or "padding" not in tree or not isinstance(tree["padding"], dict):
+        return tree
+    padding = {"conv1": 0, "conv2": 2} | tree["padding"]
+    added: dict[str, Any] = {
+        "input_px": 224,
+        "without": [],
+        "dropout_layers": ["fc6", "fc7"],
+        "dropout_inverted": False,
+    }
+    for name in CONVOLUTIONS:
+        shape = {"size": 5 if name == "conv2" else 3, "stride": 1, "padding": padding.get(name, 1), "edge": 0}
+        added[name] = shape | (tree.get(name) or {})
+    pool = {"layers": ["conv1", "conv2", "conv5"]} | (tree.get("pool") or {})
+    return {name: leaf for name, leaf in tree.items() if name != "padding"} | added | {"pool": pool}
+
+
 @dataclass(frozen=True)
 class LayerCounts:
-    """What one layer has and does for one 224x224 crop, over both towers; tower_*: in each of them.
+    """What one layer has and does for one crop, over both towers; tower_*: in each of them.
 
     neurons: outputs before pooling, as the paper counts them. macs: multiply-accumulates. fc8 belongs to the whole network, as
     in 2012 all of its classes were on one GPU: its tower_* are 0.

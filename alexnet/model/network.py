@@ -48,7 +48,7 @@ Dropout = DropoutKey | DropoutWords
 
 
 class AlexNet(nn.Module):
-    """The eight layers, over the parts of the network that are in this process.
+    """The layers of the table, over the parts of the network that are in this process.
 
     In 2012 every cross connection moved a layer's inputs to the other tower. Here conv3 and fc7 do; fc6 and fc8 are split
     by their inputs instead and move partial sums, the same function for fewer bytes.
@@ -73,7 +73,7 @@ class AlexNet(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "n 3 224 224"],
+        images: Float[Tensor, "n 3 side side"],
         dropout: Dropout | None = None,
         upto: str = "fc8",
         tap: Tap = lambda name, maps: None,
@@ -98,7 +98,7 @@ class AlexNet(nn.Module):
 
     def _layer(self, row: Layer, maps: list[Tensor], dropout: Dropout | None, tap: Tap) -> list[Tensor]:
         parts = self._parts()
-        if row.name == "fc6":
+        if not row.is_conv:
             maps = [x.flatten(1) for x in maps]
         if _splits_inputs(row):
             products = [functional.linear(x, part.weight(row)) for part, x in zip(parts, maps, strict=True)]
@@ -247,10 +247,13 @@ class _Part(nn.Module):
         m = self.config.map_norm
         return map_norm(x, size=m.size, alpha=m.alpha / m.size**2, beta=m.beta, k=m.k)
 
-    def _drop(self, row: Layer, x: Float[Tensor, "n units"], dropout: Dropout | None) -> Float[Tensor, "n units"]:
-        """Dropout as in 2012 (4.2): training does not rescale what it keeps, testing multiplies by the chance to be kept."""
+    def _drop(self, row: Layer, x: Float[Tensor, "n ..."], dropout: Dropout | None) -> Float[Tensor, "n ..."]:
+        """Dropout (4.2): testing multiplies by the chance to be kept, as in 2012; or training divides by it, where inverted."""
+        kept, inverted = 1 - self.config.dropout, self.config.dropout_inverted
         if dropout is None:
-            return x * (1 - self.config.dropout)
-        first = row.outputs * self.towers[0] // self.config.towers
-        units = range(first, first + x.shape[1])
-        return x * dropout_mask(dropout.words(row.name), units, self.config.dropout, x.device)
+            return x if inverted else x * kept
+        count = x[0].numel()  # outputs of this part, whose towers' channels are in one piece
+        first = self.towers[0] * count // self.tower_count
+        units = range(first, first + count)
+        mask = dropout_mask(dropout.words(row.name), units, self.config.dropout, x.device).view(x.shape)
+        return x * mask / kept if inverted else x * mask

@@ -13,7 +13,7 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.loading.augment import Augment, Crops, center_crop
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
-from alexnet.model.architecture import CROP_PX, ModelConfig
+from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, Dropout, DropoutKey, DropoutWords, full_shapes, tensor_slices
 from alexnet.randomness.keys import random_key
 from alexnet.training.schedule import Rates, TrainConfig
@@ -64,7 +64,7 @@ class Trainer:
         self.team = team or Team()
         self.team.register_parameters([parameter for _, _, parameter in network.parameter_slices()])
         mean, eigenvectors, std = map(torch.from_numpy, (pixels.mean_image, pixels.eigenvectors, pixels.eigen_std))
-        self.augment = Augment(job.train.augment, mean.to(device), eigenvectors, std, job.seed)
+        self.augment = Augment(job.train.augment, mean.to(device), eigenvectors, std, job.seed, job.model.input_px)
         self.optimizer = PaperSgd(_parameter_groups(network, job.train), momentum=job.train.momentum)
         one_gpu = (
             device.type == "cuda" and self.team.world_size == 1 and len({each.device for each in network.parameters()}) == 1
@@ -125,7 +125,7 @@ class Trainer:
         """A step's inputs: images and labels on the GPU, everything drawn in pinned memory."""
         dropout = DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples)
         drawn = {row.name: dropout.words(row.name) for row in self.network.layers if row.drops}
-        drawn[_AUGMENTATION] = self.augment.draw(batch.samples, batch.images.shape[1] - CROP_PX, epoch)
+        drawn[_AUGMENTATION] = self.augment.draw(batch.samples, batch.images.shape[1] - self.augment.crop_px, epoch)
         pinned = {name: tensor.pin_memory() for name, tensor in drawn.items()}
         return {_IMAGES: batch.images, _LABELS: batch.labels, **pinned}
 

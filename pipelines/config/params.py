@@ -6,7 +6,7 @@ from pathlib import Path
 from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import ValidateConfig
-from alexnet.model.architecture import ModelConfig
+from alexnet.model.architecture import ModelConfig, current_model
 from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
 from pipelines.config import tree
@@ -52,11 +52,16 @@ def load_tree(path: Path = FILE, preset: str | None = None, variant: str | None 
     for each in dict.fromkeys([SHIPPED, preset]) if preset else ():
         base = tree.overlay(base, tree.read(preset_file(each)), f"presets.{each}")
     variants = base.pop("variants", {})
-    if not variant:
-        return base
-    if variant not in variants:
+    if variant and variant not in variants:
         raise ParamsError(f"variants: has no {variant!r}; it has {', '.join(variants) or 'none'}")
-    return tree.overlay(base, variants[variant], f"variants.{variant}")
+    if variant:
+        base = tree.overlay(base, variants[variant], f"variants.{variant}")
+    return current(base)
+
+
+def current(base: tree.Tree) -> tree.Tree:
+    """The tree of a params.yaml of today, also of one written before the architecture had today's keys."""
+    return base | {name: current_model(base[name]) for name in base if name == "model"}
 
 
 def preset_file(name: str, folder: Path = PRESETS) -> Path:

@@ -37,7 +37,7 @@ def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> l
     changed = [f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new[key])}" for key in new if old.get(key) != new[key]]
     if changed:
         after.pop("variants", None)
-        build(params.Params, after, str(file))
+        build(params.Params, params.current(after), str(file))
         atomic_write_bytes(file, text.getvalue().encode())
     return changed
 

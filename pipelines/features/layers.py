@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from alexnet.inference.activations import activations
 from alexnet.inference.pretrained import Pretrained
-from alexnet.loading.augment import center, center_crop
+from alexnet.loading.augment import center_crop
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.points import points
 
@@ -30,7 +30,7 @@ def layer_outputs(
     Channels are averaged over the finest grid of k x k squares, as adaptive average pooling lays it, that leaves at most
     `numbers` of them. Fully connected layers are given whole.
     """
-    crops = center_crop(images.to(model.device), center(model.mean_image))
+    crops = center_crop(images.to(model.device), model.mean_crop)
     found = activations(model.network, crops, list(layer_points(model.config.model).values()))
     outputs = {PIXELS: crops} | {name.split(".")[0]: values.float() for name, values in found.items()}
     return {name: _pool(values, numbers) for name, values in outputs.items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.augment import center
-from alexnet.model.architecture import CROP_PX, Layer
+from alexnet.model.architecture import Layer
 from alexnet.model.points import last_point
 from pipelines.pictures import style
 from pipelines.pictures.explain import sheets
@@ -49,8 +49,8 @@ def _page(subject: Subject, traced: Trace) -> str:
         schemes=style.SCHEMES,
         towers=style.TOWERS[: traced.towers] if traced.towers > 1 else ["network"],
         picture=_uri(subject.image.numpy()),
-        crop=_uri(center(subject.image).numpy()),
-        crop_px=CROP_PX,
+        crop=_uri(center(subject.image, network.config.input_px).numpy()),
+        crop_px=network.config.input_px,
         classes=best_classes(subject, traced),
         crops=[_uri(crop) for crop in training_crops(subject)],
         layers=[_layer(row, traced, model) for row in network.layers[:-1]],

@@ -65,7 +65,7 @@ def _draw(figure: "Figure", subject: Subject, traced: Trace) -> None:
 def _draw_picture(figure: "Figure", subject: Subject) -> None:
     """The center crop, and under it crops as training draws them."""
     axes = figure.add_axes((0.02, 0.575, 0.12, 0.2133))
-    style.show_image(axes, center(subject.image).numpy())
+    style.show_image(axes, center(subject.image, subject.model.config.model.input_px).numpy())
     figure.text(0.02, 0.8, "center crop", size=11)
     if crops := training_crops(subject):
         figure.text(0.02, 0.52, "as training sees it", size=11)

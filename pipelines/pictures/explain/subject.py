@@ -14,7 +14,7 @@ from alexnet.errors import DataError
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Pretrained
 from alexnet.inference.ranking import topk
-from alexnet.loading.augment import Augment, center
+from alexnet.loading.augment import Augment
 from alexnet.loading.config import AugmentConfig
 from pipelines.pictures.explain.trace import Trace
 
@@ -67,7 +67,7 @@ def best_classes(subject: Subject, traced: Trace) -> list[dict[str, Any]]:
     ]
 
 
-def training_crops(subject: Subject) -> list[UInt8[np.ndarray, "224 224 3"]]:
+def training_crops(subject: Subject) -> list[UInt8[np.ndarray, "crop crop 3"]]:
     """Random crops as training draws them, with flips and color noise, the mean image added again."""
     if subject.training is None:
         return []
@@ -75,6 +75,6 @@ def training_crops(subject: Subject) -> list[UInt8[np.ndarray, "224 224 3"]]:
     mean = subject.model.mean_image.cpu()
     vectors = torch.from_numpy(pixels.eigenvectors) if pixels else torch.eye(3)
     std = torch.from_numpy(pixels.eigen_std) if pixels else torch.zeros(3)
-    draw = Augment(augment, mean, vectors, std, seed=0)
+    draw = Augment(augment, mean, vectors, std, 0, subject.model.config.model.input_px)
     crops = draw(subject.image[None].expand(_CROPS, -1, -1, -1), torch.arange(_CROPS) * augment.crop_run, 0)
-    return list((crops.permute(0, 2, 3, 1) + center(mean)).clamp(0, 255).round().byte().numpy())
+    return list((crops.permute(0, 2, 3, 1) + draw.mean).clamp(0, 255).round().byte().numpy())

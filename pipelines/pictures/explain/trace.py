@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from alexnet.inference.activations import activations
 from alexnet.inference.pretrained import Pretrained
-from alexnet.loading.augment import center, center_crop
+from alexnet.loading.augment import center_crop
 from alexnet.model.architecture import Layer
 from alexnet.model.points import SOFTMAX, last_point, points
 
@@ -62,7 +62,7 @@ class Trace:
 def trace(model: Pretrained, image: UInt8[Tensor, "side side 3"]) -> Trace:
     """The center crop of an image, prepared as the network's are, at every point."""
     network, config = model.network, model.config.model
-    crop = center_crop(image[None].to(model.device), center(model.mean_image))
+    crop = center_crop(image[None].to(model.device), model.mean_crop)
     values = {name: value[0].float().cpu() for name, value in activations(network, crop, points(config)).items()}
     weights = {name: tensor.detach().float().cpu() for name, _, tensor in network.parameter_slices()}
     inputs = {row.name: values[last_point(config, above.name)] for above, row in pairwise(network.layers)}

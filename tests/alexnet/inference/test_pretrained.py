@@ -16,7 +16,7 @@ from alexnet.inference.pretrained import (
     load_pretrained,
     save_pretrained,
 )
-from alexnet.model.architecture import CROP_PX, ModelConfig
+from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.shards.manifest import Synset
 
@@ -113,7 +113,7 @@ def test_a_folder_says_everything_that_is_done_to_a_picture(model: Pretrained, t
         "decode_at_least": 2,
         "resize": "shorter side",
         "square": "center",
-        "crop_px": CROP_PX,
+        "crop_px": 224,
         "value_range": "0-255",
         "subtract": "pixels.mean_image",
         "layout": "NCHW",

@@ -75,7 +75,7 @@ def test_consecutive_samples_share_a_crop_when_told_to_as_in_2012() -> None:
 
 def test_the_path_for_a_gpu_gives_the_same_crops() -> None:
     batch, drawn = images(5), augment(PLAIN)._draw(torch.arange(5), 32, epoch=2)
-    assert torch.equal(_crop_by_indexing(batch, *drawn), _crop_by_slicing(batch, *drawn))
+    assert torch.equal(_crop_by_indexing(batch, *drawn, 224), _crop_by_slicing(batch, *drawn, 224))
     for noise in (QUIET, replace(QUIET, std=0.1)):
         here = augment(replace(PLAIN, color_noise=noise), torch.rand(256, 256, 3) * 255)
         crops = here.apply(batch, here.draw(torch.arange(5), 32, epoch=2))
@@ -96,15 +96,15 @@ def test_color_noise_moves_a_whole_image_along_the_axes_by_their_deviations() ->
 def test_color_noise_and_its_division_end_when_told() -> None:
     config = replace(PLAIN, crop="center", flip=False, color_noise=replace(QUIET, std=0.1, end_epoch=67))
     batch = images(2)
-    assert torch.equal(augment(config)(batch, torch.arange(2), 67), center(batch).float().permute(0, 3, 1, 2))
-    assert not torch.equal(augment(config)(batch, torch.arange(2), 66), center(batch).float().permute(0, 3, 1, 2))
+    assert torch.equal(augment(config)(batch, torch.arange(2), 67), center(batch, 224).float().permute(0, 3, 1, 2))
+    assert not torch.equal(augment(config)(batch, torch.arange(2), 66), center(batch, 224).float().permute(0, 3, 1, 2))
 
 
 def test_the_means_center_is_subtracted_wherever_the_crop_came_from() -> None:
     mean = torch.rand(256, 256, 3) * 255
     batch = images(3)
     without, with_mean = augment(PLAIN)(batch, torch.arange(3), 0), augment(PLAIN, mean)(batch, torch.arange(3), 0)
-    assert torch.allclose(without - with_mean, center(mean).permute(2, 0, 1).expand(3, -1, -1, -1), atol=1e-4)
+    assert torch.allclose(without - with_mean, center(mean, 224).permute(2, 0, 1).expand(3, -1, -1, -1), atol=1e-4)
 
 
 def test_crops_are_channels_last_for_the_convolutions() -> None:

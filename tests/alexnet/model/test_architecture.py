@@ -1,11 +1,13 @@
 """The architecture's table and its variants."""
 
+import json
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from alexnet.model.architecture import ModelConfig, layer_counts, table
+from alexnet.config import build
+from alexnet.model.architecture import CONVOLUTIONS, ModelConfig, current_model, layer_counts, table
 from pipelines.config import params
 
 
@@ -26,11 +28,13 @@ CHANGES: dict[str, dict[str, object]] = {
     "tanh": {"model.nonlinearity": "tanh"},
     "one-tower": {"model.towers": 1, "model.kernels": (48, 128, 192, 192, 256), "model.units": 4096},
     "no-lrn": {"model.lrn.layers": (), "model.map_norm.layers": ()},
-    "non-overlapping-pool": {"model.pool.size": 2, "model.padding.conv2": 1, "model.padding.conv5": 0},
+    "non-overlapping-pool": {"model.pool.size": 2, "model.conv2.padding": 1, "model.conv5.padding": 0},
     "no-crops-no-flips": {"train.augment.crop": "center", "train.augment.flip": False},
     "no-color-noise": {"train.augment.color_noise.std": 0.0},
     "no-dropout": {"model.dropout": 0.0},
     "no-cross-connections": {"model.cross_connections": ("fc8",)},
+    "no-conv3": {"model.without": ("conv3",), "model.cross_connections": ("conv4", "conv6", "fc6", "fc7", "fc8")},
+    "no-conv4": {"model.without": ("conv4",)},
     "six-conv": {"model.kernels": (48, 128, 192, 192, 128, 128)},
     "one-weird-trick": {"model.towers": 1, "model.kernels": (64, 192, 384, 256, 256), "model.units": 4096},
     "run-145": {
@@ -81,7 +85,9 @@ def test_every_variant_is_tested_and_builds_at_both_widths() -> None:
     [
         ({"classes": 1}, "classes: must be at least 2, got 1"),
         ({"towers": 3}, "towers: must be 1 or 2, got 3"),
-        ({"kernels": (1, 2)}, "kernels: must be 5 or 6 counts"),
+        ({"kernels": ()}, "kernels: must be 1 to 6 counts"),
+        ({"without": ("fc7", "fc8")}, "without: fc8 cannot be left out; conv2 to fc7 can"),
+        ({"dropout_layers": ("fc8",)}, "dropout_layers: fc8 is the output"),
         ({"dropout": 1.0}, r"dropout: must be in \[0, 1\), got 1.0"),
         ({"cross_connections": ("fc7",)}, "cross_connections: must have fc8"),
         ({"cross_connections": ("fc8", "conv9")}, "cross_connections: no such layer: conv9; layers: conv1"),
@@ -95,6 +101,40 @@ def test_an_impossible_architecture_is_refused(tiny: ModelConfig, change: dict[s
 def test_a_kernel_larger_than_its_input_is_refused_by_name(tiny: ModelConfig) -> None:
     with pytest.raises(ValueError, match="conv1: a 224-pixel input leaves"):
         table(replace(tiny, conv1=replace(tiny.conv1, size=300)))
+
+
+def test_a_shape_that_cannot_be_is_refused(tiny: ModelConfig) -> None:
+    with pytest.raises(ValueError, match="size: must be at least 1, as stride; .* got .*stride=0"):
+        replace(tiny.conv2, stride=0)
+    with pytest.raises(ValueError, match="stride: must be from 1 to size, got 4 with size 3"):
+        replace(tiny.pool, stride=4)
+
+
+def test_without_a_middle_layer_the_next_reads_the_one_before(tiny: ModelConfig) -> None:
+    rows = {row.name: row for row in table(replace(tiny, without=("conv3", "fc7")))}
+    assert list(rows) == ["conv1", "conv2", "conv4", "conv5", "fc6", "fc8"]
+    assert (rows["conv4"].inputs, rows["fc8"].inputs) == (rows["conv2"].outputs, rows["fc6"].outputs)
+
+
+def test_figure_1s_network_has_four_layers_and_reads_32_pixels(four_layer: ModelConfig) -> None:
+    rows = [(row.name, row.weight_shape(1), row.size_px, row.out_px) for row in table(four_layer)]
+    assert rows == [
+        ("conv1", (4, 3, 5, 5), 32, 16),
+        ("conv2", (6, 4, 5, 5), 16, 8),
+        ("conv3", (8, 6, 5, 5), 8, 4),
+        ("fc8", (10, 8 * 4 * 4), 1, 1),
+    ]
+
+
+def test_a_tree_of_before_every_layer_had_its_row_means_what_it_did(paper: ModelConfig) -> None:
+    tree = json.loads(json.dumps(asdict(paper)))
+    for name in (*CONVOLUTIONS[1:], "input_px", "without", "dropout_layers", "dropout_inverted"):
+        del tree[name]
+    del tree["pool"]["layers"], tree["conv1"]["padding"]
+    assert build(ModelConfig, current_model({**tree, "padding": {"conv2": 2, "conv5": 1}}), "model") == paper
+    other = build(ModelConfig, current_model({**tree, "padding": {"conv2": 1, "conv5": 0}}), "model")
+    assert other == replace(paper, conv2=replace(paper.conv2, padding=1), conv5=replace(paper.conv5, padding=0))
+    assert current_model(asdict(paper)) == asdict(paper)
 
 
 def test_even_norm_sizes_are_refused(tiny: ModelConfig) -> None:

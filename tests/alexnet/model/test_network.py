@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alexnet.model.architecture import ModelConfig, PaddingConfig
+from alexnet.model.architecture import ConvConfig, ModelConfig
 from alexnet.model.network import AlexNet, DropoutKey, initial_weights
 
 APART = ((0, 1), (1, 2))
@@ -33,9 +33,12 @@ def gradients(network: AlexNet, full: dict[str, Tensor], images: Tensor, labels:
         {"cross_connections": ("fc8",)},
         {"conv1_order": "relu-norm-pool"},
         {"nonlinearity": "tanh"},
-        {"padding": PaddingConfig(conv2=1, conv5=1)},
+        {"conv2": ConvConfig(size=3, stride=2, padding=1, edge=1)},
+        {"without": ("conv3", "fc6")},
+        {"without": ("conv4", "fc6", "fc7")},
+        {"dropout_layers": ("conv5", "fc6"), "dropout_inverted": True},
     ],
-    ids=["run", "six-conv", "no-cross-connections", "paper-text-order", "tanh", "padding"],
+    ids=["run", "six-conv", "no-cross", "paper-text-order", "tanh", "shape", "four-conv", "one-fc", "inverted-dropout"],
 )
 def test_two_towers_apart_are_the_grouped_network(tiny: ModelConfig, change: dict[str, object]) -> None:
     config = replace(tiny, **change)  # type: ignore[arg-type]  # a partial tree of fields
@@ -80,6 +83,20 @@ def plain(full: dict[str, Tensor], images: Tensor) -> Tensor:
     for name in ("fc6", "fc7"):
         x = functional.relu(functional.linear(x, full[f"{name}.weight"], full[f"{name}.bias"])) * 0.5
     return functional.linear(x, full["fc8.weight"], full["fc8.bias"])
+
+
+def test_figure_1s_network_is_plain_torch_written_out(four_layer: ModelConfig) -> None:
+    full = initial_weights(four_layer, seed=5, dtype=torch.float64)
+    network = AlexNet(replace(four_layer, nonlinearity="tanh")).double()
+    network.load_full(full)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 50
+    x = images
+    for name in ("conv1", "conv2", "conv3"):
+        x = functional.conv2d(x, full[f"{name}.weight"], full[f"{name}.bias"], padding=2)
+        x = functional.max_pool2d(torch.tanh(x), 3, 2, ceil_mode=True)
+    x = functional.linear(x.flatten(1), full["fc8.weight"], full["fc8.bias"])
+    with torch.no_grad():
+        assert torch.allclose(network(images), x, rtol=1e-12, atol=1e-14)
 
 
 def test_dropout_keeps_the_expectation_that_testing_uses(tiny: ModelConfig) -> None:

@@ -22,7 +22,7 @@ def test_a_variant_is_laid_over_a_preset(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_preset_and_a_variant_that_do_not_exist_are_named_with_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ParamsError, match="presets: has no 'nothing'; it has digits, folder, imagenet"):
+    with pytest.raises(ParamsError, match="presets: has no 'nothing'; it has digits, folder, four-layer, imagenet, "):
         params.load(preset="nothing")
     with pytest.raises(ParamsError, match="variants: has no 'nothing'; it has tanh, one-tower"):
         params.load(variant="nothing")

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from alexnet.inference.activations import activations
-from alexnet.loading.augment import center, center_crop
+from alexnet.loading.augment import center_crop
 from pipelines.config import params
 from pipelines.features.layers import layer_outputs, layer_points
 from pipelines.runtime.environment import Store
@@ -41,7 +41,7 @@ def test_convolutions_are_averaged_and_units_given_whole(
         "fc7": 32,
         "fc8": 3,
     }
-    crops = center_crop(images, center(model.mean_image))
+    crops = center_crop(images, model.mean_crop)
     whole = activations(model.network, crops, ["conv2.pool", "fc7.relu"])
     assert torch.equal(found["fc7"], whole["fc7.relu"])
     assert torch.equal(found["conv2"], functional.adaptive_avg_pool2d(whole["conv2.pool"], 2).flatten(1))

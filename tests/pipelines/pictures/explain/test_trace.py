@@ -65,4 +65,4 @@ def test_one_tower_has_no_crossings() -> None:
 @pytest.mark.parametrize("variant", ["no-lrn", "tanh"])
 def test_variants_are_traced(variant: str) -> None:
     assert trace(pretrained(variant), IMAGE).probabilities.sum() == pytest.approx(1, abs=1e-5)
-    assert center(IMAGE).shape == (224, 224, 3)
+    assert center(IMAGE, 224).shape == (224, 224, 3)
