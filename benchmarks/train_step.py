@@ -68,7 +68,8 @@ def _lrn(x: Tensor) -> Tensor:
     return torch.cat([functional.local_response_norm(half.float(), 5, 1e-4, 0.75, 2.0) for half in x.chunk(2, 1)], 1)
 
 
-def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = True) -> Step:
+def make_trainer(precision: str, batch: int, device: torch.device, *, norms: bool = True) -> Trainer:
+    """The run's network and recipe, ready for its first step."""
     settings = params.load(preset="imagenet")
     model: ModelConfig = settings.model
     if not norms:
@@ -86,6 +87,11 @@ def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = Tru
     )
     trainer = Trainer(TrainingJob(1, model, train, "benchmark"), network, pixels, device)
     trainer.set_rates(rates_at(train.schedule, 0, []))
+    return trainer
+
+
+def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = True) -> Step:
+    trainer = make_trainer(precision, batch, device, norms=norms)
     images = torch.randint(0, 256, (batch, 256, 256, 3), dtype=torch.uint8, device=device)
     data = Batch(images, torch.arange(batch, device=device) % 1000, torch.arange(batch))
     steps = iter(range(1_000_000))
