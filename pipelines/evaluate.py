@@ -45,6 +45,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
         predictions.write(folder / "predictions.parquet", manifest.synsets)
         (folder / results.NAME).write_bytes(to_json(found))
         tables.write_all(folder, predictions, manifest.synsets)
+        tables.write_curves(folder / "curves.csv", history_path, baselines)
         draw_all(folder, Evaluated(model, samples, predictions, history_path, baselines.ridge.top1_error))
     atomic_write_bytes(metrics_path, to_json(metrics))
     errors = ", ".join(f"{VIEWS_NAMES[row.views]} {row.top1_error.value:.2%}" for row in found.protocols)

@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -19,18 +21,23 @@ from tests.support.checkout import ROOT, Checkout, make_checkout, stages_run
 pytestmark = pytest.mark.slow
 
 
-def dvc(checkout: Checkout, *arguments: str, cwd: Path | None = None, **env: str) -> str:
+def dvc(checkout: Checkout, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] = MappingProxyType({})) -> str:
     """What a command of DVC's printed, both streams. Fails unless it succeeds."""
-    return _call(checkout, sys.executable, "-m", "dvc", *arguments, cwd=cwd, **env)
+    return _call(checkout, sys.executable, "-m", "dvc", *arguments, cwd=cwd, env=env)
 
 
 def git(checkout: Checkout, *arguments: str, cwd: Path | None = None) -> str:
     return _call(checkout, "git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments, cwd=cwd)
 
 
-def _call(checkout: Checkout, *command: str, cwd: Path | None = None, **env: str) -> str:
+def _call(checkout: Checkout, *command: str, cwd: Path | None = None, env: Mapping[str, str] = MappingProxyType({})) -> str:
     done = subprocess.run(
-        command, cwd=cwd or checkout.root, env=checkout.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=cwd or checkout.root,
+        env={**checkout.env, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
@@ -62,6 +69,48 @@ def registry(checkout: Checkout) -> dict[str, bytes]:
 def receipt(folder: Path) -> dict[str, object]:
     found: dict[str, object] = json.loads((folder / "artifacts/receipt.json").read_text())
     return found
+
+
+def test_plots_name_their_axes_and_count_epochs_from_one(checkout: Checkout) -> None:
+    """And the page says what it lacks without a network, where Vega does not load."""
+    dvc(checkout, "plots", "show")
+    page = (checkout.root / "dvc_plots" / "index.html").read_text()
+    specs = [json.loads(spec) for spec in re.findall(r"var spec = ({.*?});\s*vegaEmbed", page, re.DOTALL)]
+    titles = {spec["title"]["text"] if isinstance(spec["title"], dict) else spec["title"]: spec for spec in specs}
+    loss, error = titles["Loss"], titles["Error beside two baselines, as a fraction of the images"]
+    assert (loss["encoding"]["x"]["title"], loss["layer"][0]["encoding"]["y"]["title"]) == ("epoch", "loss in nats")
+    assert {int(row["epoch"]) for row in loss["data"]["values"]} == {1, 2}
+    assert {"ridge", "majority", "val_top1_error"} <= {row["field"] for row in error["data"]["values"]}
+    matrix = titles["Confusions, images"]["spec"]["encoding"]
+    assert {axis: (matrix[axis]["field"], matrix[axis]["title"]) for axis in "xy"} == {
+        "x": ("predicted", "predicted class"),
+        "y": ("actual", "true class"),
+    }
+    assert "there is no network" in page
+    assert len(list((checkout.root / "dvc_plots" / "static").glob("*.png"))) == 3
+    assert git(checkout, "status", "--porcelain") == ""
+
+
+def test_a_second_machine_goes_on_from_the_first(checkout: Checkout, tmp_path: Path) -> None:
+    env = {"ALEXNET_BUCKET": checkout.store.bucket, "AWS_ENDPOINT_URL": checkout.store.endpoint or ""}
+    keys = {"AWS_ACCESS_KEY_ID": checkout.store.access_key or "", "AWS_SECRET_ACCESS_KEY": checkout.store.secret_key or ""}
+    _call(checkout, sys.executable, "-m", "infra.remote", env=env)
+    dvc(checkout, "push", "--run-cache", env=keys)
+    git(checkout, "tag", "alexnet@v0.1.0")
+    second = tmp_path / "second"
+    git(checkout, "clone", "-q", str(checkout.root), str(second))
+    _call(checkout, sys.executable, "-m", "infra.remote", cwd=second, env=env)
+    dvc(checkout, "pull", "--run-cache", cwd=second, env=keys)
+    assert dvc(checkout, "status", cwd=second).split() == ["fetch:", "always", "changed"]
+    source = {"ALEXNET_SOURCE": str(checkout.source), "ALEXNET_REGISTRY": checkout.store.registry}
+    assert stages_run(dvc(checkout, "repro", cwd=second, env=env | keys | source)) == ["fetch"]
+    got = tmp_path / "got"
+    dvc(checkout, "artifacts", "get", str(checkout.root), "alexnet", "-o", str(got), env=keys)
+    weights = (checkout.root / "artifacts" / "model" / "model.safetensors").read_bytes()
+    assert (got / "model.safetensors").read_bytes() == weights
+    for folder in (checkout.root, second):
+        assert str(keys["AWS_SECRET_ACCESS_KEY"]) not in (folder / ".dvc" / "config.local").read_text()
+        assert git(checkout, "status", "--porcelain", cwd=folder) == ""
 
 
 def test_an_experiment_publishes_nothing_until_it_is_applied(checkout: Checkout) -> None:

@@ -62,7 +62,7 @@ def test_a_log_line_trains_nothing_again() -> None:
 
 
 def test_dvc_yaml_is_read_in_one_screen() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 120
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 140
 
 
 def test_compiled_python_is_no_dependency(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet.inference.metrics import BINS, TOP, calibration, errors_by_class
+from alexnet.inference.metrics import BINS, TOP, Baselines, calibration, errors_by_class
 from alexnet.shards.manifest import Synset
 from pipelines.evaluation.predictions import Predictions
 
@@ -20,6 +20,14 @@ def write_all(folder: Path, predictions: Predictions, synsets: Sequence[Synset])
     _write(folder / "confusion.csv", _confusion(predictions, synsets))
     _write(folder / "calibration.csv", _calibration(predictions))
     _write(folder / "mistakes.csv", _mistakes(predictions, synsets))
+
+
+def write_curves(path: Path, history: Path, base: Baselines) -> None:
+    """The history with epochs counted from 1 and the baselines' errors beside it, as DVC's line plots read them."""
+    with history.open(newline="") as file:
+        (epoch, *header), *rows = csv.reader(file)
+    errors = [base.ridge.top1_error, base.majority.top1_error]
+    _write(path, [[epoch, *header, "ridge", "majority"], *([int(number) + 1, *row, *errors] for number, *row in rows)])
 
 
 def _per_class(predictions: Predictions, synsets: Sequence[Synset]) -> Iterable[Sequence[object]]:

@@ -80,8 +80,9 @@ def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout
         stack.admin().create_bucket(Bucket=bucket)
     for package in ("alexnet", "pipelines"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / ".dvc").mkdir()
-    for file in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
+    (root / ".dvc" / "plots").mkdir(parents=True)
+    files = (".dvc/config", ".dvc/.gitignore", ".dvc/plots/page.html", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+    for file in files:
         shutil.copy(ROOT / file, root / file)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     source = make_image_folder(root / "pictures", classes=2, images=8)
