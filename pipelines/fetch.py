@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet.config import to_json
 from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
 from pipelines.runtime import console, environment
@@ -38,7 +39,7 @@ def main(source: Path, purpose: Path) -> None:
     config = params.load().source
     atomic_write_bytes(purpose, (json.dumps({"publish": environment.publishes()}) + "\n").encode())
     found = listing(config.name, open_source(config))
-    atomic_write_bytes(source, (json.dumps(found.__dict__, indent=1, sort_keys=True) + "\n").encode())
+    atomic_write_bytes(source, to_json(found))
     terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
     console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
 

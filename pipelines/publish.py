@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
@@ -20,7 +21,7 @@ from pipelines.evaluation.results import Results
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_page
 from pipelines.registry import signing
-from pipelines.registry.release import PublishConfig, Release, scan
+from pipelines.registry.release import PublishConfig, Receipt, Release, scan
 from pipelines.registry.store import Registry
 from pipelines.runtime import console, environment
 from pipelines.storage.bucket import registry_bucket
@@ -98,14 +99,9 @@ def decline(receipt_path: Path) -> None:
 
 
 def _write_receipt(path: Path, config: PublishConfig, release: Release | None, held_back: str | None) -> None:
-    receipt = {
-        "name": config.name,
-        "version": release.version if release else None,
-        "files": {name: file.sha256 for name, file in release.files.items()} if release else {},
-        "alias": config.alias,
-        "held_back": held_back,
-    }
-    atomic_write_bytes(path, (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
+    files = {name: file.sha256 for name, file in release.files.items()} if release else {}
+    version = release.version if release else None
+    atomic_write_bytes(path, to_json(Receipt(config.name, version, files, config.alias, held_back)))
 
 
 def gate(config: PublishConfig, metrics: Metrics, validation: ValidationReport) -> str | None:

@@ -1,15 +1,14 @@
 """The result of a run: error rates beside the baselines, where the figures are, and what was published where."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from alexnet.config import read_json
 from alexnet.errors import DataError
 from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.evaluation.results import NAME, Estimate, Results
+from pipelines.registry.release import Receipt
 from pipelines.registry.store import Registry
 from pipelines.runtime import environment
 from pipelines.storage.bucket import registry_bucket
@@ -36,10 +35,7 @@ def summary() -> str:
         DataError: no run has ended in this folder.
     """
     results = read_json(Results, RESULTS, _ADVICE)
-    try:
-        receipt: dict[str, Any] = json.loads(RECEIPT.read_text())
-    except FileNotFoundError as error:
-        raise DataError(f"{RECEIPT}: {error.strerror}; {_ADVICE}") from None
+    receipt = read_json(Receipt, RECEIPT, _ADVICE)
     split = "validation" if results.split == "val" else results.split
     title = f"{split} error, {results.images:,} images, {results.classes} classes"
     rows: list[tuple[str, Estimate, Estimate | None]] = [
@@ -59,14 +55,14 @@ def summary() -> str:
     )
 
 
-def _published(receipt: dict[str, Any]) -> list[str]:
-    alias, held_back = f"{receipt['name']}@{receipt['alias']}", receipt["held_back"]
-    if receipt["version"] is None:
+def _published(receipt: Receipt) -> list[str]:
+    alias, held_back = f"{receipt.name}@{receipt.alias}", receipt.held_back
+    if receipt.version is None:
         return [f"published   nothing: {held_back}"]
     bucket = registry_bucket()
-    where = f"{bucket}/{Registry(bucket, receipt['name']).key(receipt['version'])}"
+    where = f"{bucket}/{Registry(bucket, receipt.name).key(receipt.version)}"
     return [
-        f"published   {receipt['name']}@{receipt['version']}, {len(receipt['files'])} files, at {where}",
+        f"published   {receipt.name}@{receipt.version}, {len(receipt.files)} files, at {where}",
         *([f"its page    {PAGE}"] if PAGE.exists() else []),
         f"alias       {alias} stays where it was: {held_back}"
         if held_back

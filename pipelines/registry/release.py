@@ -125,6 +125,20 @@ class Release:
         return sum(file.bytes for file in self.files.values())
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """receipt.json: what the publish stage has published, or None. files: SHA-256 by path.
+
+    held_back: why the alias did not move.
+    """
+
+    name: str
+    version: str | None
+    files: dict[str, str]
+    alias: str
+    held_back: str | None
+
+
 def scan(folder: Path) -> dict[str, ReleaseFile]:
     """Size and digest of every file under a folder but the manifest and the signatures, in order of path.
 
