@@ -75,7 +75,7 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     registry = Registry(registry_bucket(), config.name)
     release, folder = make_release(inputs, given), _FOLDER
     signature = signing.sign(release.manifest())
-    with console.track_bytes(release.total_bytes, "publish") as advance:
+    with console.progress(release.total_bytes, "publish", "B") as advance:
         is_new = registry.publish(release, folder, signature, lambda path: advance(release.files[path].bytes))
     where = f"{registry.bucket}/{registry.key(release.version)}"
     what = f"{config.name}@{release.version}, {len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"

@@ -17,7 +17,7 @@ from alexnet.files.locks import flock
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release, is_signature, is_version, parse_reference, signature_path
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
-from pipelines.runtime.console import track_bytes
+from pipelines.runtime.console import progress
 from pipelines.runtime.errors import Denied, Unreachable
 from pipelines.storage.bucket import Bucket
 
@@ -139,7 +139,7 @@ class Client:
         name = f"{release.name}@{release.version}"
         if missing and registry is None:
             raise DataError(f"{name}: {', '.join(missing)} not in {self._cache}; pull it once without --offline")
-        with track_bytes(sum(release.files[path].bytes for path in missing), name) as advance:
+        with progress(sum(release.files[path].bytes for path in missing), name, "B") as advance:
 
             def fetch(path: str) -> None:
                 assert registry is not None

@@ -43,33 +43,34 @@ def track(
     items: Iterable[T], total: int, label: str, unit: str = "img", size: Callable[[T], int] = lambda item: 1
 ) -> Iterator[T]:
     """Yields the items, showing how many of `total` units are done and how fast; an item is of `size(item)` units."""
-    done, start = 0, time.monotonic()
-    last = start
-    with tqdm(total=total, desc=label, unit=unit, dynamic_ncols=True, leave=False, disable=not is_terminal()) as bar:
+    with progress(total, label, unit) as advance:
         for item in items:
             yield item
-            done += size(item)
-            bar.update(size(item))
-            now = time.monotonic()
-            if bar.disable and now - last >= LINE_SECONDS:
-                say(f"{label}: {done:,} of {total:,} {unit} ({done / (now - start):,.0f} {unit}/s)")
-                last = now
+            advance(size(item))
 
 
 @contextmanager
-def track_bytes(total: int, label: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function to call, from any thread, with the number of bytes transferred; progress is shown on stderr."""
-    lock, done, last = threading.Lock(), 0, time.monotonic()
-    with tqdm(total=total, desc=label, unit="B", unit_scale=True, leave=False, disable=not is_terminal()) as bar:
+def progress(total: int, label: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yields a function to call, from any thread, with the number of units that are done now; progress is shown on stderr."""
+    lock, done, start = threading.Lock(), 0, time.monotonic()
+    last = start
+    with tqdm(
+        total=total, desc=label, unit=unit, unit_scale=unit == "B", leave=False, dynamic_ncols=True, disable=not is_terminal()
+    ) as bar:
+
+        def amount(number: float) -> str:
+            return tqdm.format_sizeof(number, unit) if unit == "B" else f"{number:,.0f} {unit}"
 
         def advance(count: int) -> None:
             nonlocal done, last
             with lock:
                 done += count
                 bar.update(count)
-                if bar.disable and time.monotonic() - last > LINE_SECONDS:
-                    last = time.monotonic()
-                    print(f"{label}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", file=sys.stderr, flush=True)
+                now = time.monotonic()
+                if bar.disable and now - last >= LINE_SECONDS:
+                    last = now
+                    rate = amount(done / (now - start))
+                    print(f"{label}: {amount(done)} of {amount(total)} ({rate}/s)", file=sys.stderr, flush=True)
 
         yield advance
 

@@ -132,7 +132,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     clock = itertools.count(0.0, 10.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     assert list(console.track(["ab", "c", "def", "gh"], 8, "shard", size=len)) == ["ab", "c", "def", "gh"]
-    assert capsys.readouterr() == ("shard: 3 of 8 img (0 img/s)\nshard: 8 of 8 img (0 img/s)\n", "")
+    assert capsys.readouterr() == ("", "shard: 3 img of 8 img (0 img/s)\nshard: 8 img of 8 img (0 img/s)\n")
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_bytes_transferred_without_a_terminal_are_a_line_on_stderr(
 ) -> None:
     clock = itertools.count(0.0, 10.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    with console.track_bytes(4_000_000, "publish") as advance:
+    with console.progress(4_000_000, "publish", "B") as advance:
         advance(1_000_000)
         advance(2_000_000)
-    assert capsys.readouterr() == ("", "publish: 3 of 4 MB\n")
+    assert capsys.readouterr() == ("", "publish: 3.00MB of 4.00MB (150kB/s)\n")
