@@ -105,6 +105,7 @@ def test_an_unknown_stage_is_reported_before_a_server_starts(
     assert capsys.readouterr().err == "error: dvc.yaml: has no stage 'nope'; it has make, publish\n"
 
 
+@pytest.mark.slow
 def test_the_flow_runs_with_an_ephemeral_server(pipeline: Path) -> None:
     """A transient failure is retried, a permanent one is not, and a late run is cancelled before its first stage.
 

@@ -267,6 +267,7 @@ def test_the_front_page_needs_no_network_and_links_to_every_page_of_great_expect
     assert not re.search(r"<script|@import|url\(", html)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(stage_folder: StageFolder) -> None:
     validate.DOCS.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(validate.DOCS)]

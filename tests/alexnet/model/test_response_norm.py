@@ -26,7 +26,7 @@ def test_local_response_norm_with_alpha_over_the_sum_is_equation_1() -> None:
 
 @pytest.mark.parametrize("beta", [0.75, 0.5])
 def test_the_gradients_of_both_norms_are_those_of_finite_differences(beta: float) -> None:
-    maps = torch.randn(2, 6, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    maps = torch.randn(2, 6, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: local_response_norm(x, towers=2, size=3, alpha=0.2, beta=beta, k=2.0), (maps,))
     assert torch.autograd.gradcheck(lambda x: map_norm(x, size=3, alpha=0.2, beta=beta, k=1.0), (maps,))
 

@@ -17,7 +17,7 @@ if sys.argv[1] == "no trim" and not disable_malloc_trim():
 for _ in range(3):
     torch.ones(16, 1 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(40):
+for _ in range(20):
     torch.ones(16, 1 << 20)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
