@@ -1,9 +1,45 @@
-"""The curves' table; the others are tested with the evaluate stage, whose predictions they show."""
+"""The tables of an evaluation."""
 
+import csv
 from pathlib import Path
+
+import pytest
 
 from alexnet.inference.metrics import Baseline, Baselines
 from pipelines.evaluation import tables
+from pipelines.evaluation.predictions import Predictions
+from tests.pipelines.evaluation.conftest import SYNSETS
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_table_says_what_the_predictions_say(tmp_path: Path, predictions: Predictions) -> None:
+    tables.write_all(tmp_path, predictions, SYNSETS)
+    by_class = rows(tmp_path / "per_class.csv")
+    assert [(row["name"], row["images"], row["center_top1_error"], row["five_top1_error"]) for row in by_class] == [
+        ("class 0", "2", "0.5", "0.0"),
+        ("class 1", "2", "0.5", "0.0"),
+        ("class 2", "0", "nan", "nan"),
+    ]
+    assert [tuple(row.values()) for row in rows(tmp_path / "confusion.csv")] == [
+        ("class 0", "class 2"),
+        ("class 0", "class 0"),
+        ("class 1", "class 1"),
+        ("class 1", "class 0"),
+    ]
+    curve = [row for row in rows(tmp_path / "calibration.csv") if row["views"] == "center" and row["images"] != "0"]
+    assert [float(row["accuracy"]) for row in curve] == [1, 0, 1, 0]
+    assert all(float(row["from"]) < float(row["confidence"]) <= float(row["to"]) for row in curve)
+    mistakes = rows(tmp_path / "mistakes.csv")
+    assert [(row["key"], row["name"], row["predicted"]) for row in mistakes] == [
+        ("d", "class 1", "class 0"),
+        ("a", "class 0", "class 2"),
+    ]
+    assert [float(row["predicted_probability"]) for row in mistakes] == pytest.approx([0.9, 0.6])
+    assert [float(row["probability"]) for row in mistakes] == pytest.approx([0.1, 0.3])
 
 
 def test_curves_count_epochs_from_one_and_have_the_baselines_beside_them(tmp_path: Path) -> None:
