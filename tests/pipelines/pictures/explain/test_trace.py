@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig
-from alexnet.loading.augment import center
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.model.points import points
 from alexnet.shards.manifest import Synset
@@ -19,12 +18,10 @@ IMAGE = torch.randint(0, 256, (256, 256, 3), dtype=torch.uint8, generator=torch.
 
 def pretrained(variant: str | None = None) -> Pretrained:
     """A small network of random weights."""
-    towers = params.load(PARAMS, variant=variant).model.towers
     config = dataclasses.replace(params.load(PARAMS, variant=variant).model, kernels=(4, 8, 8, 8, 8), units=16, classes=3)
     network = AlexNet(config)
     network.load_full(initial_weights(config, seed=1))
     synsets = tuple(Synset(label, f"n{label}", f"<b>${label}") for label in range(3))
-    assert towers == config.towers
     return Pretrained(
         network, PretrainedConfig(config, synsets, Preprocessing(256, "triangle")), torch.full((256, 256, 3), 120.0)
     )
@@ -65,4 +62,3 @@ def test_one_tower_has_no_crossings() -> None:
 @pytest.mark.parametrize("variant", ["no-lrn", "tanh"])
 def test_variants_are_traced(variant: str) -> None:
     assert trace(pretrained(variant), IMAGE).probabilities.sum() == pytest.approx(1, abs=1e-5)
-    assert center(IMAGE, 224).shape == (224, 224, 3)
