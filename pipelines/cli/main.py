@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     describe = add("describe", _describe, "The network of params.yaml, layer by layer", _presets_help())
     describe.add_argument("--preset", help="as `alexnet use PRESET` would make it")
     describe.add_argument("--variant", help="a name under `variants` in params.yaml")
+    describe.add_argument("--draw", type=Path, metavar="FILE", help="draw it as in figure 2: FILE.svg or FILE.png")
 
     show = add("show", _show, "Print every number of a run, the command that runs it, and what to expect", _presets_help())
     show.add_argument("--preset", help="as `alexnet use PRESET` would make it")
@@ -241,25 +242,22 @@ def _use(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> int:
-    from alexnet.model.architecture import layer_counts, total_counts
-    from pipelines.config import params
+    from pipelines.cli import describe
+    from pipelines.config import params, presets
 
     model = params.load(preset=args.preset, variant=args.variant).model
-    layers = layer_counts(model)
-    rows = [*layers, total_counts(layers)]
-    split, at = model.towers > 1, [row.name for row in layers if row.name in model.cross_connections]
-    header = f"{'':6}{'kernels':>9}{'output':>9}{'parameters':>13}{'neurons':>10}{'multiply-adds':>15}"
-    lines = [header + (f"{'each tower: kernels':>22}{'parameters':>13}{'multiply-adds':>15}" if split else "")]
-    for row in rows:
-        size = f"{row.size_px}x{row.size_px}" if row.size_px > 1 else ""
-        line = f"{row.name:6}{row.kernels:9,}{size:>9}{row.parameters:13,}{row.neurons:10,}{row.macs:15,}"
-        share = f"{row.tower_kernels:22,}{row.tower_parameters:13,}{row.tower_macs:15,}" if split and row.tower_kernels else ""
-        lines.append(line + share)
-    if split:
-        lines.append("fc8, in 2012 with all its classes on one GPU, is in the totals and in no tower")
-    tree = [dataclasses.asdict(row) | {"parameters": row.parameters} for row in rows]
-    towers = f"{model.towers} towers, which read each other at {', '.join(at)}" if split else "1 tower"
-    _print(args, tree, "\n".join([towers, *lines]))
+    if args.draw:
+        from alexnet.files.atomic import atomic_write_bytes
+        from pipelines.pictures.architecture import render_architecture
+
+        kind = args.draw.suffix.removeprefix(".").lower()
+        if kind not in ("svg", "png"):
+            raise ParamsError(f"--draw: {args.draw}: must end in .svg or .png")
+        named = filter(None, (args.preset or presets.chosen(), args.variant))
+        atomic_write_bytes(args.draw, render_architecture(model, f"AlexNet: {', '.join(named) or 'params.yaml'}")[kind])
+        _print(args, {"picture": str(args.draw)}, str(args.draw))
+    else:
+        _print(args, describe.tree(model), describe.text(model))
     return 0
 
 

@@ -53,7 +53,7 @@ def _page(subject: Subject, traced: Trace) -> str:
         crop_px=network.config.input_px,
         classes=best_classes(subject, traced),
         crops=[_uri(crop) for crop in training_crops(subject)],
-        layers=[_layer(row, traced, model) for row in network.layers[:-1]],
+        layers=[_layer(row, traced) for row in network.layers[:-1]],
         changes=[change for row in network.layers for change in [_changes(row, traced)] if change],
         crossings=[_crossing(traced, each, model) for each in traced.crossings],
         quantile=sheets.QUANTILE,
@@ -64,9 +64,9 @@ def _uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
     return sheets.data_uri(style.thumbnail(pixels, 224))
 
 
-def _layer(row: Layer, traced: Trace, model: Pretrained) -> dict[str, Any]:
+def _layer(row: Layer, traced: Trace) -> dict[str, Any]:
     """A layer's responses after everything that follows its weights but dropout."""
-    point = last_point(model.config.model, row.name).replace(".dropout", f".{model.config.model.nonlinearity}")
+    point = traced.response(row.name)
     values, most = traced.by_tower(point), sheets.limit(traced.values[point])
     if row.is_conv:
         images = [sheets.data_uri(sheets.sheet(each, _columns(len(each)), most)) for each in values]

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from alexnet.loading.augment import center
 from alexnet.model.architecture import Layer
-from alexnet.model.points import last_point
 from pipelines.pictures import style
 from pipelines.pictures.explain import sheets
 from pipelines.pictures.explain.subject import Subject, best_classes, training_crops
@@ -47,7 +46,7 @@ def _draw(figure: "Figure", subject: Subject, traced: Trace) -> None:
     crossings = {each.layer: each for each in traced.crossings}
     place = _LEFT
     for row, width in zip(rows, widths, strict=True):
-        _draw_layer(figure, subject, traced, row, (place, width * step, tops))
+        _draw_layer(figure, traced, row, (place, width * step, tops))
         if row.name in crossings:
             _draw_crossing(figure, place - 0.05 * step, crossings[row.name])
         place += width * step
@@ -84,13 +83,10 @@ def _draw_crossing(figure: "Figure", place: float, crossing: Crossing) -> None:
     figure.text(place, 0.436, share, size=10, color=ORANGE, ha="center", va="top")
 
 
-def _draw_layer(
-    figure: "Figure", subject: Subject, traced: Trace, row: Layer, where: tuple[float, float, tuple[float, ...]]
-) -> None:
+def _draw_layer(figure: "Figure", traced: Trace, row: Layer, where: tuple[float, float, tuple[float, ...]]) -> None:
     """A column: the layer's name, and its strongest maps or all its units, of every tower."""
     left, width, tops = where
-    config = subject.model.config.model
-    point = last_point(config, row.name).replace(".dropout", f".{config.nonlinearity}")
+    point = traced.response(row.name)
     values, most = traced.by_tower(point), sheets.limit(traced.values[point])
     figure.text(left + 0.45 * width, 0.845, row.name, size=12, weight="bold", ha="center")
     form = f"{len(values[0]):,} of {values[0].shape[1]}x{values[0].shape[2]}" if row.is_conv else f"{len(values[0]):,}"

@@ -53,6 +53,10 @@ class Trace:
         """The values at a point, tower a's first."""
         return self.values[point].chunk(self.towers)
 
+    def response(self, layer: str) -> str:
+        """The point after everything that follows a layer's weights but dropout."""
+        return [name for name in self.points_of(layer) if not name.endswith(".dropout")][-1]
+
     def points_of(self, layer: str) -> list[str]:
         """A layer's points in their order."""
         return [name for name in self.values if name.split(".")[0] == layer]

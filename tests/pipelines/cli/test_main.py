@@ -116,16 +116,17 @@ def test_the_papers_network_is_described_with_its_sixty_million_parameters(
     assert rows[-1]["tower_parameters"] == (60_965_224 - 4_097_000) // 2
     text = run(capsys, "describe", "--preset", "imagenet")[1]
     assert "60,965,224" in text
-    conv3 = next(line for line in text.splitlines() if line.startswith("conv3")).split()
-    assert conv3 == ["conv3", "384", "13x13", "885,120", "64,896", "149,520,384", "192", "442,560", "74,760,192"]
-    assert next(line for line in text.splitlines() if line.startswith("fc8 ")).split()[1:] == [
+    conv3 = [line.split() for line in text.splitlines() if line.startswith("conv3")]
+    assert conv3[0] == ["conv3", "384", "3x3", "1", "1", "both", "towers", "13x13", "relu"]
+    assert conv3[1] == ["conv3", "384", "13x13", "885,120", "64,896", "149,520,384", "192", "442,560", "74,760,192"]
+    assert [line for line in text.splitlines() if line.startswith("fc8 ")][1].split()[1:] == [
         "1,000",
         "4,097,000",
         "1,000",
         "4,096,000",
     ]
     assert text.startswith("2 towers, which read each other at conv3, fc6, fc7, fc8\n")
-    assert text.endswith("\nfc8, in 2012 with all its classes on one GPU, is in the totals and in no tower\n")
+    assert "\nfc8, in 2012 with all its classes on one GPU, is in the totals and in no tower\n" in text
     assert "1 tower\n" in run(capsys, "describe", "--variant", "one-tower")[1]
     status, _, err = run(capsys, "describe", "--variant", "no-such")
     assert status == 1
