@@ -3,7 +3,7 @@
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from alexnet.model.architecture import CHANNELS, CROP_PX, Layer, ModelConfig, layer_counts, table, total_counts
+from alexnet.model.architecture import CHANNELS, Layer, ModelConfig, layer_counts, table, total_counts
 from alexnet.model.points import steps
 from pipelines.pictures import style
 from pipelines.pictures.style import BLUE, FAINT, INK, LINE, ORANGE, STEPS, TOWERS
@@ -31,7 +31,13 @@ def render_architecture(config: ModelConfig, title: str) -> dict[str, bytes]:
         axes.text(_EDGE, 0.28, style.drawable(title), weight="bold", size=12)
         axes.text(_EDGE, 0.5, _totals(config), color=FAINT, size=style.SMALL)
         top = 0.68
-        _box(axes, (_EDGE, style.WIDTH - _EDGE), top, f"picture, {CROP_PX}x{CROP_PX}x{CHANNELS}", ["mean image subtracted"])
+        _box(
+            axes,
+            (_EDGE, style.WIDTH - _EDGE),
+            top,
+            f"picture, {config.input_px}x{config.input_px}x{CHANNELS}",
+            ["mean image subtracted"],
+        )
         above = _BOX
         for row, text in zip(rows, texts, strict=True):
             _arrows(axes, config, row, top + above)
@@ -105,7 +111,12 @@ def _box(axes: "Axes", where: tuple[float, float], top: float, title: str, text:
 
     left, right = where
     box = FancyBboxPatch(
-        (left, top), right - left, _BOX + _LINE * (len(text) - 1), boxstyle="round,pad=0,rounding_size=0.06", facecolor=STEPS[1][0][0], edgecolor=LINE
+        (left, top),
+        right - left,
+        _BOX + _LINE * (len(text) - 1),
+        boxstyle="round,pad=0,rounding_size=0.06",
+        facecolor=STEPS[1][0][0],
+        edgecolor=LINE,
     )
     axes.add_patch(box)
     axes.text(left + 0.09, top + 0.23, title, color=INK, size=style.SMALL, weight="bold")
