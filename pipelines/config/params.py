@@ -46,11 +46,14 @@ def load(path: Path = FILE, preset: str | None = None, variant: str | None = Non
     return build(Params, load_tree(path, preset, variant), str(path))
 
 
-def load_tree(path: Path = FILE, preset: str | None = None, variant: str | None = None) -> tree.Tree:
-    """The same as a plain tree, whose values are not checked."""
+def load_tree(
+    path: Path = FILE, preset: str | None = None, variant: str | None = None, changes: tree.Tree | None = None
+) -> tree.Tree:
+    """The same as a plain tree, whose values are not checked. changes: a partial tree laid over the preset."""
     base = tree.read(path)
     for each in dict.fromkeys([SHIPPED, preset]) if preset else ():
         base = tree.overlay(base, tree.read(preset_file(each)), f"presets.{each}")
+    base = tree.overlay(base, changes or {}, "changes")
     variants = base.pop("variants", {})
     if variant and variant not in variants:
         raise ParamsError(f"variants: has no {variant!r}; it has {', '.join(variants) or 'none'}")

@@ -37,6 +37,10 @@ CHANGES: dict[str, dict[str, object]] = {
     "no-conv4": {"model.without": ("conv4",)},
     "six-conv": {"model.kernels": (48, 128, 192, 192, 128, 128)},
     "one-weird-trick": {"model.towers": 1, "model.kernels": (64, 192, 384, 256, 256), "model.units": 4096},
+    "tanh-no-dropout": {"model.nonlinearity": "tanh", "model.dropout": 0.0},
+    "color-noise": {},  # the preset has it
+    "text-init": {"model.init.middle_std": 0.01},
+    "relu-first": {"model.conv1_order": "relu-norm-pool"},
     "run-145": {
         "train.epochs": 91,
         "train.schedule.weights": rates((0, 0.01), (25, 0.001), (51, 0.0001), (79, 0.00001)),

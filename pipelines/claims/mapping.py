@@ -1,0 +1,114 @@
+"""claims/claims.yaml as frozen dataclasses: the claims, and the scales that they can be run at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alexnet.config import build
+from alexnet.errors import ParamsError
+from alexnet.loading.config import Views
+from pipelines.config import tree
+
+FILE = Path("claims/claims.yaml")
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is trained and how it is judged. variant: None is the scale's own recipe. members: networks that are averaged."""
+
+    variant: str | None
+    views: Views
+    members: int
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """The seeds of the members; the first is the side's own."""
+        return (seed, *(100 * seed + number for number in range(1, self.members)))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The effect that the paper gives: points of top-1 and top-5 error, or how many times sooner; None where it gives none."""
+
+    top1: float | None
+    top5: float | None
+    times: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """The effect in the logs of the source released in 2012, in points, and the runs compared."""
+
+    top1: float | None
+    top5: float | None
+    runs: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper as a comparison of two sides.
+
+    until_train_error: where given, the epochs until this training error are compared, not the errors on the validation images.
+    """
+
+    says: str
+    section: str
+    base: Side
+    other: Side
+    until_train_error: float | None
+    paper: Paper
+    log: Log
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a claim is run at: a preset with changes, and how many seeds of every side."""
+
+    about: str
+    preset: str
+    seeds: int
+    params: tree.Tree
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """All claims and scales by name."""
+
+    claims: dict[str, Claim]
+    scales: dict[str, Scale]
+
+    def scale(self, name: str) -> Scale:
+        """Raises ParamsError that lists all scales when there is none of that name."""
+        if name not in self.scales:
+            raise ParamsError(f"{FILE}: has no scale {name!r}; it has {', '.join(self.scales)}")
+        return self.scales[name]
+
+
+def read(path: Path = FILE) -> Mapping:
+    """The claims in a file. Raises ParamsError that names the path of what is wrong, also of two sides that are the same."""
+    whole = tree.read(path)
+    claims = {name: build(Claim, _with_defaults(claim), f"claims.{name}") for name, claim in whole["claims"].items()}
+    for name, claim in claims.items():
+        if claim.base == claim.other:
+            raise ParamsError(f"claims.{name}: both sides are {claim.base}; one must differ")
+    scales = {}
+    for name, scale in whole["scales"].items():
+        about, preset, seeds, changes = (scale.get(key) for key in ("about", "preset", "seeds", "params"))
+        if type(seeds) is not int or seeds < 2 or not isinstance(changes, dict):
+            raise ParamsError(f"scales.{name}: needs seeds, at least 2, and params, a mapping; got {seeds!r} and {changes!r}")
+        scales[name] = Scale(str(about), str(preset), seeds, changes)
+    return Mapping(claims, scales)
+
+
+def _with_defaults(claim: dict[str, Any]) -> dict[str, Any]:
+    """The claim with every key: what the file leaves out is None, the center crop, one network."""
+    side = {"variant": None, "views": claim.get("views", "center"), "members": 1}
+    given = {name: leaf for name, leaf in claim.items() if name != "views"}
+    return {
+        "until_train_error": None,
+        **given,
+        "base": side | claim.get("base", {}),
+        "other": side | claim.get("other", {}),
+        "paper": {"top1": None, "top5": None, "times": None, "note": ""} | claim.get("paper", {}),
+        "log": {"top1": None, "top5": None, "runs": ""} | claim.get("log", {}),
+    }
