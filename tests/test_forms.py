@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alexnet.distributed.team import TOWERS_APART, Team
-from tests.support.team import Rank, Run, finish, job, joined, start, trainer
+from tests.support.training_run import Rank, Run, finish, job, joined, start, trainer
 
 HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
     "one": {0: None},
@@ -42,7 +42,7 @@ def runs(base: Run, form: str) -> list[Run]:
 
 
 @dataclass(frozen=True)
-class Made:
+class FormResults:
     """A folder with what all forms left, and the run that they share."""
 
     folder: Path
@@ -60,14 +60,14 @@ WIDTHS = [
 
 
 @pytest.fixture(scope="module", params=WIDTHS)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FormResults:
     """All forms, at once."""
     folder = tmp_path_factory.mktemp("towers")
     ranks: list[Rank] = []
     for form in FORMS:
         ranks += start(runs(request.param, form), folder, SIZES[form])
     finish(ranks)
-    return Made(folder, request.param)
+    return FormResults(folder, request.param)
 
 
 def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
@@ -76,7 +76,7 @@ def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("form", ["apart", "pair", "mesh", "other replica"])
-def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: Made, form: str) -> None:
+def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: FormResults, form: str) -> None:
     base = "mesh" if form == "other replica" else form
     for kind in ("grad", "weight", "velocity"):
         one = made.full("one", kind, "one")
@@ -84,20 +84,20 @@ def test_every_form_has_the_gradients_and_the_weights_of_one_device(made: Made, 
 
 
 @pytest.mark.parametrize("form", ["apart", "pair", "mesh"])
-def test_every_form_has_the_losses_of_one_device(made: Made, form: str) -> None:
+def test_every_form_has_the_losses_of_one_device(made: FormResults, form: str) -> None:
     one = load_file(made.folder / "one-steps" / "pieces-0.safetensors")["losses"]
     for rank in range(SIZES[form]):
         found = load_file(made.folder / f"{form}-steps" / f"pieces-{rank}.safetensors")["losses"]
         assert (found / one - 1).abs().max() < 1e-12
 
 
-def test_two_processes_are_two_parts_of_one_process_to_the_bit(made: Made) -> None:
+def test_two_processes_are_two_parts_of_one_process_to_the_bit(made: FormResults) -> None:
     for kind in ("grad", "weight", "velocity"):
         apart, pair = (made.full(form, kind, form) for form in ("apart", "pair"))
         assert all(torch.equal(pair[name], tensor) for name, tensor in apart.items())
 
 
-def test_replicas_have_equal_bits(made: Made) -> None:
+def test_replicas_have_equal_bits(made: FormResults) -> None:
     for tower in (0, 1):
         first, second = (
             load_file(made.folder / "mesh-steps" / f"pieces-{tower + 2 * replica}.safetensors") for replica in (0, 1)
@@ -105,7 +105,7 @@ def test_replicas_have_equal_bits(made: Made) -> None:
         assert all(torch.equal(second[name], tensor) for name, tensor in first.items() if name != "bytes")
 
 
-def test_every_rank_has_the_same_history_and_it_is_that_of_one_device(made: Made) -> None:
+def test_every_rank_has_the_same_history_and_it_is_that_of_one_device(made: FormResults) -> None:
     one = json.loads((made.folder / "one-fit" / "history-0.json").read_text())
     for form in ("apart", "pair", "mesh"):
         histories = [(made.folder / f"{form}-fit" / f"history-{rank}.json").read_text() for rank in range(SIZES[form])]
@@ -116,7 +116,7 @@ def test_every_rank_has_the_same_history_and_it_is_that_of_one_device(made: Made
 
 @pytest.mark.parametrize("reader", FORMS)
 @pytest.mark.parametrize("writer", FORMS)
-def test_a_checkpoint_of_any_form_goes_on_in_any_other(made: Made, writer: str, reader: str) -> None:
+def test_a_checkpoint_of_any_form_goes_on_in_any_other(made: FormResults, writer: str, reader: str) -> None:
     found = load_file(made.folder / f"{writer}-then-{reader}" / "weights.safetensors")
     unbroken = load_file(made.folder / f"{reader}-fit" / "weights.safetensors")
     if EXACT[writer] == EXACT[reader]:
@@ -139,7 +139,7 @@ def test_a_checkpoint_at_full_width_holds_training_up_for_less_than_two_seconds(
     assert min(pauses) < 2
 
 
-def test_bytes_between_towers_are_counted(made: Made) -> None:
+def test_bytes_between_towers_are_counted(made: FormResults) -> None:
     """Forward and backward of every cross connection: conv3's input, sums of fc6, fc7's input and sums of fc8, by one tower."""
     config = job(made.run).model
     numbers = 2 * config.kernels[1] * 13 * 13 + 2 * config.units + 2 * config.units + config.classes

@@ -22,7 +22,7 @@ from alexnet.randomness.keys import random_key
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.loop import Diverged
 from pipelines.runtime.launch import STOP_SECONDS, STOPPED_STATUS
-from tests.support.team import ENVIRONMENT, Run, execute, finish, options, start
+from tests.support.training_run import ENVIRONMENT, Run, execute, finish, options, start
 
 # A checkpoint after every step; steps are slowed down so that signals arrive within one.
 RUN = Run(double=False, epochs=3, slow_ms=20)
@@ -152,7 +152,7 @@ class Launch:
             f"from pathlib import Path\nfrom alexnet.training.checkpoint import Checkpoints\n"
             f"from alexnet.errors import DataError\nfrom pipelines.runtime.launch import launch\n"
             f"progress = Checkpoints(Path({str(self.folder / 'checkpoints')!r})).last\n"
-            f"try:\n    launch('tests.support.team', {arguments!r}, 2, progress)\n"
+            f"try:\n    launch('tests.support.training_run', {arguments!r}, 2, progress)\n"
             f"except DataError as error:\n    raise SystemExit(f'train: error: {{error}}')"
         )
         environment = (

@@ -6,7 +6,7 @@ import pytest
 
 import pipelines.storage.bucket
 from pipelines.runtime.environment import Store
-from tests.support.faultproxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 
 
 @pytest.fixture

@@ -13,19 +13,19 @@ from pipelines.evaluate import evaluate
 from pipelines.evaluation.intervals import share
 from pipelines.evaluation.results import Results
 from pipelines.runtime.environment import Store
-from tests.support.modelmaker import Place, make_place
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, fresh_store, monkeypatch)
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
+    return make_trained_folder(tmp_path, fresh_store, monkeypatch)
 
 
-def run_evaluate(place: Place, metrics: str = "metrics.json", evaluation: str = "evaluation") -> None:
+def run_evaluate(place: TrainedFolder, metrics: str = "metrics.json", evaluation: str = "evaluation") -> None:
     evaluate(*map(place.path, ("model", "manifest.json", "history.csv", metrics, evaluation)))
 
 
-def test_an_evaluation_says_the_same_in_all_its_files(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_says_the_same_in_all_its_files(place: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     run_evaluate(place)
     metrics = json.loads(place.path("metrics.json").read_text())
     predictions = pq.read_table(place.path("evaluation/predictions.parquet")).to_pylist()
@@ -60,7 +60,7 @@ def test_an_evaluation_says_the_same_in_all_its_files(place: Place, capsys: pyte
     assert "evaluate: top-1 error" in capsys.readouterr().out
 
 
-def test_an_evaluation_made_again_is_the_same_bytes_pictures_and_all(place: Place) -> None:
+def test_an_evaluation_made_again_is_the_same_bytes_pictures_and_all(place: TrainedFolder) -> None:
     run_evaluate(place)
     run_evaluate(place, "again.json", "again")
     assert place.path("metrics.json").read_bytes() == place.path("again.json").read_bytes()
@@ -71,7 +71,7 @@ def test_an_evaluation_made_again_is_the_same_bytes_pictures_and_all(place: Plac
         assert (place.path("evaluation") / name).read_bytes() == (place.path("again") / name).read_bytes(), name
 
 
-def test_a_damaged_model_is_named(place: Place) -> None:
+def test_a_damaged_model_is_named(place: TrainedFolder) -> None:
     (place.path("model") / "model.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(DataError, match=r"model: damaged: .*; pull or train the model again"):
         run_evaluate(place)

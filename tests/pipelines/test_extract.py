@@ -12,15 +12,15 @@ from pipelines.config import params
 from pipelines.extract import extract, layer_units
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import Place, make_place
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, fresh_store, monkeypatch)
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
+    return make_trained_folder(tmp_path, fresh_store, monkeypatch)
 
 
-def test_features_are_the_layers_output_in_the_manifests_order(place: Place) -> None:
+def test_features_are_the_layers_output_in_the_manifests_order(place: TrainedFolder) -> None:
     extract(place.path("model"), place.path("manifest.json"), place.path("features.parquet"))
     table = pq.read_table(place.path("features.parquet"))
     assert table.schema.names == ["key", "label", "fc7"]
@@ -36,7 +36,7 @@ def test_features_are_the_layers_output_in_the_manifests_order(place: Place) -> 
     assert place.path("features.parquet").read_bytes() == first
 
 
-def test_any_layer_of_any_split_can_be_extracted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_layer_of_any_split_can_be_extracted(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.extract._GROUP_BYTES", 1)  # a row group a batch
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("layer: fc7", "layer: conv5").replace("split: val", "split: train"))

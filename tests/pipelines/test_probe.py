@@ -18,15 +18,15 @@ from pipelines.features.layers import layer_outputs
 from pipelines.probe import probe
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import Place, make_place
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, fresh_store, monkeypatch)
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
+    return make_trained_folder(tmp_path, fresh_store, monkeypatch)
 
 
-def outputs(place: Place, split: Split) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def outputs(place: TrainedFolder, split: Split) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every layer's output for a split, and the labels."""
     samples = open_dataset(place.manifest, split)
     pixels = np.empty((len(samples), 256, 256, 3), np.uint8)
@@ -35,7 +35,7 @@ def outputs(place: Place, split: Split) -> tuple[dict[str, np.ndarray], np.ndarr
     return {name: values.numpy() for name, values in found.items()}, labels
 
 
-def test_errors_and_neighbors_are_scikit_learns(place: Place) -> None:
+def test_errors_and_neighbors_are_scikit_learns(place: TrainedFolder) -> None:
     probe(place.path("model"), place.path("manifest.json"), place.path("probe"))
     (x, labels), (val_x, val_labels) = outputs(place, "train"), outputs(place, "val")
     errors = pd.read_csv(place.path("probe") / "probe.csv", index_col="layer")
@@ -57,7 +57,9 @@ def test_errors_and_neighbors_are_scikit_learns(place: Place) -> None:
     assert table["name"].tolist() == [f"class {label}" for label in val_labels]
 
 
-def test_fewer_queries_and_neighbors_than_asked_for_are_no_mistake(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_queries_and_neighbors_than_asked_for_are_no_mistake(
+    place: TrainedFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also: the bytes are the same whatever the size of a block."""
     probe(place.path("model"), place.path("manifest.json"), place.path("probe"))
     before = (place.path("probe") / "neighbors.parquet").read_bytes()

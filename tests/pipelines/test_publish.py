@@ -24,7 +24,7 @@ from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import registry_bucket
-from tests.support.modelmaker import METRICS, VALIDATION, Place, make_place
+from tests.support.trained_folder import METRICS, VALIDATION, TrainedFolder, make_trained_folder
 
 LOCK = """schema: '2.0'
 stages:
@@ -41,7 +41,7 @@ stages:
 def evaluated(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What evaluate, probe and extract leave, made once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        place = make_place(tmp_path_factory.mktemp("evaluated"), store, monkeypatch)
+        place = make_trained_folder(tmp_path_factory.mktemp("evaluated"), store, monkeypatch)
         evaluate(*map(place.path, ("model", "manifest.json", "history.csv", "metrics.json", "evaluation")))
         probe(place.path("model"), place.path("manifest.json"), place.path("probe"))
         extract(place.path("model"), place.path("manifest.json"), place.path("features.parquet"))
@@ -49,14 +49,14 @@ def evaluated(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, fresh_store: Store, evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
     """Ready to publish."""
-    place = make_place(tmp_path, fresh_store, monkeypatch)
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch)
     shutil.copytree(evaluated, place.path(""), dirs_exist_ok=True)
     return place
 
 
-def inputs(place: Place) -> Inputs:
+def inputs(place: TrainedFolder) -> Inputs:
     names = (
         "model",
         "metrics.json",
@@ -76,7 +76,7 @@ def change_params(old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_release_is_published_once_and_pulled_whole(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_release_is_published_once_and_pulled_whole(place: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     """Also: published again it is the same version and the same receipt; nothing of the stage before leaks into it."""
     Path("dvc.lock").write_text(LOCK)
     publish.publish(inputs(place), place.path("receipt.json"))
@@ -100,7 +100,9 @@ def test_a_release_is_published_once_and_pulled_whole(place: Place, capsys: pyte
     assert not re.search(r"\d{4}-\d\d-\d\d", (folder / "README.md").read_text())  # no times
 
 
-def test_a_release_is_signed_where_there_is_a_key(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_is_signed_where_there_is_a_key(
+    place: TrainedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for command in (
         ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "private.pem"],
         ["openssl", "pkey", "-in", "private.pem", "-pubout", "-out", "public.pem"],
@@ -116,7 +118,7 @@ def test_a_release_is_signed_where_there_is_a_key(place: Place, tmp_path: Path, 
 
 
 def test_the_alias_stays_behind_the_gate_while_the_version_is_published(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    place: TrainedFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish.publish(inputs(place), place.path("receipt.json"))
     registry = Registry(registry_bucket(), "alexnet")
@@ -130,7 +132,7 @@ def test_the_alias_stays_behind_the_gate_while_the_version_is_published(
     assert "alexnet@latest stays where it is" in capsys.readouterr().out
 
 
-def test_a_run_that_does_not_publish_leaves_the_registry_alone(place: Place) -> None:
+def test_a_run_that_does_not_publish_leaves_the_registry_alone(place: TrainedFolder) -> None:
     publish.decline(place.path("receipt.json"))
     receipt = json.loads(place.path("receipt.json").read_text())
     assert (receipt["version"], receipt["files"]) == (None, {})
@@ -150,7 +152,7 @@ def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
 
 
 def test_no_secret_is_in_anything_that_is_published_or_printed(
-    place: Place, fresh_store: Store, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    place: TrainedFolder, fresh_store: Store, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     publish.publish(inputs(place), place.path("receipt.json"))
@@ -162,7 +164,7 @@ def test_no_secret_is_in_anything_that_is_published_or_printed(
         assert secret.encode() not in written + place.path("receipt.json").read_bytes()
 
 
-def test_a_stage_that_was_not_run_is_named(place: Place) -> None:
+def test_a_stage_that_was_not_run_is_named(place: TrainedFolder) -> None:
     place.path("metrics.json").write_text("{")
     with pytest.raises(DataError, match=r"metrics.json: .*; run the evaluate stage again"):
         publish.publish(inputs(place), place.path("receipt.json"))
@@ -189,7 +191,7 @@ def test_the_commit_is_named_with_whether_files_differ_from_it(tmp_path: Path, m
     assert publish.git_commit() == f"{commit} with changes"
 
 
-def test_what_is_laid_out_is_a_release(place: Place) -> None:
+def test_what_is_laid_out_is_a_release(place: TrainedFolder) -> None:
     release = publish.make_release(inputs(place), params.load())
     assert release.differences(Path(".local/release")) == []
     assert publish.make_release(inputs(place), params.load()) == release

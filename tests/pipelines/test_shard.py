@@ -32,7 +32,7 @@ from pipelines.runtime.errors import Denied, Unreachable
 from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, StageFolder, environment, make_image_folder, make_stage_folder
 
 

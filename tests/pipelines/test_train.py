@@ -25,19 +25,19 @@ from pipelines.runtime.environment import Store
 from pipelines.runtime.launch import STOPPED_STATUS
 from pipelines.storage.bucket import Bucket
 from pipelines.train import check, train
-from tests.support import shardmaker
-from tests.support.modelmaker import SIDE_PX, Place, make_place
-from tests.support.shardmaker import CLASSES
-from tests.support.team import ENVIRONMENT
+from tests.support import sample_shards
+from tests.support.sample_shards import CLASSES
+from tests.support.trained_folder import SIDE_PX, TrainedFolder, make_trained_folder
+from tests.support.training_run import ENVIRONMENT
 
 REPO = Path(__file__).parents[2]
 FILES = ("manifest.json", "pixels.npz", "model", "history.csv")
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
     """As the shard stage leaves it; two epochs of three steps, the last of them with one image."""
-    place = make_place(tmp_path, fresh_store, monkeypatch)
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     change(place, train={"batch_size": 3, "epochs": 2, "schedule": schedule(0.001)})
@@ -49,7 +49,7 @@ def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -
     return place
 
 
-def change(place: Place, **sections: dict[str, object]) -> None:
+def change(place: TrainedFolder, **sections: dict[str, object]) -> None:
     """Other parameters for the place."""
     yaml = YAML(typ="safe", pure=True)
     whole = yaml.load((place.root / "params.yaml").read_text())
@@ -64,13 +64,13 @@ def schedule(lr: float) -> dict[str, object]:
     return {"weights": rate, "biases": rate, "conv1": [], "stall": {"patience": 1, "factor": 0.1, "drops": 0}}
 
 
-def run(place: Place) -> None:
+def run(place: TrainedFolder) -> None:
     """The stage, in this process."""
     manifest, pixels, model, history = map(place.path, FILES)
     train(manifest, pixels, model, history)
 
 
-def run_program(place: Place, **variables: str) -> "subprocess.CompletedProcess[str]":
+def run_program(place: TrainedFolder, **variables: str) -> "subprocess.CompletedProcess[str]":
     """The stage as DVC starts it."""
     arguments = [word for name in FILES for word in (f"--{name.partition('.')[0]}", str(place.path(name)))]
     return subprocess.run(
@@ -85,7 +85,7 @@ def run_program(place: Place, **variables: str) -> "subprocess.CompletedProcess[
 
 
 @pytest.mark.slow
-def test_training_that_cannot_print_stops_with_a_checkpoint(place: Place) -> None:
+def test_training_that_cannot_print_stops_with_a_checkpoint(place: TrainedFolder) -> None:
     """Its reader ends after a line, as `head -1` does, or its terminal is closed."""
     change(place, train={"epochs": 1000})
     arguments = [word for name in FILES for word in (f"--{name.partition('.')[0]}", str(place.path(name)))]
@@ -111,11 +111,13 @@ def test_training_that_cannot_print_stops_with_a_checkpoint(place: Place) -> Non
     assert list((place.root / ".local" / "checkpoints").glob("*/step-*")) > [checkpoint]
 
 
-def weights(place: Place) -> dict[str, torch.Tensor]:
+def weights(place: TrainedFolder) -> dict[str, torch.Tensor]:
     return load_file(place.path("model") / "model.safetensors")
 
 
-def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(
+    place: TrainedFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(place)
     model = load_pretrained(place.path("model"))
     assert model.network.layers[-1].outputs == 3
@@ -130,7 +132,7 @@ def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(place: Place, cap
 
 
 def test_model_and_history_are_on_the_disk_before_the_checkpoints_are_removed(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: TrainedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a power cut would leave: whatever is not synced may be lost, whatever is removed is."""
     synced: list[str] = []
@@ -152,14 +154,14 @@ def test_model_and_history_are_on_the_disk_before_the_checkpoints_are_removed(
     assert "artifacts" in synced[synced.index(model[-1]) :]  # the folder that both were renamed in
 
 
-def test_the_same_run_again_makes_the_same_bytes(place: Place) -> None:
+def test_the_same_run_again_makes_the_same_bytes(place: TrainedFolder) -> None:
     run(place)
     before = (place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()
     run(place)
     assert ((place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()) == before
 
 
-def test_both_towers_in_one_process_train_the_same_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_towers_in_one_process_train_the_same_model(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run(place)
     one = weights(place)
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
@@ -169,7 +171,7 @@ def test_both_towers_in_one_process_train_the_same_model(place: Place, monkeypat
         assert torch.allclose(tensor, one[name], rtol=1e-4, atol=1e-6), name
 
 
-def test_two_devices_train_the_same_model_in_two_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_devices_train_the_same_model_in_two_processes(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit that of both towers in one process; that is the one-device model up to rounding, see above and test_towers."""
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
     monkeypatch.setenv("ALEXNET_PROCESSES", "1")
@@ -185,25 +187,29 @@ def test_two_devices_train_the_same_model_in_two_processes(place: Place, monkeyp
     assert json.loads((place.root / ".local" / "status" / "train.json").read_text())["ok"]
 
 
-def test_another_number_of_classes_is_refused(place: Place) -> None:
+def test_another_number_of_classes_is_refused(place: TrainedFolder) -> None:
     change(place, model={"classes": 4})
     with pytest.raises(ParamsError, match="model.classes: is 4, but the manifest has 3 classes; set it to 3"):
         run(place)
 
 
-def corrupt(place: Place) -> None:
+def corrupt(place: TrainedFolder) -> None:
     """Cuts an image of the training shard; the manifest describes the shard as it is: it passed sharding."""
-    bodies = [shardmaker.jpeg(i, SIDE_PX) for i in range(7)]
+    bodies = [sample_shards.jpeg(i, SIDE_PX) for i in range(7)]
     bodies[3] = bodies[3][: len(bodies[3]) // 2]
-    body = shardmaker.tar([m for i, b in enumerate(bodies) for m in ((f"k{i}.jpg", b), (f"k{i}.cls", b"%d" % (i % CLASSES)))])
-    shard = shardmaker.describe("train-000000.tar", body, [i % CLASSES for i in range(7)])
+    body = sample_shards.tar(
+        [m for i, b in enumerate(bodies) for m in ((f"k{i}.jpg", b), (f"k{i}.cls", b"%d" % (i % CLASSES)))]
+    )
+    shard = sample_shards.describe("train-000000.tar", body, [i % CLASSES for i in range(7)])
     store = environment.store()
     Bucket(store.bucket, store).put(f"{place.manifest.prefix}{shard.name}", body)
     manifest = replace(place.manifest, splits=place.manifest.splits | {"train": (shard,)})
     manifest.write(place.path("manifest.json"))
 
 
-def test_a_corrupt_sample_stops_training_unless_it_is_to_be_skipped(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corrupt_sample_stops_training_unless_it_is_to_be_skipped(
+    place: TrainedFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     corrupt(place)
     with pytest.raises(DataError, match=r"train-000000\.tar: the image of key k3 .* leave it out \(train\.on_corrupt: skip\)"):
         run(place)
@@ -219,7 +225,7 @@ def test_a_corrupt_sample_stops_training_unless_it_is_to_be_skipped(place: Place
 
 
 @pytest.mark.slow
-def test_replicas_count_a_skipped_sample_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replicas_count_a_skipped_sample_once(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     corrupt(place)
     change(place, model={"towers": 1}, train={"on_corrupt": "skip"})
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu,cpu")
@@ -229,7 +235,7 @@ def test_replicas_count_a_skipped_sample_once(place: Place, monkeypatch: pytest.
     assert done.stdout.count(", 1 corrupt sample skipped") == 2
 
 
-def test_decoding_on_the_device_trains_almost_the_same_model(place: Place) -> None:
+def test_decoding_on_the_device_trains_almost_the_same_model(place: TrainedFolder) -> None:
     """Another decoder rounds differently."""
     run(place)
     host = weights(place)
@@ -246,7 +252,7 @@ def test_decoding_on_the_device_trains_almost_the_same_model(place: Place) -> No
         (223, "train.augment.crop: a crop is 224 x 224 pixels, the images have 223 a side"),
     ],
 )
-def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: Place, side_px: int, message: str) -> None:
+def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: TrainedFolder, side_px: int, message: str) -> None:
     replace(place.manifest, side_px=side_px).write(place.path("manifest.json"))
     with pytest.raises(ParamsError, match=message):
         check(place.path("manifest.json"), place.path("pixels.npz"), None)

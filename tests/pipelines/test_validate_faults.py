@@ -11,7 +11,7 @@ from pipelines.runtime.environment import Store
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 from tests.support.stage_folder import INDEX, REPORT, make_image_folder, make_stage_folder
 
 TROUBLE = {  # of the first request for whatever ends so

@@ -13,7 +13,7 @@ from alexnet.distributed import heartbeat
 from alexnet.distributed.errors import ExitStatus
 from alexnet.distributed.heartbeat import Heartbeat
 from infra import ports
-from tests.support.team import CONTEXT
+from tests.support.training_run import CONTEXT
 
 TIMEOUT = 60.0  # of tests in which no heartbeat stops
 

@@ -12,7 +12,7 @@ from alexnet.distributed.errors import ExitStatus, Lost
 from alexnet.distributed.ranks import Rendezvous, join
 from alexnet.errors import DataError
 from infra import ports
-from tests.support.team import CONTEXT
+from tests.support.training_run import CONTEXT
 
 
 def one_of_two(rank: int, port: int, devices: tuple[str, ...], out: Path) -> None:

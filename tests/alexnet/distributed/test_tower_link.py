@@ -15,7 +15,7 @@ from alexnet.model.architecture import ModelConfig
 from alexnet.model.links import LocalLink
 from alexnet.model.network import AlexNet, DropoutKey
 from tests.support.links import exchange, tower_outputs
-from tests.support.team import CONTEXT
+from tests.support.training_run import CONTEXT
 
 
 def tower(number: int, folder: Path, staged: bool) -> None:

@@ -12,17 +12,17 @@ import pytest
 from alexnet.errors import DataError
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.cache import ShardCache
-from tests.support import shardmaker
-from tests.support.shardmaker import CLASSES, SIDE_PX, Made
+from tests.support import sample_shards
+from tests.support.sample_shards import CLASSES, SIDE_PX, SampleShards
 
-MADE = shardmaker.make([3, 5, 2])
+MADE = sample_shards.make([3, 5, 2])
 
 
 def test_keys_and_labels_run_through_the_shards(tmp_path: Path) -> None:
     samples = MADE.dataset(tmp_path)
     assert len(samples) == 10
-    assert shardmaker.keys(samples) == [f"k{i:05}" for i in range(10)]
-    assert shardmaker.labels(samples) == [i % CLASSES for i in range(10)]
+    assert sample_shards.keys(samples) == [f"k{i:05}" for i in range(10)]
+    assert sample_shards.labels(samples) == [i % CLASSES for i in range(10)]
 
 
 def test_a_sample_is_found_by_its_index(tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def in_memory(mapped: memoryview) -> float:
 
 def test_the_whole_of_a_resident_split_is_read_into_memory(tmp_path: Path) -> None:
     """Shards of 16 MB: more than the system reads of one piece of advice."""
-    body = shardmaker.tar([("a.jpg", shardmaker.jpeg(0) + bytes(16 << 20)), ("a.cls", b"0")])
-    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [0])])
+    body = sample_shards.tar([("a.jpg", sample_shards.jpeg(0) + bytes(16 << 20)), ("a.cls", b"0")])
+    made = SampleShards({"s.tar": body}, [sample_shards.describe("s.tar", body, [0])])
     path = tmp_path / f"{made.shards[0].sha256}.tar"
 
     def opened(*, resident: bool) -> memoryview:

@@ -13,15 +13,15 @@ from alexnet.loading import device as device_feed
 from alexnet.loading.device import _AHEAD, to_device
 from alexnet.loading.loader import Batch, Loader
 from alexnet.loading.sampler import BatchSampler
-from tests.support import shardmaker
-from tests.support.shardmaker import CLASSES, Made
+from tests.support import sample_shards
+from tests.support.sample_shards import CLASSES, SampleShards
 
-MADE = shardmaker.make([9, 6])
+MADE = sample_shards.make([9, 6])
 CPU = torch.device("cpu")
-JPEGS = {"a": shardmaker.jpeg(0), "b": b"no image at all", "c": shardmaker.jpeg(2), "d": shardmaker.jpeg(3)}
+JPEGS = {"a": sample_shards.jpeg(0), "b": b"no image at all", "c": sample_shards.jpeg(2), "d": sample_shards.jpeg(3)}
 
 
-def loader(folder: Path, made: Made = MADE, *, pin_memory: bool = False) -> Loader:
+def loader(folder: Path, made: SampleShards = MADE, *, pin_memory: bool = False) -> Loader:
     return Loader(made.dataset(folder), BatchSampler(4, seed=3, shuffle=True), workers=2, pin_memory=pin_memory)
 
 
@@ -46,9 +46,9 @@ def test_decoding_on_the_device_gives_the_same_batches_within_rounding(tmp_path:
 
 
 def test_a_sample_the_device_cannot_decode_is_named(tmp_path: Path) -> None:
-    members = [("a.jpg", shardmaker.jpeg(0)), ("a.cls", b"0"), ("b.jpg", b"no image at all"), ("b.cls", b"1")]
-    body = shardmaker.tar(members)
-    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [0, 1])])
+    members = [("a.jpg", sample_shards.jpeg(0)), ("a.cls", b"0"), ("b.jpg", b"no image at all"), ("b.cls", b"1")]
+    body = sample_shards.tar(members)
+    made = SampleShards({"s.tar": body}, [sample_shards.describe("s.tar", body, [0, 1])])
     batches = loader(tmp_path, made)
     with pytest.raises(DataError, match=r"s\.tar: the image of key b at byte \d+"):
         list(to_device(batches.epoch_encoded(0), CPU))
@@ -56,8 +56,8 @@ def test_a_sample_the_device_cannot_decode_is_named(tmp_path: Path) -> None:
 
 def test_a_sample_the_device_cannot_decode_is_skipped_and_counted_where_told_to(tmp_path: Path) -> None:
     members = [(f"{key}.{end}", body) for key, jpeg in JPEGS.items() for end, body in (("jpg", jpeg), ("cls", b"1"))]
-    body = shardmaker.tar(members)
-    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [1] * len(JPEGS))])
+    body = sample_shards.tar(members)
+    made = SampleShards({"s.tar": body}, [sample_shards.describe("s.tar", body, [1] * len(JPEGS))])
     batches = Loader(made.dataset(tmp_path), BatchSampler(2, seed=3, shuffle=False), workers=2, on_corrupt="skip")
     plain, decoded = list(batches.epoch(0)), list(to_device(batches.epoch_encoded(0), CPU))
     assert copied(decoded) == copied(plain) == [([0, 2], [1, 1]), ([2, 3], [1, 1])]
@@ -81,14 +81,14 @@ def test_without_torchvision_decoding_on_the_device_is_refused(tmp_path: Path, m
 
 
 def test_an_empty_share_is_an_empty_batch(tmp_path: Path) -> None:
-    made = shardmaker.make([1])
+    made = sample_shards.make([1])
     batches = Loader(made.dataset(tmp_path), BatchSampler(4, seed=3, shuffle=True, replica=0, replicas=2), workers=2)
     (plain,), (decoded,) = list(batches.epoch(0)), list(to_device(batches.epoch_encoded(0), CPU))
     assert plain.images.shape == decoded.images.shape == (0, 32, 32, 3)
 
 
 def test_a_failing_fetch_surfaces_in_encoded_epochs_too(tmp_path: Path) -> None:
-    batches = loader(tmp_path, Made(dict.fromkeys(MADE.tars, b"other bytes"), MADE.shards))
+    batches = loader(tmp_path, SampleShards(dict.fromkeys(MADE.tars, b"other bytes"), MADE.shards))
     with pytest.raises(DataError, match=r"train-00000\d\.tar: ends at byte 11, the manifest says"):
         list(batches.epoch_encoded(0))
 
@@ -96,7 +96,7 @@ def test_a_failing_fetch_surfaces_in_encoded_epochs_too(tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_on_a_gpu_the_batches_arrive_whole_though_memory_is_used_again(tmp_path: Path) -> None:
     device = torch.device("cuda")
-    made = shardmaker.make([40] * 4)
+    made = sample_shards.make([40] * 4)
     plain = list(Loader(made.dataset(tmp_path), BatchSampler(8, seed=3, shuffle=True), workers=0).epoch(0))
     fed = []
     for batch in to_device(loader(tmp_path, made, pin_memory=True).epoch(0), device):
@@ -110,7 +110,7 @@ def test_on_a_gpu_the_batches_arrive_whole_though_memory_is_used_again(tmp_path:
 def test_the_host_is_only_some_batches_ahead_of_a_gpu(tmp_path: Path) -> None:
     """Each takes memory there until its step is over, and no step waits for the GPU."""
     ends: list[torch.cuda.Event] = []
-    batches = loader(tmp_path, shardmaker.make([40] * 2), pin_memory=True)
+    batches = loader(tmp_path, sample_shards.make([40] * 2), pin_memory=True)
     for _ in to_device(batches.epoch(0), torch.device("cuda")):
         assert all(end.query() for end in ends[:-_AHEAD])
         torch.cuda._sleep(20_000_000)

@@ -27,10 +27,10 @@ from alexnet.loading.prefetch import shard_uses
 from alexnet.loading.sampler import BatchSampler, Order
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.tar import index_tar
-from tests.support import shardmaker
-from tests.support.shardmaker import CLASSES, SIDE_PX, Made
+from tests.support import sample_shards
+from tests.support.sample_shards import CLASSES, SIDE_PX, SampleShards
 
-MADE = shardmaker.make([9, 4, 11, 7])
+MADE = sample_shards.make([9, 4, 11, 7])
 TOTAL = 31
 MOST = max(shard.bytes for shard in MADE.shards)
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def loader(folder: Path, workers: int = 2, batch_size: int = 5, made: Made = MADE, **options: Any) -> Loader:
+def loader(folder: Path, workers: int = 2, batch_size: int = 5, made: SampleShards = MADE, **options: Any) -> Loader:
     """Options are those of the sampler and of the loader; limit_bytes is the cache's."""
     dataset = made.dataset(folder, options.pop("limit_bytes", None))
     own = {name: options.pop(name) for name in ("on_corrupt",) if name in options}
@@ -63,7 +63,7 @@ def equal(first: Batch, second: Batch) -> bool:
 
 
 def pixels(sample: int) -> Tensor:
-    return torch.from_numpy(simplejpeg.decode_jpeg(shardmaker.jpeg(sample), "RGB"))
+    return torch.from_numpy(simplejpeg.decode_jpeg(sample_shards.jpeg(sample), "RGB"))
 
 
 def test_a_batch_holds_the_images_and_labels_of_its_samples(folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_resuming_reads_nothing_of_what_was_seen(tmp_path: Path) -> None:
 
 
 def test_resuming_among_imagenets_number_of_shards_opens_only_those_of_the_rest(tmp_path: Path) -> None:
-    made = shardmaker.make([2] * 1024)
+    made = sample_shards.make([2] * 1024)
     opened: list[str] = []
 
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
@@ -179,7 +179,7 @@ def size(folder: Path) -> int:
 
 
 def test_a_cache_of_two_shards_serves_an_epoch(tmp_path: Path) -> None:
-    made = shardmaker.make([6] * 8)
+    made = sample_shards.make([6] * 8)
     limit = 2 * max(shard.bytes for shard in made.shards)
     seen, most = [], 0
     for batch in loader(tmp_path, 3, 5, made, window_shards=1, limit_bytes=limit).epoch(0):
@@ -190,7 +190,7 @@ def test_a_cache_of_two_shards_serves_an_epoch(tmp_path: Path) -> None:
 
 
 def test_each_shard_is_fetched_once_an_epoch_though_the_cache_holds_two(tmp_path: Path) -> None:
-    made = shardmaker.make([6] * 8)
+    made = sample_shards.make([6] * 8)
     fetched: list[str] = []
 
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
@@ -211,7 +211,7 @@ def mapped_bytes(folder: Path) -> int:
 
 def test_once_an_epoch_is_over_a_limited_cache_has_its_room_back(tmp_path: Path) -> None:
     """Validation fills the same folder: shards that training still had mapped would need room beside it."""
-    made = shardmaker.make([6] * 8)
+    made = sample_shards.make([6] * 8)
     limit = 2 * max(shard.bytes for shard in made.shards)
     batches = loader(tmp_path, 2, 5, made, window_shards=1, limit_bytes=limit)
     epoch = batches.epoch(0)
@@ -258,14 +258,16 @@ def test_a_shard_is_needed_from_its_first_sample_to_its_last(
 # Corrupt samples.
 
 
-def corrupted() -> Made:
+def corrupted() -> SampleShards:
     """Sample 3 is cut, sample 5 has another size; digests are true: this passed sharding."""
-    bodies = [shardmaker.jpeg(i) for i in range(8)]
+    bodies = [sample_shards.jpeg(i) for i in range(8)]
     bodies[3] = bodies[3][: len(bodies[3]) // 2]
-    bodies[5] = shardmaker.jpeg(5, side_px=16)
+    bodies[5] = sample_shards.jpeg(5, side_px=16)
     members = [part for i, body in enumerate(bodies) for part in ((f"k{i}.jpg", body), (f"k{i}.cls", b"%d" % (i % CLASSES)))]
-    body = shardmaker.tar(members)
-    return Made({"train-000000.tar": body}, [shardmaker.describe("train-000000.tar", body, [i % CLASSES for i in range(8)])])
+    body = sample_shards.tar(members)
+    return SampleShards(
+        {"train-000000.tar": body}, [sample_shards.describe("train-000000.tar", body, [i % CLASSES for i in range(8)])]
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -297,15 +299,15 @@ def test_skipping_puts_the_next_good_sample_in_the_place_and_counts(tmp_path: Pa
 
 
 def test_a_shard_without_a_good_sample_is_an_error_even_when_skipping(tmp_path: Path) -> None:
-    body = shardmaker.tar([("a.jpg", b"no image"), ("a.cls", b"0")])
-    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [0])])
+    body = sample_shards.tar([("a.jpg", b"no image"), ("a.cls", b"0")])
+    made = SampleShards({"s.tar": body}, [sample_shards.describe("s.tar", body, [0])])
     with pytest.raises(DataError, match="key a at byte"):
         list(loader(tmp_path, 1, 4, made, on_corrupt="skip").epoch(0))
 
 
 def test_a_label_beyond_the_manifests_classes_is_an_error(tmp_path: Path) -> None:
-    body = shardmaker.tar([("a.jpg", shardmaker.jpeg(0)), ("a.cls", b"3")])
-    made = Made({"s.tar": body}, [shardmaker.describe("s.tar", body, [3])])
+    body = sample_shards.tar([("a.jpg", sample_shards.jpeg(0)), ("a.cls", b"3")])
+    made = SampleShards({"s.tar": body}, [sample_shards.describe("s.tar", body, [3])])
     with pytest.raises(DataError, match=r"s\.tar: holds label 3, the manifest has 3 classes"):
         list(loader(tmp_path, 1, 4, made).epoch(0))
 
@@ -353,7 +355,7 @@ def test_what_failed_in_one_epoch_is_tried_again_in_the_next(tmp_path: Path) -> 
     with pytest.raises(DataError, match="no answer"):
         list(batches.epoch(0))
     with pytest.raises(DataError, match="no answer"):
-        _ = shardmaker.labels(samples)
+        _ = sample_shards.labels(samples)
     down.clear()
     assert len(whole(list(batches.epoch(0))).samples) == TOTAL
 
@@ -441,10 +443,10 @@ def test_shards_by_webdatasets_own_writer_are_read(tmp_path: Path) -> None:
     path = tmp_path / "theirs.tar"
     with wds.TarWriter(str(path)) as writer:
         for i in range(5):
-            writer.write({"__key__": f"k{i}", "jpg": shardmaker.jpeg(i), "cls": i % CLASSES})
-    made = Made(
+            writer.write({"__key__": f"k{i}", "jpg": sample_shards.jpeg(i), "cls": i % CLASSES})
+    made = SampleShards(
         {"theirs.tar": path.read_bytes()},
-        [shardmaker.describe("theirs.tar", path.read_bytes(), [i % CLASSES for i in range(5)])],
+        [sample_shards.describe("theirs.tar", path.read_bytes(), [i % CLASSES for i in range(5)])],
     )
     batch = whole(list(loader(tmp_path, 1, made=made, shuffle=False).epoch(0)))
     assert torch.equal(batch.images, torch.stack([pixels(i) for i in range(5)]))

@@ -13,7 +13,9 @@ from alexnet.ops.compile import compile_function, compile_on_gpu
 
 def check(what: str) -> None:
     environment = {name: text for name, text in os.environ.items() if name != "TORCHDYNAMO_DISABLE"}
-    run = subprocess.run([sys.executable, "-m", "tests.support.kernels", what], env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.support.compiled", what], env=environment, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
 
 

@@ -20,16 +20,16 @@ from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex
 from alexnet.shards.verify import verify
-from tests.support import shardmaker
+from tests.support import sample_shards
 from tests.support.processes import kill_when
-from tests.support.shardmaker import Made
+from tests.support.sample_shards import SampleShards
 
-MADE = shardmaker.make([6, 6, 6, 6])
+MADE = sample_shards.make([6, 6, 6, 6])
 SHARD = MADE.shards[0]
 BODY = MADE.tars[SHARD.name]
 
 
-class Store:
+class TarStore:
     """Serves the tars, counts and may spoil."""
 
     def __init__(self, spoil: Callable[[int, bytes], bytes] = lambda attempt, body: body) -> None:
@@ -51,12 +51,12 @@ def flipped(body: bytes, byte: int) -> bytes:
 
 
 def test_a_shard_is_fetched_once_and_read_whole(tmp_path: Path) -> None:
-    store = Store()
+    store = TarStore()
     cache = ShardCache(tmp_path, store)
     for _ in range(2):
         cached = cache.open(SHARD)
         assert bytes(cached.bytes) == BODY
-        assert [bytes(cached.jpeg(row)) for row in range(6)] == [shardmaker.jpeg(i) for i in range(6)]
+        assert [bytes(cached.jpeg(row)) for row in range(6)] == [sample_shards.jpeg(i) for i in range(6)]
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     assert store.starts == [(SHARD.name, 0)]
     assert files(tmp_path, ".part") == files(tmp_path, ".tmp") == []
@@ -66,13 +66,13 @@ def test_a_shard_is_fetched_once_and_read_whole(tmp_path: Path) -> None:
     "wrong", [lambda body: flipped(body, 700), lambda body: body[:-512], lambda body: bytes(512) + body, lambda body: b""]
 )
 def test_wrong_bytes_are_fetched_once_more(tmp_path: Path, wrong: Callable[[bytes], bytes]) -> None:
-    store = Store(lambda attempt, body: wrong(body) if attempt == 1 else body)
+    store = TarStore(lambda attempt, body: wrong(body) if attempt == 1 else body)
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     assert len(store.starts) == 2
 
 
 def test_bytes_that_are_wrong_twice_are_refused_by_name_and_leave_nothing(tmp_path: Path) -> None:
-    store = Store(lambda attempt, body: flipped(body, 700))
+    store = TarStore(lambda attempt, body: flipped(body, 700))
     with pytest.raises(
         DataError,
         match=r"^train-000000\.tar: sha256 is .*, the manifest says .*, also when fetched again; .* run the shard stage",
@@ -97,14 +97,14 @@ def test_another_shards_bytes_are_refused(tmp_path: Path) -> None:
 )
 def test_a_manifest_that_counts_otherwise_is_an_error(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(DataError) as error:
-        ShardCache(tmp_path, Store()).open(dataclasses.replace(SHARD, **change))  # type: ignore[arg-type]
+        ShardCache(tmp_path, TarStore()).open(dataclasses.replace(SHARD, **change))  # type: ignore[arg-type]
     assert message in str(error.value)
     assert files(tmp_path, ".tar") == files(tmp_path, ".part") == []
 
 
 def test_a_poisoned_member_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    body = shardmaker.tar([("a.jpg", b"x"), ("a.cls", b"0"), ("b.pyd", b"cos\nsystem\n(S'false'\ntR.")])
-    shard = shardmaker.describe("train-000000.tar", body, [0])
+    body = sample_shards.tar([("a.jpg", b"x"), ("a.cls", b"0"), ("b.pyd", b"cos\nsystem\n(S'false'\ntR.")])
+    shard = sample_shards.describe("train-000000.tar", body, [0])
     with pytest.raises(DataError, match=r"^train-000000\.tar: member 'b\.pyd' .* is not a sample's"):
         ShardCache(tmp_path, lambda name, start, size: iter([body])).open(shard)
     assert files(tmp_path, ".part") == []
@@ -117,20 +117,20 @@ def test_a_fetch_that_fails_comes_out_and_is_resumed(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="the body broke off"):
         ShardCache(tmp_path, broken).open(SHARD)
-    store = Store()
+    store = TarStore()
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     assert store.starts == [(SHARD.name, 5000)]
 
 
 def test_a_part_that_was_damaged_on_the_disk_is_fetched_anew(tmp_path: Path) -> None:
     (tmp_path / f"{SHARD.sha256}.{SHARD.bytes}.part").write_bytes(b"noise" * 100)
-    store = Store()
+    store = TarStore()
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     assert store.starts == [(SHARD.name, 500), (SHARD.name, 0)]
 
 
 def test_a_cached_file_that_was_changed_is_replaced(tmp_path: Path) -> None:
-    store = Store()
+    store = TarStore()
     ShardCache(tmp_path, store).open(SHARD)
     path = tmp_path / f"{SHARD.sha256}.tar"
     path.write_bytes(flipped(BODY, 700))
@@ -140,7 +140,7 @@ def test_a_cached_file_that_was_changed_is_replaced(tmp_path: Path) -> None:
 
 def test_a_file_from_before_a_restart_is_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is synced: after a power cut the file may be torn though its name, size and time are as before."""
-    store = Store()
+    store = TarStore()
     ShardCache(tmp_path, store).open(SHARD)
     path = tmp_path / f"{SHARD.sha256}.tar"
     status = path.stat()
@@ -157,7 +157,7 @@ def test_locks_and_indexes_do_not_stay_behind(tmp_path: Path) -> None:
     orphan = "0" * 64
     (tmp_path / f"{orphan}.{limit}.part").write_bytes(b"left by a process that was killed before the last rename")
     (tmp_path / f"{orphan}.json").write_text("{}")
-    cache = ShardCache(tmp_path, Store(), limit_bytes=limit)
+    cache = ShardCache(tmp_path, TarStore(), limit_bytes=limit)
     for shard in MADE.shards:
         cache.open(shard)
     assert len(files(tmp_path, ".tar")) == 2
@@ -168,7 +168,7 @@ def test_locks_and_indexes_do_not_stay_behind(tmp_path: Path) -> None:
 def test_an_index_does_not_outlive_a_shard_that_is_evicted_while_it_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ShardCache(tmp_path, Store()).open(SHARD)
+    ShardCache(tmp_path, TarStore()).open(SHARD)
     path = tmp_path / f"{SHARD.sha256}.tar"
     os.utime(path, ns=(1, 1))
 
@@ -177,12 +177,12 @@ def test_an_index_does_not_outlive_a_shard_that_is_evicted_while_it_is_verified(
         return verify(*args)
 
     monkeypatch.setattr("alexnet.shards.cache.verify", evicted_meanwhile)
-    assert bytes(ShardCache(tmp_path, Store()).open(SHARD).bytes) == BODY
+    assert bytes(ShardCache(tmp_path, TarStore()).open(SHARD).bytes) == BODY
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cached_file_that_was_only_copied_is_verified_and_kept(tmp_path: Path) -> None:
-    store = Store()
+    store = TarStore()
     ShardCache(tmp_path, store).open(SHARD)
     os.utime(tmp_path / f"{SHARD.sha256}.tar", ns=(1, 1))
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
@@ -191,7 +191,7 @@ def test_a_cached_file_that_was_only_copied_is_verified_and_kept(tmp_path: Path)
 
 @pytest.mark.parametrize("index", ["", "{}", "[]", '{"file": 1}', "cut"])
 def test_a_damaged_index_is_made_anew(tmp_path: Path, index: str) -> None:
-    store = Store()
+    store = TarStore()
     ShardCache(tmp_path, store).open(SHARD)
     path = tmp_path / f"{SHARD.sha256}.json"
     path.write_text(path.read_text()[:-20] if index == "cut" else index)
@@ -200,16 +200,16 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path, index: str) -> None:
 
 
 def test_an_index_that_points_outside_is_made_anew(tmp_path: Path) -> None:
-    ShardCache(tmp_path, Store()).open(SHARD)
+    ShardCache(tmp_path, TarStore()).open(SHARD)
     path = tmp_path / f"{SHARD.sha256}.json"
     tree = json.loads(path.read_text())
     tree["sizes"][0] = 1 << 40
     path.write_text(json.dumps(tree))
-    assert ShardCache(tmp_path, Store()).open(SHARD).index.sizes[0] == len(shardmaker.jpeg(0))
+    assert ShardCache(tmp_path, TarStore()).open(SHARD).index.sizes[0] == len(sample_shards.jpeg(0))
 
 
 def test_the_cache_stays_within_two_shards(tmp_path: Path) -> None:
-    store = Store()
+    store = TarStore()
     cache = ShardCache(tmp_path, store, limit_bytes=2 * max(shard.bytes for shard in MADE.shards))
     for shard in MADE.shards * 2:
         assert bytes(cache.open(shard).bytes) == MADE.tars[shard.name]
@@ -218,7 +218,7 @@ def test_the_cache_stays_within_two_shards(tmp_path: Path) -> None:
 
 
 def test_the_shard_used_longest_ago_goes_first(tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path, Store(), limit_bytes=2 * max(shard.bytes for shard in MADE.shards))
+    cache = ShardCache(tmp_path, TarStore(), limit_bytes=2 * max(shard.bytes for shard in MADE.shards))
     first, second, third, _ = MADE.shards  # the second goes
     for shard in (first, second, first, third):
         cache.open(shard)
@@ -226,7 +226,7 @@ def test_the_shard_used_longest_ago_goes_first(tmp_path: Path) -> None:
 
 
 def test_an_evicted_shard_stays_readable_to_who_has_it(tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path, Store(), limit_bytes=max(shard.bytes for shard in MADE.shards))
+    cache = ShardCache(tmp_path, TarStore(), limit_bytes=max(shard.bytes for shard in MADE.shards))
     held = cache.open(SHARD)
     cache.open(MADE.shards[1])
     assert files(tmp_path, ".tar") == [f"{MADE.shards[1].sha256}.tar"]
@@ -235,13 +235,13 @@ def test_an_evicted_shard_stays_readable_to_who_has_it(tmp_path: Path) -> None:
 
 def test_a_shard_larger_than_the_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train-000000\.tar: has [\d,]+ bytes, the cache may hold 1,000; raise its limit"):
-        ShardCache(tmp_path, Store(), limit_bytes=1000).open(SHARD)
+        ShardCache(tmp_path, TarStore(), limit_bytes=1000).open(SHARD)
 
 
 def test_what_dead_processes_left_makes_room(tmp_path: Path) -> None:
     limit = max(shard.bytes for shard in MADE.shards)
     (tmp_path / f"{'0' * 64}.{limit}.part").write_bytes(b"left")
-    assert bytes(ShardCache(tmp_path, Store(), limit_bytes=limit).open(SHARD).bytes) == BODY
+    assert bytes(ShardCache(tmp_path, TarStore(), limit_bytes=limit).open(SHARD).bytes) == BODY
     assert files(tmp_path, ".part") == []
 
 
@@ -254,7 +254,7 @@ def test_no_room_because_others_fetch_is_an_error_with_a_limit(tmp_path: Path, m
         with pytest.raises(
             DataError, match=r"train-000000\.tar: no room within .* other shards are being fetched; raise the cache's limit"
         ):
-            ShardCache(tmp_path, Store(), limit_bytes=limit).open(SHARD)
+            ShardCache(tmp_path, TarStore(), limit_bytes=limit).open(SHARD)
 
 
 def test_a_link_that_is_too_slow_is_an_error_and_what_came_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,13 +283,13 @@ def test_a_holder_that_makes_no_progress_is_named(tmp_path: Path, monkeypatch: p
         with pytest.raises(
             DataError, match=r"train-000000\.tar: process 4711 has held .* without progress; end it and run again"
         ):
-            ShardCache(tmp_path, Store()).open(SHARD)
+            ShardCache(tmp_path, TarStore()).open(SHARD)
 
 
 def _open_in_small_files(folder: Path, most: int, done: "multiprocessing.Queue[str]") -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     try:
-        ShardCache(folder, Store()).open(SHARD)
+        ShardCache(folder, TarStore()).open(SHARD)
     except OSError as error:
         done.put(str(error))
 
@@ -309,7 +309,7 @@ def test_a_disk_that_takes_no_more_is_the_systems_error_with_the_shards_name_and
 
 
 def test_threads_that_want_the_same_shard_fetch_it_once(tmp_path: Path) -> None:
-    store = Store()
+    store = TarStore()
     cache = ShardCache(tmp_path, store)
     seen: list[bytes] = []
     threads = [threading.Thread(target=lambda: seen.append(bytes(cache.open(SHARD).bytes))) for _ in range(6)]
@@ -325,7 +325,7 @@ def test_threads_that_want_the_same_shard_fetch_it_once(tmp_path: Path) -> None:
 
 
 def _read_all(
-    folder: Path, made: Made, limit: int, seconds_a_chunk: float, rounds: int, done: "multiprocessing.Queue[str]"
+    folder: Path, made: SampleShards, limit: int, seconds_a_chunk: float, rounds: int, done: "multiprocessing.Queue[str]"
 ) -> None:
     def fetch(name: str, start: int, size: int) -> Iterator[bytes]:
         for at in range(start, len(made.tars[name]), 2000):
@@ -360,7 +360,7 @@ def test_two_processes_share_a_cache_of_two_shards_and_one_is_killed(tmp_path: P
     survivor.join()
     assert sum(path.stat().st_size for path in tmp_path.glob("*.tar")) <= limit
     for shard in MADE.shards:
-        store = ShardCache(tmp_path, Store(), limit_bytes=limit)
+        store = ShardCache(tmp_path, TarStore(), limit_bytes=limit)
         assert bytes(store.open(shard).bytes) == MADE.tars[shard.name]
 
 
@@ -370,14 +370,14 @@ def test_what_a_killed_process_fetched_is_not_fetched_again(tmp_path: Path) -> N
     victim.start()
     part = tmp_path / f"{SHARD.sha256}.{SHARD.bytes}.part"
     kill_when(victim, lambda: part.exists() and part.read_bytes()[:4000] == BODY[:4000])
-    store = Store()
+    store = TarStore()
     assert bytes(ShardCache(tmp_path, store).open(SHARD).bytes) == BODY
     ((_, start),) = store.starts
     assert 2000 <= start < SHARD.bytes
 
 
 def test_equal_bytes_under_two_names_are_one_file(tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path, Store())
+    cache = ShardCache(tmp_path, TarStore())
     cache.open(SHARD)
     other = dataclasses.replace(SHARD, name="val-000000.tar")
     assert bytes(cache.open(other).bytes) == BODY

@@ -20,7 +20,7 @@ from alexnet.shards.verify import Mismatch
 BODY = np.random.default_rng(0).bytes(10_000)
 
 
-class Store:
+class ChunkedStore:
     """Serves a body in chunks, and records what was asked for."""
 
     def __init__(self, body: bytes = BODY, chunk: int = 500) -> None:
@@ -47,7 +47,7 @@ def sha256(body: bytes) -> str:
 @settings(max_examples=60, deadline=None)
 def test_the_beginning_that_is_there_is_kept_and_the_rest_is_fetched_once(data: st.DataObject) -> None:
     body = BODY[: data.draw(st.integers(1, 3000))]
-    store, there = Store(body, data.draw(st.integers(1, 700))), data.draw(st.integers(0, len(body)))
+    store, there = ChunkedStore(body, data.draw(st.integers(1, 700))), data.draw(st.integers(0, len(body)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part"
         path.write_bytes(body[:there])
@@ -63,7 +63,7 @@ def test_a_failed_fetch_leaves_what_came_for_the_next(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="the body broke off"):
         fetch(tmp_path / "part", broken)
-    store = Store()
+    store = ChunkedStore()
     assert fetch(tmp_path / "part", store) == sha256(BODY)
     assert store.asked == [(2500, 7500)]
 
@@ -92,7 +92,7 @@ def test_an_object_that_ends_early_is_named(tmp_path: Path) -> None:
 
 def test_a_part_file_that_is_too_long_is_fetched_anew(tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(b"?" * 10_001)
-    store = Store()
+    store = ChunkedStore()
     assert fetch(tmp_path / "part", store) == sha256(BODY)
     assert store.asked == [(0, 10_000)]
     assert (tmp_path / "part").read_bytes() == BODY

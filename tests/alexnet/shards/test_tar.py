@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.shards.tar import Sample, TarIndex, index_tar, tar_of
-from tests.support import shardmaker
-from tests.support.shardmaker import jpeg, tar
+from tests.support import sample_shards
+from tests.support.sample_shards import jpeg, tar
 
-GOOD = shardmaker.make([5]).tars["train-000000.tar"]
+GOOD = sample_shards.make([5]).tars["train-000000.tar"]
 
 
 def read(body: bytes) -> list[tuple[str, int, bytes]]:

@@ -8,13 +8,13 @@ from PIL import Image
 
 from pipelines.cli import main as cli
 from pipelines.runtime.environment import Store
-from tests.support.modelmaker import make_place
+from tests.support.trained_folder import make_trained_folder
 
 
 def test_a_picture_is_explained(
     tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_place(tmp_path, fresh_store, monkeypatch)
+    make_trained_folder(tmp_path, fresh_store, monkeypatch)
     Image.effect_noise((300, 260), 80).convert("RGB").save("photo.png")
     assert cli.main(["explain", "photo.png", "artifacts/model", "--out", "made", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"page": "made/photo-explained.html", "slide": "made/photo-explained.png"}

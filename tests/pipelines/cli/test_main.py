@@ -17,16 +17,16 @@ from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.modelmaker import Place, make_place
 from tests.support.stage_folder import environment
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def shop(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+def shop(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
     """A small model, published twice: as latest, and before."""
-    place = make_place(tmp_path, fresh_store, monkeypatch)
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch)
     registry = Registry(Bucket(fresh_store.registry, fresh_store), "alexnet")
     for text in ("first", "second"):
         (place.path("model") / "README.md").write_text(text)
@@ -42,7 +42,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return status, out, err
 
 
-def test_what_is_pulled_can_be_verified_and_used(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_pulled_can_be_verified_and_used(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "pull", "alexnet@latest", "--to", "here")
     assert (status, out) == (0, "here\n")
     assert "files" in err
@@ -64,7 +64,7 @@ def test_what_is_pulled_can_be_verified_and_used(shop: Place, capsys: pytest.Cap
     assert err == "alexnet predict: error: nothing.jpg: No such file or directory\n"
 
 
-def test_versions_are_listed_and_an_alias_goes_back(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_versions_are_listed_and_an_alias_goes_back(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(run(capsys, "list", "--json")[1])
     latest = listed["aliases"]["latest"]
     assert sorted([latest["version"], latest["previous"]]) == listed["versions"]
@@ -76,14 +76,14 @@ def test_versions_are_listed_and_an_alias_goes_back(shop: Place, capsys: pytest.
     assert "a version never moves; name an alias" in err
 
 
-def test_a_changed_folder_does_not_verify(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_folder_does_not_verify(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "pull", "--to", "here")
     Path("here/README.md").write_text("changed")
     assert run(capsys, "verify", "here")[::2] == (1, "alexnet verify: error: here: README.md: changed; pull it again\n")
     assert "give a folder that `alexnet pull` made" in run(capsys, "verify", "artifacts/model")[2]
 
 
-def test_a_place_that_cannot_be_is_named_on_one_line(shop: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_is_named_on_one_line(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
     status, _, err = run(capsys, "pull", "--to", "file/model")
     assert status == 1
@@ -188,7 +188,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: alexnet {command}" in capsys.readouterr().out
 
 
-def test_a_consumer_waits_for_no_slow_library(shop: Place) -> None:
+def test_a_consumer_waits_for_no_slow_library(shop: TrainedFolder) -> None:
     program = (
         "import sys\nfrom pipelines.cli.main import main\nassert main(['pull']) == 0\n"
         "slow = {'torch', 'pandas', 'pyarrow', 'matplotlib', 'sklearn', 'great_expectations', 'dvc'} & set(sys.modules)\n"

@@ -20,15 +20,15 @@ from pipelines.cli.predict import read_image
 from pipelines.evaluation.predictions import predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import Place, make_place
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, fresh_store, monkeypatch)
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
+    return make_trained_folder(tmp_path, fresh_store, monkeypatch)
 
 
-def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None:
+def test_a_picture_is_prepared_as_the_training_images_were(place: TrainedFolder) -> None:
     samples = open_dataset(place.manifest, "val")
     pixels = np.empty((256, 256, 3), np.uint8)
     samples.decode(0, 0, pixels)
@@ -40,7 +40,7 @@ def test_a_picture_is_prepared_as_the_training_images_were(place: Place) -> None
     assert guesses[0].name == f"class {guesses[0].label}"
 
 
-def test_how_a_picture_is_resized_is_in_the_models_own_folder(place: Place) -> None:
+def test_how_a_picture_is_resized_is_in_the_models_own_folder(place: TrainedFolder) -> None:
     """Not in a params.yaml that lies there or not."""
     folder = place.path("model")
     noise = np.random.default_rng(1).integers(0, 256, (700, 900, 3), np.uint8)

@@ -10,15 +10,15 @@ from alexnet.errors import DataError
 from pipelines.evaluation.inference import load_batches, open_model, sample_keys
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import Place, make_place
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, fresh_store, monkeypatch)
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
+    return make_trained_folder(tmp_path, fresh_store, monkeypatch)
 
 
-def test_all_images_come_once_in_the_manifests_order_with_their_keys(place: Place) -> None:
+def test_all_images_come_once_in_the_manifests_order_with_their_keys(place: TrainedFolder) -> None:
     samples = open_dataset(place.manifest, "val")
     batches = list(load_batches(samples, 2, "test"))
     assert [len(batch.labels) for batch in batches] == [2, 2, 1]
@@ -26,14 +26,14 @@ def test_all_images_come_once_in_the_manifests_order_with_their_keys(place: Plac
     assert torch.cat([batch.labels for batch in batches]).tolist() == [i % 3 for i in range(7, 12)]
 
 
-def test_a_model_is_opened_where_the_stage_computes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_opened_where_the_stage_computes(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     model = open_model(place.path("model"), place.manifest)
     assert model.device == torch.device("cpu")
     assert model.config == place.model.config
 
 
 @pytest.mark.parametrize("change", ["synsets", "side_px"])
-def test_a_model_of_other_classes_or_of_images_of_another_size_is_refused(place: Place, change: str) -> None:
+def test_a_model_of_other_classes_or_of_images_of_another_size_is_refused(place: TrainedFolder, change: str) -> None:
     other = {"synsets": place.manifest.synsets[::-1], "side_px": 240}
     with pytest.raises(DataError, match=r"model: knows 3 classes in images of 256 px, .* train on these shards"):
         open_model(place.path("model"), replace(place.manifest, **{change: other[change]}))  # type: ignore[arg-type]

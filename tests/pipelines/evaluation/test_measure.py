@@ -9,11 +9,11 @@ from alexnet.inference.metrics import Baseline, Baselines
 from pipelines.evaluation.intervals import share
 from pipelines.evaluation.measure import measure, scores
 from pipelines.evaluation.predictions import Predictions
-from tests.support import shardmaker
+from tests.support import sample_shards
 
 
 def test_every_number_has_its_interval_and_the_center_crop_leads(predictions: Predictions) -> None:
-    manifest = shardmaker.make([3]).manifest()
+    manifest = sample_shards.make([3]).manifest()
     found = measure(predictions, manifest, "val", Baselines(Baseline(0.75), Baseline(0.25)))
     assert (found.split, found.images, found.classes) == ("val", 4, 3)
     assert [row.views for row in found.protocols] == ["center", "five"]

@@ -12,15 +12,15 @@ from alexnet.loading.sampler import BatchSampler
 from pipelines.evaluation.predictions import predict
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import Place, make_place
+from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return make_place(tmp_path, fresh_store, monkeypatch)
+def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
+    return make_trained_folder(tmp_path, fresh_store, monkeypatch)
 
 
-def test_all_protocols_in_one_pass_are_those_of_the_released_model(place: Place) -> None:
+def test_all_protocols_in_one_pass_are_those_of_the_released_model(place: TrainedFolder) -> None:
     samples = open_dataset(place.manifest, "val")
     predictions = predict(place.model, samples, ["center", "five", "flipped", "ten"], 50)
     (batch,) = Loader(samples, BatchSampler(5, seed=0, shuffle=False), workers=1).epoch(0)
@@ -31,7 +31,7 @@ def test_all_protocols_in_one_pass_are_those_of_the_released_model(place: Place)
 
 
 @pytest.mark.gpu
-def test_a_gpu_predicts_as_the_cpu_does(place: Place) -> None:
+def test_a_gpu_predicts_as_the_cpu_does(place: TrainedFolder) -> None:
     samples = open_dataset(place.manifest, "val")
     on_cpu, on_gpu = (
         predict(place.model.to(torch.device(device)), samples, ["center", "ten"], 20) for device in ("cpu", "cuda")

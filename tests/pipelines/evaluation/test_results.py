@@ -7,7 +7,7 @@ import pytest
 from alexnet.config import to_json
 from alexnet.errors import DataError
 from pipelines.evaluation.results import NAME, Results
-from tests.support.modelmaker import RESULTS
+from tests.support.trained_folder import RESULTS
 
 
 def test_results_are_read_as_they_were_written_or_refused_by_name(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from alexnet.loading.augment import center_crop
 from pipelines.config import params
 from pipelines.features.layers import layer_outputs, layer_points
 from pipelines.runtime.environment import Store
-from tests.support.modelmaker import make_place
+from tests.support.trained_folder import make_trained_folder
 
 
 def test_a_layers_point_is_its_last_but_for_dropout() -> None:
@@ -26,7 +26,7 @@ def test_a_layers_point_is_its_last_but_for_dropout() -> None:
 def test_convolutions_are_averaged_and_units_given_whole(
     tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_place(tmp_path, fresh_store, monkeypatch).model
+    model = make_trained_folder(tmp_path, fresh_store, monkeypatch).model
     images = torch.randint(0, 256, (2, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     found = layer_outputs(model, images, 100)
     sizes = {name: values.shape[1] for name, values in found.items()}

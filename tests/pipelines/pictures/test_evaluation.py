@@ -8,11 +8,11 @@ from pipelines.evaluation.predictions import predict
 from pipelines.pictures.evaluation import Evaluated, draw_all
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
-from tests.support.modelmaker import make_place
+from tests.support.trained_folder import make_trained_folder
 
 
 def test_every_picture_is_there_as_png_and_svg(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(tmp_path, fresh_store, monkeypatch)
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch)
     samples = open_dataset(place.manifest, "val")
     predictions = predict(place.model, samples, ["center"], 50)
     evaluated = Evaluated(place.model, samples, predictions, place.path("history.csv"), 0.3)

@@ -6,9 +6,9 @@ import pytest
 
 from pipelines.config import params
 from pipelines.publishing.card import Facts
-from tests.support import shardmaker
-from tests.support.modelmaker import RESULTS, VALIDATION
+from tests.support import sample_shards
 from tests.support.stage_folder import PARAMS
+from tests.support.trained_folder import RESULTS, VALIDATION
 
 PER_CLASS = "name,images,center_top1_error,five_top1_error\nclass 0,1,0.0,0.5\nclass 1,0,nan,nan\nclass 2,4,0.25,0.5\n"
 
@@ -16,7 +16,7 @@ PER_CLASS = "name,images,center_top1_error,five_top1_error\nclass 0,1,0.0,0.5\nc
 @pytest.fixture
 def facts() -> Facts:
     """Of a release with the shipped parameters and three classes."""
-    manifest = shardmaker.make([3]).manifest()
+    manifest = sample_shards.make([3]).manifest()
     return Facts("alexnet", params.load(PARAMS), manifest, RESULTS, VALIDATION, {"model.safetensors": "ab" * 32}, None)
 
 

@@ -13,7 +13,7 @@ from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.faultproxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB
 MakeKeys = Callable[[str], PublicKey]

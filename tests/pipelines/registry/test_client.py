@@ -15,7 +15,7 @@ from pipelines.registry.store import Registry
 from pipelines.runtime.errors import Unreachable
 from pipelines.storage.bucket import Bucket
 from tests.pipelines.registry.conftest import WEIGHTS, MakeKeys, make
-from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 
 
 def test_what_is_pulled_is_what_was_published(registry: Registry, published: Release, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.storage.bucket import Bucket
 from tests.pipelines.registry.conftest import make
-from tests.support.faultproxy import Fault, FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy
 
 # Publishing.
 

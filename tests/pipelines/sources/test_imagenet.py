@@ -30,7 +30,7 @@ from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
 from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
-from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, REPORT, make_small_ilsvrc, make_stage_folder
 
 CONFIG = params.load().validate

@@ -15,7 +15,7 @@ from alexnet.errors import DataError
 from pipelines.runtime.environment import Store
 from pipelines.runtime.errors import Exists, Missing, Unreachable
 from pipelines.storage.bucket import Bucket, bucket_at
-from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
 

@@ -20,8 +20,8 @@ from pipelines.config import params
 from pipelines.runtime.environment import Store
 from pipelines.storage import dataset as data
 from pipelines.storage.bucket import Bucket
-from tests.support import shardmaker
-from tests.support.shardmaker import CLASSES, Made
+from tests.support import sample_shards
+from tests.support.sample_shards import CLASSES, SampleShards
 
 
 @pytest.fixture(autouse=True)
@@ -32,27 +32,27 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def fill(bucket: Bucket, made: Made) -> None:
+def fill(bucket: Bucket, made: SampleShards) -> None:
     for name, body in made.tars.items():
         bucket.put(f"shards/test/{name}", body)
 
 
 def test_samples_come_from_the_bucket_and_then_from_the_disk(bucket: Bucket, cache: Path) -> None:
-    made = shardmaker.make([5, 4])
+    made = sample_shards.make([5, 4])
     fill(bucket, made)
     first = data.open_dataset(made.manifest(), "train", bucket)
-    assert shardmaker.keys(first) == [f"k{i:05}" for i in range(9)]
+    assert sample_shards.keys(first) == [f"k{i:05}" for i in range(9)]
     for name in made.tars:
         bucket.delete(f"shards/test/{name}")
     again = data.open_dataset(made.manifest(), "train", bucket)
-    assert shardmaker.labels(again) == [i % CLASSES for i in range(9)]
+    assert sample_shards.labels(again) == [i % CLASSES for i in range(9)]
     assert len(list(cache.glob("*.tar"))) == 2
 
 
 def test_the_buckets_name_comes_from_the_environment(
     bucket: Bucket, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = shardmaker.make([3])
+    made = sample_shards.make([3])
     fill(bucket, made)
     for name, text in {
         "ALEXNET_BUCKET": fresh_store.bucket,
@@ -62,23 +62,23 @@ def test_the_buckets_name_comes_from_the_environment(
         "AWS_DEFAULT_REGION": fresh_store.region,
     }.items():
         monkeypatch.setenv(name, str(text))
-    assert len(shardmaker.labels(data.open_dataset(made.manifest(), "train"))) == 3
+    assert len(sample_shards.labels(data.open_dataset(made.manifest(), "train"))) == 3
 
 
 def test_a_shard_that_is_not_in_the_bucket_is_named(bucket: Bucket) -> None:
     with pytest.raises(DataError, match=r"s3://.*/shards/test/train-000000\.tar: no such object"):
-        _ = shardmaker.labels(data.open_dataset(shardmaker.make([3]).manifest(), "train", bucket))
+        _ = sample_shards.labels(data.open_dataset(sample_shards.make([3]).manifest(), "train", bucket))
 
 
 def test_a_shard_of_another_size_in_the_bucket_is_refused_by_name(bucket: Bucket) -> None:
-    made = shardmaker.make([3, 3])
-    fill(bucket, Made(dict.fromkeys(made.tars, made.tars["train-000001.tar"]), made.shards))
+    made = sample_shards.make([3, 3])
+    fill(bucket, SampleShards(dict.fromkeys(made.tars, made.tars["train-000001.tar"]), made.shards))
     with pytest.raises(DataError, match=r"^train-000000\.tar: sha256 is .* also when fetched again"):
-        _ = shardmaker.labels(data.open_dataset(made.manifest(), "train", bucket))
+        _ = sample_shards.labels(data.open_dataset(made.manifest(), "train", bucket))
 
 
 def test_the_cache_is_limited_by_the_environment(bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = shardmaker.make([4, 4, 4, 4])
+    made = sample_shards.make([4, 4, 4, 4])
     fill(bucket, made)
     limit = 2 * max(shard.bytes for shard in made.shards)
     monkeypatch.setenv("ALEXNET_CACHE_BYTES", str(limit))
@@ -95,7 +95,7 @@ def test_the_cache_is_limited_by_the_environment(bucket: Bucket, cache: Path, mo
 def test_a_process_that_may_not_open_enough_files_says_so(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = shardmaker.make([2, 2, 2])
+    made = sample_shards.make([2, 2, 2])
     fill(bucket, made)
     assert len(data.open_dataset(made.manifest(), "train", bucket)) == 6
     assert capsys.readouterr().out == ""
@@ -132,7 +132,7 @@ def trained(job: TrainingJob, manifest: Manifest, bucket: Bucket, checkpoints: P
 
 def test_training_from_the_bucket_and_from_a_warm_cache_gives_the_same_weights(bucket: Bucket, tmp_path: Path) -> None:
     """The objects are gone when the second run begins: it has the cache alone."""
-    made = shardmaker.make([5, 3, 4], side_px=256)
+    made = sample_shards.make([5, 3, 4], side_px=256)
     fill(bucket, made)
     manifest = replace(made.manifest(), splits={"train": tuple(made.shards[:2]), "val": tuple(made.shards[2:])})
     shipped = params.load()

@@ -18,12 +18,12 @@ from pipelines.runtime.environment import Store
 from pipelines.runtime.errors import Unreachable
 from pipelines.storage import dataset as data
 from pipelines.storage.bucket import Bucket
-from tests.support import shardmaker
-from tests.support.faultproxy import Fault, FaultProxy, Request
+from tests.support import sample_shards
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 from tests.support.processes import kill_when
-from tests.support.shardmaker import CLASSES, SIDE_PX
+from tests.support.sample_shards import CLASSES, SIDE_PX
 
-MADE = shardmaker.make([8, 8, 8])
+MADE = sample_shards.make([8, 8, 8])
 BYTES = MADE.shards[0].bytes
 ORDER = list(range(24))
 
@@ -158,7 +158,7 @@ def test_what_came_before_a_failure_is_not_fetched_again(far: Bucket, proxy: Fau
     proxy.faults = lambda request: Fault(status=403, code="AccessDenied") if request.path.endswith(last) else None
     samples = data.open_dataset(MADE.manifest(), "train", far)
     with pytest.raises(DataError, match=r"train-000002\.tar"):
-        _ = shardmaker.labels(samples)
+        _ = sample_shards.labels(samples)
     proxy.faults = lambda request: None
     check_epoch(far)
     assert proxy.count("GET", "train-000000.tar") == proxy.count("GET", "train-000001.tar") == 1

@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.validation.datadocs import write_front_page
-from tests.support.modelmaker import VALIDATION
+from tests.support.trained_folder import VALIDATION
 
 
 def test_the_front_page_replaces_the_index_page_and_links_to_the_others(tmp_path: Path) -> None:

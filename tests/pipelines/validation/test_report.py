@@ -6,7 +6,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.validation.report import ValidationReport
-from tests.support.modelmaker import VALIDATION
+from tests.support.trained_folder import VALIDATION
 
 
 def test_a_report_is_read_as_it_was_written_and_equal_reports_are_equal_bytes(tmp_path: Path) -> None:

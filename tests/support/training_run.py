@@ -1,6 +1,6 @@
 """A small training run in any form, for tests: in this process, or as one rank of several.
 
-`python -m tests.support.team RUN FOLDER` executes one, where RUN is a Run as JSON: under torchrun, or by `start` below.
+`python -m tests.support.training_run RUN FOLDER` executes one, where RUN is a Run as JSON: under torchrun, or by `start` below.
 """
 
 import itertools
@@ -252,12 +252,12 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
 
 def options(run: Run, folder: Path) -> list[str]:
     """Arguments of a Python process that executes a run."""
-    return ["-m", "tests.support.team", json.dumps(asdict(run)), str(folder)]
+    return ["-m", "tests.support.training_run", json.dumps(asdict(run)), str(folder)]
 
 
 # Children of a server that has imported torch already: a rank starts in milliseconds.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.support.team"])
+CONTEXT.set_forkserver_preload(["tests.support.training_run"])
 
 
 class Rank:

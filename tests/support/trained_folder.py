@@ -17,7 +17,7 @@ from pipelines.evaluation.results import Estimate, Result, Results
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
-from tests.support import shardmaker
+from tests.support import sample_shards
 from tests.support.stage_folder import PARAMS, environment
 
 SIDE_PX = 256
@@ -54,7 +54,7 @@ VALIDATION = ValidationReport(
 
 
 @dataclass(frozen=True)
-class Place:
+class TrainedFolder:
     """The current folder of a test."""
 
     root: Path
@@ -66,7 +66,7 @@ class Place:
         return self.root / "artifacts" / name
 
 
-def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Place:
+def make_trained_folder(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
     """Seven training and five validation images of three classes. Changes into `root` for the rest of the test."""
     monkeypatch.chdir(root)
     for name, value in (environment(store, root) | {"ALEXNET_WORKERS": "1", "ALEXNET_DEVICES": "cpu"}).items():
@@ -75,7 +75,7 @@ def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Pla
     monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", str(root / "releases"))
     _write_params(root / "params.yaml")
     (root / "artifacts").mkdir()
-    made = shardmaker.make([7, 5], SIDE_PX)
+    made = sample_shards.make([7, 5], SIDE_PX)
     bucket = Bucket(store.bucket, store)
     for name, body in made.tars.items():
         bucket.put(f"shards/test/{name}", body)
@@ -84,7 +84,7 @@ def make_place(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Pla
     config = PretrainedConfig(params.load().model, manifest.synsets, Preprocessing(SIDE_PX, "triangle"))
     folder = root / "artifacts" / "model"
     save_pretrained(folder, config, initial_weights(config.model, seed=1), torch.full((SIDE_PX, SIDE_PX, 3), 120.0))
-    place = Place(root, manifest, load_pretrained(folder))
+    place = TrainedFolder(root, manifest, load_pretrained(folder))
     manifest.write(place.path("manifest.json"))
     place.path("history.csv").write_text(HISTORY)
     VALIDATION.write(place.path("validation.json"))
@@ -95,7 +95,7 @@ def _write_params(path: Path) -> None:
     """The shipped parameters with few kernels and three classes."""
     yaml = YAML(typ="safe", pure=True)
     whole = yaml.load(PARAMS)
-    whole["model"] |= {"classes": shardmaker.CLASSES, "kernels": [4, 8, 8, 8, 8], "units": 16}
+    whole["model"] |= {"classes": sample_shards.CLASSES, "kernels": [4, 8, 8, 8, 8], "units": 16}
     whole["evaluate"]["batch_size"] = 2
     whole["probe"]["batch_size"] = 2
     whole["extract"]["batch_size"] = 2

@@ -20,7 +20,7 @@ SIDE_PX = 32
 
 
 @dataclass(frozen=True)
-class Made:
+class SampleShards:
     """Tars by name, and their manifest entries."""
 
     tars: dict[str, bytes]
@@ -66,7 +66,7 @@ def describe(name: str, body: bytes, labels: Sequence[int]) -> Shard:
     return Shard(name, len(body), hashlib.sha256(body).hexdigest(), len(labels), dict(Counter(labels)))
 
 
-def make(counts: Sequence[int], side_px: int = SIDE_PX) -> Made:
+def make(counts: Sequence[int], side_px: int = SIDE_PX) -> SampleShards:
     """Shards of these numbers of samples; sample i has key `k<i>`, label i % CLASSES and the image `jpeg(i, side_px)`."""
     tars, shards, first = {}, [], 0
     for number, count in enumerate(counts):
@@ -77,7 +77,7 @@ def make(counts: Sequence[int], side_px: int = SIDE_PX) -> Made:
         )
         shards.append(describe(name, tars[name], [i % CLASSES for i in indices]))
         first += count
-    return Made(tars, shards, side_px)
+    return SampleShards(tars, shards, side_px)
 
 
 def keys(dataset: ShardDataset) -> list[str]:

@@ -1,6 +1,6 @@
 """Compiled functions, in a process of its own: the checks of shapes in the other tests cannot be compiled.
 
-`python -m tests.support.kernels compiled` compares each function compiled and not compiled; `... cuda` compares training on a
+`python -m tests.support.compiled compiled` compares each function compiled and not compiled; `... cuda` compares training on a
 GPU with training on a CPU.
 """
 
@@ -23,7 +23,7 @@ from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import _mask, dropout_mask, mask_words
 from alexnet.training.schedule import Rates
 from alexnet.training.trainer import Trainer
-from tests.support import team
+from tests.support import training_run
 
 
 def compare(function: Callable[..., Tensor], calls: list[tuple[Any, ...]]) -> None:
@@ -75,10 +75,10 @@ def check_augment() -> None:
 
 def trainer(device: torch.device) -> Trainer:
     """A small network with every augmentation and dropout, in float32."""
-    job = team.job(team.Run(double=False))
+    job = training_run.job(training_run.Run(double=False))
     network = AlexNet(job.model).to(device).to(memory_format=torch.channels_last)
     network.load_full(initial_weights(job.model, 7))
-    made = Trainer(job, network, team.pixels(), device)
+    made = Trainer(job, network, training_run.pixels(), device)
     made.set_rates(Rates(0.002, 0.004, 0.002))
     return made
 
@@ -94,14 +94,14 @@ def check_cuda() -> None:
     trainers = [trainer(device) for device in devices]
     trainers[2]._graph = None
     order = BatchSampler(8, seed=1, shuffle=True).order([64], 0)
-    batch = team.batch(order, trainers[0].job.model.classes)
+    batch = training_run.batch(order, trainers[0].job.model.classes)
     crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers[:2])
     assert torch.allclose(crops, gpu_crops, rtol=0, atol=1e-4)
     words = mask_words(KEYS[0], batch.samples)
     mask, gpu_mask = (dropout_mask(words, range(16, 32), 0.5, device).cpu() for device in devices[:2])
     assert torch.equal(mask, gpu_mask)
     for number in range(8):
-        batch = team.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)
+        batch = training_run.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)
         losses = []
         for device, made in zip(devices, trainers, strict=True):
             there = Batch(batch.images.to(device), batch.labels.to(device), batch.samples)
