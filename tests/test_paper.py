@@ -114,6 +114,7 @@ def test_pooling_windows_never_hang_over_the_edge_unless_they_do_not_overlap(pap
     [
         ("one-tower", 59_798_312, 355_864, 391_514_384),  # footnote 2: as many parameters, half the kernels
         ("one-weird-trick", 61_100_840, 494_184, 714_188_480),
+        ("torchvision", 61_100_840, 494_184, 714_188_480),
         ("six-conv", 61_555_304, 668_488, 745_640_480),
     ],
 )

@@ -106,7 +106,8 @@ def _decode_jpegs(jpegs: list[Tensor], device: torch.device) -> list[Tensor]:
         from torchvision.io import ImageReadMode, decode_jpeg  # an optional dependency
     except ImportError:
         raise ParamsError(
-            "train.decode: is device, which needs torchvision; install it, or decode on the host (train.decode: host)"
+            "train.decode: is device, which needs torchvision (pip install 'alexnet-pipeline[torchvision]'), "
+            "or decode on the host (train.decode: host)"
         ) from None
     if device.type == "cuda":  # nvJPEG writes by a stream of its own, also to memory that this stream has freed but still reads
         torch.cuda.current_stream(device).synchronize()

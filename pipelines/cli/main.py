@@ -30,6 +30,7 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet describe --preset imagenet     the network of the paper, layer by layer
   alexnet show --preset imagenet         every number of that run, its command, and what to expect of it
   alexnet make-ilsvrc .local/ilsvrc      small archives in the format of ImageNet's, to try its preset on
+  alexnet import-torchvision W DIR       torchvision's AlexNet, where you have its weights, for all of this
   alexnet doctor                         what this machine has and lacks"""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
@@ -101,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where to; the current folder unless given")
     explain.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
+
+    about = "Make torchvision's AlexNet a trained network of this project: a folder for predict, explain, evaluate and extract"
+    imported = add("import-torchvision", _import_torchvision, about)
+    imported.add_argument("state", type=Path, metavar="SAFETENSORS", help="its state dict; a .pth is a pickle, and not read")
+    imported.add_argument("folder", type=Path, metavar="DIR", help="the folder to make")
+    imported.add_argument(
+        "--labels", type=Path, metavar="FILE", help="a class in every line; ImageNet's, from torchvision, unless given"
+    )
 
     listing = add("list", _list, "List a model's published versions, and the aliases that point at them", _PLACES)
     listing.add_argument("name", nargs="?", default="alexnet", metavar="NAME")
@@ -183,6 +192,23 @@ def _model_folder(args: argparse.Namespace) -> Path:
     if "@" in args.model and not folder.exists():
         folder = _client(args.offline).pull(args.model)[1]
     return folder
+
+
+def _import_torchvision(args: argparse.Namespace) -> int:
+    from alexnet.files.atomic import atomic_folder
+    from alexnet.inference.from_torchvision import from_torchvision, imagenet_classes, read_labels, read_state_dict
+    from alexnet.inference.pretrained import save_pretrained
+
+    if args.folder.exists():
+        raise DataError(f"{args.folder}: exists; name a folder to make")
+    synsets = read_labels(args.labels) if args.labels else imagenet_classes()
+    model = from_torchvision(read_state_dict(args.state), synsets)
+    with atomic_folder(args.folder) as folder:
+        weights = {name: tensor for name, _, tensor in model.network.parameter_slices()}
+        save_pretrained(folder, model.config, weights, model.mean_image)
+    use = f"alexnet predict PHOTO --model {args.folder}"
+    _print(args, {"folder": str(args.folder), "classes": len(synsets)}, f"{args.folder}: {len(synsets):,} classes; `{use}`")
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:

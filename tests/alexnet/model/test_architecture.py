@@ -41,6 +41,17 @@ CHANGES: dict[str, dict[str, object]] = {
     "color-noise": {},  # the preset has it
     "text-init": {"model.init.middle_std": 0.01},
     "relu-first": {"model.conv1_order": "relu-norm-pool"},
+    "torchvision": {
+        "model.towers": 1,
+        "model.kernels": (64, 192, 384, 256, 256),
+        "model.units": 4096,
+        "model.conv1.padding": 2,
+        "model.conv1.edge": 0,
+        "model.lrn.layers": (),
+        "model.map_norm.layers": (),
+        "model.dropout_layers": ("conv5", "fc6"),
+        "model.dropout_inverted": True,
+    },
     "run-145": {
         "train.epochs": 91,
         "train.schedule.weights": rates((0, 0.01), (25, 0.001), (51, 0.0001), (79, 0.00001)),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
+from safetensors.torch import save_file
+from torchvision.models import alexnet
 
 from alexnet.config import build
 from pipelines.cli import main as cli
@@ -104,6 +106,26 @@ def test_a_store_that_is_away_is_an_exit_status_of_its_own(
     assert (status, out) == (75, "")
     assert len(err.splitlines()) == 1
     assert "check AWS_ENDPOINT_URL" in err
+
+
+def test_torchvisions_network_is_imported_and_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file(alexnet(weights=None, num_classes=3).state_dict(), "theirs.safetensors")
+    Path("labels.txt").write_text("a cat\na dog\na house\n")
+    assert run(capsys, "import-torchvision", "theirs.safetensors", "model", "--labels", "labels.txt") == (
+        0,
+        "model: 3 classes; `alexnet predict PHOTO --model model`\n",
+        "",
+    )
+    Image.new("RGB", (300, 200), "red").save("picture.png")
+    (found,) = json.loads(run(capsys, "predict", "picture.png", "--model", "model", "--json")[1])
+    assert {guess["name"] for guess in found["classes"]} == {"a cat", "a dog", "a house"}
+    status, _, err = run(capsys, "import-torchvision", "theirs.safetensors", "model")
+    assert (status, err) == (1, "alexnet import-torchvision: error: model: exists; name a folder to make\n")
+    err = run(capsys, "import-torchvision", "theirs.safetensors", "other")[2]
+    assert err.endswith("labels: must name 3 classes, a line each, as the network has; found 1000\n")
 
 
 def test_the_papers_network_is_described_with_its_sixty_million_parameters(
