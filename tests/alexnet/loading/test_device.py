@@ -76,7 +76,9 @@ def test_an_image_that_only_the_host_can_decode_is_an_error(tmp_path: Path, monk
 
 def test_without_torchvision_decoding_on_the_device_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.io", None)
-    with pytest.raises(ParamsError, match=r"train\.decode: is device, which needs torchvision \(pip install .*, or decode on the"):
+    with pytest.raises(
+        ParamsError, match=r"train\.decode: is device, which needs torchvision \(pip install .*, or decode on the"
+    ):
         list(to_device(loader(tmp_path).epoch_encoded(0), CPU))
 
 
