@@ -53,7 +53,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, stack: Stack, store: Stor
     names = ("ALEXNET_BUCKET", "ALEXNET_REGISTRY", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     env = {name: value for name, value in made.env.items() if name not in names} | {"ALEXNET_SOURCE": "pictures"}
     made = dataclasses.replace(made, env=env)
-    (made.root / ".gitignore").write_text((made.root / ".gitignore").read_text() + "pictures/\n")
+    (made.root / ".gitignore").write_text((made.root / ".gitignore").read_text() + "/pictures/\n")
     dvc(made, "repro")
     git(made, "add", "-A")
     git(made, "commit", "-qm", "A finished run")

@@ -1,0 +1,161 @@
+"""DVC's own files after a kill. DVC writes its lock files in place, and believes what lies in its cache.
+
+    python -m infra.repair
+
+`make run` and the flow run it first. It removes locks without a living owner, puts back a copy of dvc.lock where that was cut
+short, and compares every object of the cache with its digest: a damaged one is made again from the workspace, or removed, so
+that DVC makes or pulls it again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+LOCK = Path("dvc.lock")
+COPY = Path(".local/dvc.lock")  # of the last dvc.lock that was whole
+RWLOCK = Path(".dvc/tmp/rwlock")
+CACHE = Path(".dvc/cache/files/md5")
+
+
+def repair() -> list[str]:
+    """Repairs what is damaged in this checkout, and says what. Does nothing while DVC runs here."""
+    if _dvc_runs_here():
+        return []
+    return [*_repair_rwlock(), *_repair_lock(), *_repair_cache()]
+
+
+def _repair_rwlock() -> Iterator[str]:
+    try:
+        locks = json.loads(RWLOCK.read_text())
+        kept: dict[str, Any] = {
+            "write": {path: owner for path, owner in locks.get("write", {}).items() if _lives(owner)},
+            "read": {
+                path: living for path, owners in locks.get("read", {}).items() if (living := [*filter(_lives, owners)])
+            },
+        }
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, KeyError, AttributeError):
+        RWLOCK.unlink()
+        yield f"{RWLOCK}: was cut short; removed, no DVC runs here"
+        return
+    kept = {mode: paths for mode, paths in kept.items() if paths}
+    if kept != {mode: paths for mode, paths in locks.items() if paths}:
+        _replace(RWLOCK, json.dumps(kept).encode())
+        yield f"{RWLOCK}: removed the locks of processes that have ended"
+
+
+def _repair_lock() -> Iterator[str]:
+    if _is_whole(LOCK):
+        if not COPY.exists() or COPY.read_bytes() != LOCK.read_bytes():
+            COPY.parent.mkdir(exist_ok=True)
+            _replace(COPY, LOCK.read_bytes())
+    elif LOCK.exists() and _is_whole(COPY):
+        _replace(LOCK, COPY.read_bytes())
+        yield f"{LOCK}: was cut short; its last whole copy is back"
+    elif LOCK.exists():
+        LOCK.unlink()
+        yield f"{LOCK}: was cut short, and there is no copy; removed, DVC finds what it has made in its cache"
+
+
+def _is_whole(lock: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # a second to import
+    from voluptuous import Invalid
+
+    try:
+        text = lock.read_text()
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))
+    except (FileNotFoundError, ValueError, yaml.YAMLError, Invalid):
+        return False
+    return text.endswith("\n") and not (COPY.exists() and COPY.read_text().startswith(text) and COPY.read_text() != text)
+
+
+def _repair_cache() -> Iterator[str]:
+    with ThreadPoolExecutor() as pool:
+        objects = sorted(path for path in CACHE.glob("[0-9a-f][0-9a-f]/*") if len(_digest_of(path)) == 32)
+        damaged = [path for path, digest in zip(objects, pool.map(_md5, objects), strict=True) if digest != _digest_of(path)]
+    found = _workspace() if damaged else {}
+    for path in damaged:
+        path.unlink()
+        source = found.get(_digest_of(path))
+        if isinstance(source, bytes):
+            _replace(path, source)
+        elif source:
+            part = path.with_name(f".{path.name}.{os.getpid()}")
+            shutil.copyfile(source, part)
+            part.replace(path)
+        yield f"{path}: is damaged; " + ("made again from the workspace" if source else "removed, DVC makes or pulls it again")
+
+
+def _workspace() -> dict[str, Path | bytes]:
+    """What dvc.lock's outputs in the workspace hold, by digest: files, and DVC's listing of a folder."""
+    found: dict[str, Path | bytes] = {}
+    stages = yaml.safe_load(LOCK.read_text())["stages"] if LOCK.exists() else {}
+    for out in (Path(out["path"]) for stage in stages.values() for out in stage.get("outs", [])):
+        files = sorted(path for path in [out, *out.rglob("*")] if path.is_file())
+        digests = {path: _md5(path) for path in files}
+        found |= {digest: path for path, digest in digests.items()}
+        if out.is_dir():
+            listing = [{"md5": digest, "relpath": path.relative_to(out).as_posix()} for path, digest in digests.items()]
+            text = json.dumps(sorted(listing, key=lambda entry: entry["relpath"])).encode()
+            found[hashlib.md5(text, usedforsecurity=False).hexdigest()] = text
+    return found
+
+
+def _digest_of(path: Path) -> str:
+    """The digest that a cached object has by its name."""
+    return path.parent.name + path.name.removesuffix(".dir")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _dvc_runs_here() -> bool:
+    here = str(Path.cwd())
+    for process in psutil.process_iter():
+        try:
+            if _is_dvc(process) and process.cwd() == here:
+                return True
+        except psutil.Error:
+            continue  # it has ended, or is another user's
+    return False
+
+
+def _lives(owner: dict[str, Any]) -> bool:
+    """Whether the process that a lock names is DVC; its id may belong to another program by now."""
+    try:
+        return _is_dvc(psutil.Process(owner["pid"]))
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    return any("dvc" in Path(word).parts[-2:] for word in process.cmdline())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes the file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with part.open("wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    for line in repair():
+        print(f"dvc: {line}", flush=True)
+    sys.exit(0)

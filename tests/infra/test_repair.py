@@ -1,0 +1,103 @@
+"""DVC's own files, damaged as a kill or a disk damages them: after the repair DVC runs, and nothing is made again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import repair
+
+DVC = """
+stages:
+  make:
+    cmd: mkdir -p made && echo one > made/one && echo two > made/two && echo three > single && echo ran >> runs
+    outs: [made, single]
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with an empty folder of DVC's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    return tmp_path
+
+
+def _repro() -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.stdout if done.returncode == 0 else f"failed: {done.stdout}"
+
+
+def _flip(path: Path) -> None:
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+@pytest.mark.slow
+def test_after_a_kill_and_a_flipped_bit_dvc_goes_on_and_makes_nothing_again(repository: Path) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    Path(".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    Path("dvc.yaml").write_text(DVC)
+    assert "Running stage" in _repro()
+    assert repair.repair() == []
+    whole = Path("dvc.lock").read_bytes()
+    Path("dvc.lock").write_bytes(whole[: whole.index(b"md5") + 2])
+    Path(".dvc/tmp/rwlock").write_text('{"write": {"/a": {"pi')
+    assert "failed" in _repro()
+    objects = sorted(Path(".dvc/cache/files/md5").glob("*/*"))
+    before = [path.read_bytes() for path in objects]
+    assert len(objects) == 4
+    for path in objects:
+        _flip(path)
+    said = repair.repair()
+    assert [line.partition(":")[0] for line in said[:2]] == [".dvc/tmp/rwlock", "dvc.lock"]
+    assert all("made again from the workspace" in line for line in said[2:])
+    assert [path.read_bytes() for path in objects] == before
+    assert "didn't change" in _repro()
+    assert Path("runs").read_text() == "ran\n"
+    _flip(next(path for path in objects if path.read_bytes() == b"three\n"))
+    Path("single").write_text("lost")
+    (line,) = repair.repair()
+    assert line.endswith("removed, DVC makes or pulls it again")
+    _repro()
+    assert Path("single").read_text() == "three\n"
+
+
+def test_a_lock_stays_as_long_as_its_owner_is_dvc(repository: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE, cwd="/") as owner:
+        living = {"pid": owner.pid, "cmd": "dvc repro"}
+        reused, dead = {"pid": os.getppid(), "cmd": "dvc repro"}, {"pid": 2**22 + 1, "cmd": "dvc repro"}
+        repair.RWLOCK.write_text(json.dumps({"write": {"/a": living, "/b": dead}, "read": {"/c": [reused, living], "/d": [dead]}}))
+        assert repair.repair() == [".dvc/tmp/rwlock: removed the locks of processes that have ended"]
+        assert json.loads(repair.RWLOCK.read_text()) == {"write": {"/a": living}, "read": {"/c": [living]}}
+        assert repair.repair() == []
+        owner.communicate(b"\n")
+
+
+def test_nothing_is_touched_while_dvc_runs_here(repository: Path) -> None:
+    repair.RWLOCK.write_text("{")
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE) as running:
+        assert repair.repair() == []
+        running.communicate(b"\n")
+    assert repair.repair() == [".dvc/tmp/rwlock: was cut short; removed, no DVC runs here"]
+
+
+@pytest.mark.parametrize("end", [len("schema: '2.0'\nstages:\n  make:\n    cmd: x\n"), 20, 0])
+def test_a_lock_cut_anywhere_is_put_back(repository: Path, end: int) -> None:
+    whole = "schema: '2.0'\nstages:\n  make:\n    cmd: x\n  use:\n    cmd: y\n"
+    Path("dvc.lock").write_text(whole)
+    assert repair.repair() == []
+    Path("dvc.lock").write_text(whole[:end])
+    assert repair.repair() == ["dvc.lock: was cut short; its last whole copy is back"]
+    assert Path("dvc.lock").read_text() == whole
+
+
+def test_a_damaged_lock_without_a_copy_is_removed(repository: Path) -> None:
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  make:\n    cm")
+    (line,) = repair.repair()
+    assert line.startswith("dvc.lock: was cut short, and there is no copy; removed")
+    assert not Path("dvc.lock").exists()
