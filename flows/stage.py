@@ -69,7 +69,19 @@ def run(stage: str, on_line: Callable[[str], None]) -> None:
     finally:
         process.stdout.close()
     if exit_status:
-        raise classify(stage, exit_status, list(tail), _read_status(stage, since=started))
+        status = _read_status(stage, since=started)
+        if status is None and repair(on_line):
+            raise RetryableStageError(f"{stage}: DVC's own files were damaged, and are repaired; run it again")
+        raise classify(stage, exit_status, list(tail), status)
+
+
+def repair(on_line: Callable[[str], None]) -> bool:
+    """Repairs DVC's own files, where a kill or the disk has damaged them; see infra/repair.py. Returns whether it had to."""
+    command = [sys.executable, "-m", "infra.repair"]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
+    for line in lines:
+        on_line(line)
+    return bool(lines)
 
 
 def classify(stage: str, exit_status: int, tail: list[str], status: dict[str, object] | None) -> StageError:

@@ -20,7 +20,7 @@ from prefect.states import Cancelled
 from prefect.tasks import exponential_backoff
 
 from flows.dag import stages_for
-from flows.stage import RetryableStageError, StageError, run
+from flows.stage import RetryableStageError, StageError, repair, run
 
 METRICS = Path("artifacts/metrics.json")
 RECEIPT = Path("artifacts/receipt.json")
@@ -60,6 +60,7 @@ def train_alexnet(target: str = "publish", max_lateness_hours: float = 12.0) -> 
     late = hours_late(dt.datetime.now(dt.UTC))
     if late > max_lateness_hours:
         return Cancelled(message=f"{late:.1f} hours late, more than {max_lateness_hours:g}; the next scheduled run will do it")
+    repair(get_run_logger().warning)
     for stage in stages_for(target):
         repro(stage)
         create_artifact(stage)

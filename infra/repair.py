@@ -38,9 +38,7 @@ def _repair_rwlock() -> Iterator[str]:
         locks = json.loads(RWLOCK.read_text())
         kept: dict[str, Any] = {
             "write": {path: owner for path, owner in locks.get("write", {}).items() if _lives(owner)},
-            "read": {
-                path: living for path, owners in locks.get("read", {}).items() if (living := [*filter(_lives, owners)])
-            },
+            "read": {path: living for path, owners in locks.get("read", {}).items() if (living := [*filter(_lives, owners)])},
         }
     except FileNotFoundError:
         return

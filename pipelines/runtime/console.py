@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, TypeVar, cast
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write_bytes
+from alexnet.files.locks import Busy, flock
 from pipelines.runtime import environment
 from pipelines.runtime.errors import Unreachable
 
@@ -23,6 +25,7 @@ T = TypeVar("T")
 _STATUS = environment.LOCAL / "status"  # how each stage last ended, by which the flow decides on a retry
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a stage that a signal stopped, and that cleaned up
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LOCKS = environment.LOCAL / "locks"  # a file for each stage and its arguments, which name its outputs
 _UNREAD = (errno.EPIPE, errno.EIO)  # its reader has ended; its terminal is closed
 _PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
@@ -117,10 +120,11 @@ def run(stage: str, main: Callable[[], None]) -> None:
 def _run(stage: str, main: Callable[[], None]) -> None:
     error, retryable = None, False
     try:
-        main()
+        with _sole(stage):
+            main()
     except (ParamsError, DataError) as mistake:
         error = str(mistake)
-        retryable = isinstance(mistake, Unreachable)
+        retryable = isinstance(mistake, Unreachable | Busy)
     except OSError as failure:
         if not (failure.errno in _FULL or (failure.errno in _PATH_ERRORS and failure.filename)):
             traceback.print_exc()
@@ -139,6 +143,22 @@ def _run(stage: str, main: Callable[[], None]) -> None:
     if error:
         print(f"{stage}: error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+@contextmanager
+def _sole(stage: str) -> Iterator[None]:
+    """Keeps other processes from making the same outputs: of a DVC that was killed, the stage may still run."""
+    try:
+        _LOCKS.mkdir(parents=True, exist_ok=True)
+    except OSError:  # what the stage then cannot do either says more
+        yield
+        return
+    if "RANK" in os.environ:  # the rank's launcher holds the lock
+        yield
+        return
+    outputs = zlib.crc32("\0".join(sys.argv[1:]).encode())
+    with flock(_LOCKS / f"{stage}-{outputs:08x}", environment.timeout_seconds(), f"{stage}: its outputs"):
+        yield
 
 
 def _advice(stage: str, number: int | None) -> str:

@@ -42,6 +42,18 @@ def test_a_transient_failure_is_told_from_a_permanent_one(pipeline: Path) -> Non
     assert not isinstance(error.value, RetryableStageError)
 
 
+def test_damaged_files_of_dvc_are_repaired_and_the_stage_is_run_again(pipeline: Path) -> None:
+    run("make", lambda line: None)
+    (pipeline / "dvc.lock").write_text("schema: '2.0'\nstag")
+    (pipeline / ".dvc" / "tmp" / "rwlock").write_text("{")
+    lines: list[str] = []
+    with pytest.raises(RetryableStageError, match="^make: DVC's own files were damaged, and are repaired; run it again$"):
+        run("make", lines.append)
+    assert [line for line in lines if line.startswith("dvc: ")]
+    run("make", lines.append)
+    assert "making" not in lines
+
+
 def test_the_status_file_of_an_earlier_run_is_ignored(pipeline: Path) -> None:
     status = pipeline / ".local" / "status" / "make.json"
     status.parent.mkdir(parents=True)

@@ -71,7 +71,8 @@ def test_a_lock_stays_as_long_as_its_owner_is_dvc(repository: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE, cwd="/") as owner:
         living = {"pid": owner.pid, "cmd": "dvc repro"}
         reused, dead = {"pid": os.getppid(), "cmd": "dvc repro"}, {"pid": 2**22 + 1, "cmd": "dvc repro"}
-        repair.RWLOCK.write_text(json.dumps({"write": {"/a": living, "/b": dead}, "read": {"/c": [reused, living], "/d": [dead]}}))
+        locks = {"write": {"/a": living, "/b": dead}, "read": {"/c": [reused, living], "/d": [dead]}}
+        repair.RWLOCK.write_text(json.dumps(locks))
         assert repair.repair() == [".dvc/tmp/rwlock: removed the locks of processes that have ended"]
         assert json.loads(repair.RWLOCK.read_text()) == {"write": {"/a": living}, "read": {"/c": [living]}}
         assert repair.repair() == []

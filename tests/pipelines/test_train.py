@@ -86,7 +86,7 @@ def run_program(place: TrainedFolder, **variables: str) -> "subprocess.Completed
 
 @pytest.mark.slow
 def test_training_that_cannot_print_stops_with_a_checkpoint(place: TrainedFolder) -> None:
-    """Its reader ends after a line, as `head -1` does, or its terminal is closed."""
+    """Its reader ends after a line, as `head -1` does, or its terminal is closed. Meanwhile a second one is refused."""
     change(place, train={"epochs": 1000})
     arguments = [word for name in FILES for word in (f"--{name.partition('.')[0]}", str(place.path(name)))]
     command = [sys.executable, "-m", "pipelines.train", *arguments]
@@ -95,6 +95,8 @@ def test_training_that_cannot_print_stops_with_a_checkpoint(place: TrainedFolder
         assert pipe.stdout
         assert pipe.stderr
         assert pipe.stdout.readline().startswith("train: ")
+        second = subprocess.run(command, cwd=place.root, env=env | {"ALEXNET_TIMEOUT": "10"}, capture_output=True, text=True)
+        assert second.stderr.startswith(f"train: error: train: its outputs: process {pipe.pid} has held .local/locks/train-")
         pipe.stdout.close()
         assert pipe.wait(120) == STOPPED_STATUS
         assert pipe.stderr.read() == ""

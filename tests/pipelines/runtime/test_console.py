@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from alexnet.errors import DataError, ParamsError
 from flows.stage import RetryableStageError, StageError, classify
-from pipelines.runtime import console
+from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
 
 
@@ -117,6 +118,17 @@ def test_a_command_line_that_is_wrong_is_not_worth_another_try() -> None:
     status, said = end(fail(SystemExit(2)))
     assert status == 2
     assert type(classify("validate", 255, [], said)) is StageError
+
+
+def test_a_stage_whose_outputs_another_process_makes_names_it_and_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "timeout_seconds", lambda: 0.2)
+    nested: list[tuple[object, dict[str, Any]]] = []
+    console.run("validate", lambda: nested.append(end(lambda: None)))
+    ((code, status),) = nested
+    assert code == 1
+    assert status["error"].startswith(f"validate: its outputs: process {os.getpid()} has held .local/locks/validate-")
+    assert status["retryable"]
+    console.run("validate", lambda: None)
 
 
 def test_a_disk_that_cannot_take_the_status_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
