@@ -70,6 +70,7 @@ def main() -> int:
             )
     if not _install_project():
         return _fail("the project itself could not be installed into .venv; see the lines above")
+    _put_programs_on_path()
     STAMP.touch()
     return 0
 
@@ -125,14 +126,27 @@ def _borrow() -> bool:
     others = [entry.partition("==")[0] for entry in _missing_in(_PYTHON) if "==" in entry]
     _run([*_pip(), "uninstall", "--yes", *others], quiet=True)
     print(f"no registry in reach; using the packages of {sys.executable}", flush=True)
-    own = subprocess.check_output([_PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip()
     folders = dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
-    (Path(own) / "borrowed.pth").write_text("\n".join(folders) + "\n")
+    (_packages() / "borrowed.pth").write_text("\n".join(folders) + "\n")
     for program in _programs():
         link = VENV / "bin" / program.name
         if not link.exists():
             link.symlink_to(program)
     return not _missing_in(_PYTHON)
+
+
+def _put_programs_on_path() -> None:
+    """Lets what .venv's Python starts find .venv's programs first: `.venv/bin/dvc repro` starts stages by `python`."""
+    own = f"{VENV / 'bin'}{os.pathsep}"
+    code = "import os; path = os.environ.get('PATH', os.defpath); "
+    code += f"os.environ['PATH'] = path if path.startswith({own!r}) else {own!r} + path"
+    (_packages() / "alexnet_path.pth").write_text(f"{code}\n")  # run when Python starts
+
+
+def _packages() -> Path:
+    """The folder of .venv's packages."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.check_output([_PYTHON, "-c", code], text=True).strip())
 
 
 def _programs() -> Iterator[Path]:

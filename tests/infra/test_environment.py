@@ -138,6 +138,27 @@ def test_a_local_build_satisfies_the_pin(pinned: str, satisfied: bool, tmp_path:
     assert environment.missing() == ([] if satisfied else [f"torch-x=={pinned}"])
 
 
+def test_the_environments_programs_are_found_without_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `.venv/bin/dvc repro`, whose stages are started by `python`."""
+    venv.create(tmp_path / ".venv", symlinks=True)
+    monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(environment, "_PYTHON", tmp_path / ".venv" / "bin" / "python")
+    environment._put_programs_on_path()
+    nested = "import os, subprocess; subprocess.run(['python', '-c', 'import os; print(os.environ[\"PATH\"])'])"
+    found = subprocess.run([environment._PYTHON, "-c", nested], env={"PATH": "/usr/bin"}, capture_output=True, text=True)
+    assert found.stdout == f"{tmp_path / '.venv' / 'bin'}:/usr/bin\n", found.stderr
+
+
+def test_a_python_without_the_packages_says_what_to_do(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", symlinks=True)
+    bare = tmp_path / "bare" / "bin" / "python"
+    said = subprocess.run([bare, "-m", "pipelines.fetch"], cwd=ROOT, env={"PATH": os.defpath}, capture_output=True, text=True)
+    assert said.returncode == 1
+    assert said.stderr == (
+        f"error: {bare} lacks this project's packages; `make doctor` makes .venv, then PATH=$PWD/.venv/bin:$PATH\n"
+    )
+
+
 def test_an_older_python_can_parse_it() -> None:
     """Annotations that 3.8 does not understand are not evaluated."""
     tree = ast.parse(Path(environment.__file__).read_text(), feature_version=(3, 8))
