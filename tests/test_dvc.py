@@ -96,7 +96,7 @@ def test_a_second_machine_goes_on_from_the_first(checkout: Checkout, tmp_path: P
     keys = {"AWS_ACCESS_KEY_ID": checkout.store.access_key or "", "AWS_SECRET_ACCESS_KEY": checkout.store.secret_key or ""}
     _call(checkout, sys.executable, "-m", "infra.remote", env=env)
     dvc(checkout, "push", "--run-cache", env=keys)
-    git(checkout, "tag", "alexnet@v0.1.0")
+    git(checkout, "tag", "-a", "alexnet@v0.1.0", "-m", "A release")
     second = tmp_path / "second"
     git(checkout, "clone", "-q", str(checkout.root), str(second))
     _call(checkout, sys.executable, "-m", "infra.remote", cwd=second, env=env)
