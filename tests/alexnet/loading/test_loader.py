@@ -1,4 +1,4 @@
-"""alexnet/loading/loader.py, and alexnet/loading/prefetch.py through it."""
+"""alexnet/loading/loader.py."""
 
 import contextlib
 import gc
@@ -23,7 +23,6 @@ from torch import Tensor
 from alexnet.errors import DataError
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.loader import Batch, Loader
-from alexnet.loading.prefetch import shard_uses
 from alexnet.loading.sampler import BatchSampler, Order
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.tar import index_tar
@@ -229,30 +228,6 @@ def test_an_order_that_the_cache_cannot_hold_is_refused_at_once(tmp_path: Path) 
     )
     with pytest.raises(DataError, match=message):
         loader(tmp_path, limit_bytes=2 * MOST)
-
-
-def test_shards_are_needed_in_the_order_of_their_first_sample(folder: Path) -> None:
-    batches = loader(folder, window_shards=1)
-    found = shard_uses(batches.dataset, [order(batches)[start : start + 5] for start in range(0, TOTAL, 5)])
-    assert [need.first_step for need in found] == sorted(need.first_step for need in found)
-    assert sorted(need.number for need in found) == [0, 1, 2, 3]
-    assert all(need.first_step <= need.last_step for need in found)
-
-
-@given(st.integers(1, 12), st.integers(0, 31), st.sampled_from([None, 1, 2]))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_shard_is_needed_from_its_first_sample_to_its_last(
-    folder: Path, batch_size: int, first: int, window: int | None
-) -> None:
-    batches = loader(folder, window_shards=window)
-    rest = order(batches)[first:]
-    steps: dict[int, list[int]] = {}
-    for place, number in enumerate(batches.dataset.shards_and_rows(rest)[0]):
-        steps.setdefault(number, []).append(place // batch_size)
-    found = shard_uses(batches.dataset, [rest[start : start + batch_size] for start in range(0, len(rest), batch_size)])
-    assert {need.number: (need.first_step, need.last_step) for need in found} == {
-        number: (min(all_steps), max(all_steps)) for number, all_steps in steps.items()
-    }
 
 
 # Corrupt samples.
