@@ -134,7 +134,10 @@ def make_release(inputs: Inputs, given: Params) -> Release:
 
 
 def _copy_all(inputs: Inputs, folder: Path) -> None:
+    from alexnet.inference import transforms
+
     files = {
+        "transforms.py": Path(transforms.__file__),
         "metrics.json": inputs.metrics,
         "features.parquet": inputs.features,
         "validation.json": inputs.validation,

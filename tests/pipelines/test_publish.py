@@ -85,7 +85,16 @@ def test_a_release_is_published_once_and_pulled_whole(place: TrainedFolder, caps
     release, folder = Client(registry_bucket(), Path("other-cache")).pull("alexnet@latest", Path("pulled"))
     assert release.version == receipt["version"]
     assert {path: file.sha256 for path, file in release.files.items()} == receipt["files"]
-    expected = {"README.md", "index.html", "SHA256SUMS", "model.safetensors", "config.json", "features.parquet", "metrics.json"}
+    expected = {
+        "README.md",
+        "index.html",
+        "transforms.py",
+        "SHA256SUMS",
+        "model.safetensors",
+        "config.json",
+        "features.parquet",
+        "metrics.json",
+    }
     expected |= {"params.yaml", "dvc.lock", "validation.json", "shards.json", "history.csv", "pictures/kernels.png"}
     assert expected < set(release.files)
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
