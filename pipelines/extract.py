@@ -1,25 +1,31 @@
-"""The extract stage: one layer's output for every image of a split."""
+"""The extract stage: the values at any points of the network, for every image of any split."""
 
 import argparse
+import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from alexnet.errors import ParamsError
-from alexnet.files.atomic import atomic_write
+from alexnet.errors import DataError
+from alexnet.inference.activations import center_activations
 from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.dataset import ShardDataset
-from alexnet.model.architecture import ModelConfig, table
-from alexnet.shards.manifest import Manifest
+from alexnet.loading.device import to_host
+from alexnet.shards.manifest import Manifest, Split
 from pipelines.config import params
 from pipelines.evaluation import inference
-from pipelines.evaluation.config import ExtractConfig
-from pipelines.runtime import console
+from pipelines.features.config import ExtractConfig
+from pipelines.features.parts import Parts
+from pipelines.runtime import console, environment
 from pipelines.storage.dataset import open_dataset
 
-_GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader holds in memory at a time
+_GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader holds in memory at a time, and what a kill loses
 
 
 def main() -> None:
@@ -27,56 +33,95 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.extract", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards to read")
-    parser.add_argument("--features", type=Path, required=True, help="Parquet to write: key, label, and the layer by its name")
+    parser.add_argument("--features", type=Path, required=True, help="Parquet to write: split, key, label, name, points")
     args = parser.parse_args()
     extract(args.model, args.manifest, args.features)
 
 
 def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
-    """Writes the layer's output, image by image in the manifest's order.
+    """Writes a row an image, split after split in the manifest's order; one that was killed goes on where it was.
 
-    Raises:
-        ParamsError: the network has no such layer.
+    A point is a column of fixed-size lists: channel by channel, each row by row.
     """
     config = params.load().extract
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
-    units = layer_units(model.config.model, config.layer)
-    samples = open_dataset(manifest, config.split)
-    schema = pa.schema([("key", pa.string()), ("label", pa.int32()), (config.layer, pa.list_(pa.float32(), units))])
-    with atomic_write(path) as part, pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=["key"]) as writer:
-        group: list[pa.RecordBatch] = []
-        for batch in _record_batches(model, config, samples, schema):
-            group.append(batch)
-            if sum(each.num_rows for each in group) * units * 4 >= _GROUP_BYTES:
-                writer.write_table(pa.Table.from_batches(group))
-                group = []
-        if group:
-            writer.write_table(pa.Table.from_batches(group))
-    console.say(f"extract: {config.layer} of {len(samples):,} {config.split} images, {units:,} numbers each, in {path}")
+    columns = Columns(model, config)
+    parts = Parts(environment.LOCAL / "extract", _identity([*sorted(model_path.iterdir()), manifest_path], config, model))
+    images = 0
+    for split in config.splits:
+        samples = open_dataset(manifest, split)
+        _extract_split(model, samples, split, columns, parts)
+        images += len(samples)
+    parts.join(config.splits, path, columns.schema)
+    points = ", ".join(f"{name} ({numbers:,} numbers)" for name, numbers in columns.numbers.items())
+    console.say(f"extract: {points} of {images:,} {' and '.join(config.splits)} images as {config.dtype}, in {path}")
 
 
-def layer_units(config: ModelConfig, layer: str) -> int:
-    """How many numbers a layer outputs for an image: a convolution's after pooling, channel by channel, each row by row.
+class Columns:
+    """The columns of features.parquet: split, key, label, name, and points, each with the shape of its values as metadata."""
 
-    Raises:
-        ParamsError: the network has no such layer.
-    """
-    rows = {row.name: row for row in table(config)}
-    if layer not in rows:
-        raise ParamsError(f"extract.layer: this network has no {layer}; it has {', '.join(rows)}")
-    return rows[layer].outputs * rows[layer].out_px ** 2
+    def __init__(self, model: Pretrained, config: ExtractConfig) -> None:
+        self.config, self._names = config, pa.array([synset.name for synset in model.config.synsets])
+        self.dtype = torch.float16 if config.dtype == "float16" else torch.float32
+        side = model.config.preprocessing.side_px
+        values = center_activations(model, torch.zeros(1, side, side, 3, dtype=torch.uint8), config.points)
+        self.numbers = {name: each[0].numel() for name, each in values.items()}
+        kind = pa.from_numpy_dtype(config.dtype)
+        points = [
+            pa.field(name, pa.list_(kind, self.numbers[name]), metadata={"shape": " ".join(map(str, each.shape[1:]))})
+            for name, each in values.items()
+        ]
+        described = [("split", pa.string()), ("key", pa.string()), ("label", pa.int32()), ("name", pa.string())]
+        self.schema = pa.schema([*described, *points])
+
+    @property
+    def row_bytes(self) -> int:
+        """Of the points of an image."""
+        return sum(self.numbers.values()) * self.dtype.itemsize
+
+    def record_batch(self, split: Split, keys: list[str], values: dict[str, Tensor]) -> pa.RecordBatch:
+        """A batch as rows. Raises DataError where float16 does not reach."""
+        labels = pa.array(values["label"].numpy(), pa.int32())
+        points = [self._lists(name, values[name].numpy(), keys) for name in self.numbers]
+        described = [pa.array([split] * len(keys)), pa.array(keys), labels, self._names.take(labels)]
+        return pa.RecordBatch.from_arrays([*described, *points], schema=self.schema)
+
+    def _lists(self, name: str, values: Float[np.ndarray, "n numbers"], keys: list[str]) -> pa.Array:
+        beyond = np.isinf(values).any(1)
+        if beyond.any():
+            key = keys[beyond.argmax()]
+            raise DataError(f"extract.dtype: {name} of {key} is beyond what {values.dtype} holds; set extract.dtype: float32")
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
-def _record_batches(
-    model: Pretrained, config: ExtractConfig, samples: ShardDataset, schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    """Keys, labels and the layer's output of every batch."""
-    for batch in inference.load_batches(samples, config.batch_size, f"extract: {config.layer}", model.device):
-        numbers = model.features(batch.images, config.layer).numpy()
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), numbers.shape[1])
-        keys, labels = pa.array(inference.sample_keys(samples, batch)), pa.array(batch.labels.cpu().numpy(), pa.int32())
-        yield pa.RecordBatch.from_arrays([keys, labels, flat], schema=schema)
+def _identity(files: list[Path], config: ExtractConfig, model: Pretrained) -> str:
+    """What parts depend on: the network, the shards, the configuration, and what rounds differently."""
+    how = (config, _GROUP_BYTES, torch.__version__, model.device.type, torch.get_num_threads())
+    digest = hashlib.sha256(repr(how).encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _extract_split(model: Pretrained, samples: ShardDataset, split: Split, columns: Columns, parts: Parts) -> None:
+    """Adds the parts that a split still lacks, each of the same number of batches."""
+    size = columns.config.batch_size
+    in_part = max(1, _GROUP_BYTES // (size * columns.row_bytes))
+    first = min(parts.count(split) * in_part, -(-len(samples) // size))
+    if first:
+        console.say(f"extract: goes on after {min(first * size, len(samples)):,} of {len(samples):,} {split} images")
+
+    def forward() -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        for batch in inference.load_batches(samples, size, f"extract: {split}", model.device, first):
+            values = center_activations(model, batch.images, columns.config.points)
+            flat = {name: each.to(columns.dtype).flatten(1) for name, each in values.items()}
+            yield inference.sample_keys(samples, batch), flat | {"label": batch.labels}
+
+    records = (columns.record_batch(split, keys, values) for keys, values in to_host(forward()))
+    while group := list(islice(records, in_part)):
+        parts.add(split, pa.Table.from_batches(group))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 import argparse
 import csv
 from collections.abc import Iterable
+from dataclasses import astuple
 from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from alexnet.files.atomic import atomic_folder
@@ -15,10 +15,10 @@ from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
-from pipelines.evaluation import inference
+from pipelines.evaluation import inference, intervals
 from pipelines.features import neighbors
 from pipelines.features.config import ProbeConfig
-from pipelines.features.layers import PIXELS, layer_outputs
+from pipelines.features.layers import PIXELS, hidden_layer, layer_outputs
 from pipelines.features.neighbors import Nearest
 from pipelines.features.ridge import Ridge
 from pipelines.runtime import console
@@ -44,8 +44,9 @@ def probe(model_path: Path, manifest_path: Path, path: Path) -> None:
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
     train, val = open_dataset(manifest, "train"), open_dataset(manifest, "val")
+    hidden = hidden_layer(model.config.model)
     first = _first(model, val, config)
-    queries = torch.cat([outputs["fc7"] for _, outputs in first])[: config.queries]
+    queries = torch.cat([outputs[hidden] for _, outputs in first])[: config.queries]
     nearest = Nearest(queries.cpu().numpy(), config.neighbors)
     probes = _fit(model, train, nearest, config)
     rest = inference.load_batches(val, config.batch_size, "probe: validation images", model.device, len(first))
@@ -53,14 +54,14 @@ def probe(model_path: Path, manifest_path: Path, path: Path) -> None:
     wrong = _count_wrong(probes, config.ridge_alpha, chain(first, others))
     by_neighbors, k = neighbors.count_wrong(nearest, val, train), nearest.samples.shape[1]
     errors = [(name, count, len(val)) for name, count in wrong.items()]
-    errors.append((f"fc7, {k} nearest", by_neighbors, len(nearest.samples)))
+    errors.append((f"{hidden}, {k} nearest", by_neighbors, len(nearest.samples)))
     with atomic_folder(path) as folder:
         neighbors.write(folder / "neighbors.parquet", nearest, val, train, manifest.synsets)
         _write_errors(folder / "probe.csv", errors)
-    shares = [f"{name} {count / len(val):.2%}" for name, count in wrong.items() if name in (PIXELS, "conv1", "conv5", "fc7")]
+    shares = [f"{name} {count / len(val):.2%}" for name, count in wrong.items() if name in (PIXELS, "conv1", hidden)]
     console.say(
         f"probe: top-1 error of a linear classifier: {', '.join(shares)}; "
-        f"of the {k} nearest training images in fc7: {by_neighbors / len(nearest.samples):.2%}"
+        f"of the {k} nearest training images in {hidden}: {by_neighbors / len(nearest.samples):.2%}"
     )
 
 
@@ -80,7 +81,7 @@ def _fit(model: Pretrained, train: ShardDataset, nearest: Nearest, config: Probe
         probes = probes or {name: Ridge(x.shape[1], len(model.config.synsets), model.device) for name, x in outputs.items()}
         for name, x in outputs.items():
             probes[name].add(x, batch.labels)
-        block.append(outputs["fc7"])
+        block.append(outputs[hidden_layer(model.config.model)])
         if sum(len(each) for each in block) >= _BLOCK:
             nearest.add(torch.cat(block).cpu().numpy())
             block = []
@@ -105,8 +106,7 @@ def _write_errors(path: Path, errors: list[tuple[str, int, int]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["layer", "top1_error", "low", "high", "images"])
         for layer, wrong, images in errors:
-            interval = binomtest(wrong, images).proportion_ci(0.95, "wilson")
-            writer.writerow([layer, wrong / images, float(interval.low), float(interval.high), images])
+            writer.writerow([layer, *astuple(intervals.share(wrong / images, images)), images])
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_an_experiment_publishes_nothing_until_it_is_applied(checkout: Checkout)
     before, first = registry(checkout), receipt(checkout.root)["version"]
     assert first
     said = dvc(checkout, "exp", "run", "-n", "shorter", "-S", "train.epochs=1")
-    assert stages_run(said) == ["fetch", "train", "evaluate", "extract", "publish"]
+    assert stages_run(said) == ["fetch", "train", "evaluate", "probe", "extract", "publish"]
     assert git(checkout, "diff", "--numstat", "--", "params.yaml").split()[:2] == ["1", "1"]
     assert receipt(checkout.root)["version"] is None
     git(checkout, "checkout", "-q", ".")

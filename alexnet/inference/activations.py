@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from alexnet.inference.pretrained import Pretrained
+from alexnet.loading.augment import center_crop
 from alexnet.model.network import AlexNet
 from alexnet.model.points import SOFTMAX, check_points
 
@@ -41,3 +43,10 @@ def activations(
     if SOFTMAX in names:
         found[SOFTMAX] = output.float().softmax(1)
     return {name: found[name] for name in names}
+
+
+def center_activations(
+    model: Pretrained, images: UInt8[Tensor, "n side side 3"], names: Sequence[str]
+) -> dict[str, Float[Tensor, "n ..."]]:
+    """The same for the center crop of images as a trained network's preprocessing resizes them."""
+    return activations(model.network, center_crop(images.to(model.device), model.mean_crop), names)

@@ -15,7 +15,7 @@ from torch import Tensor
 from alexnet.config import build, to_json
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.tensors import write_tensors
-from alexnet.loading.augment import CROPS_OF, center, center_crop, ten_crops
+from alexnet.loading.augment import CROPS_OF, center, ten_crops
 from alexnet.loading.config import Views
 from alexnet.model.architecture import ModelConfig, current_model
 from alexnet.model.network import AlexNet, full_shapes
@@ -107,13 +107,6 @@ class Pretrained:
         logits: Tensor = self.network(torch.cat(crops))
         probabilities = logits.float().softmax(1)
         return probabilities.view(len(crops), len(images), -1)
-
-    @torch.inference_mode()
-    def features(self, images: UInt8[Tensor, "n side side 3"], layer: str) -> Float[Tensor, "n units"]:
-        """A layer's output for the center crop, one row an image."""
-        self.network.eval()
-        numbers: Tensor = self.network(center_crop(images.to(self.device), self.mean_crop), upto=layer)
-        return numbers.float().flatten(1).cpu()
 
 
 def save_pretrained(

@@ -6,6 +6,7 @@ On a CPU they are passed through. Global sample indices stay on the host, where 
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from alexnet.loading.loader import Batch, EncodedBatch
 _AHEAD = 4  # batches that the host may be ahead of a GPU: each takes memory there until its step is over
 
 HostBatch = Batch | EncodedBatch
+T = TypeVar("T")
 
 
 def to_device(batches: Iterable[HostBatch], device: torch.device) -> Iterator[Batch]:
@@ -43,6 +45,25 @@ def to_device(batches: Iterable[HostBatch], device: torch.device) -> Iterator[Ba
             _limit_queue(ends, device)
     while copying:
         yield _await_copy(copying, used, device)
+
+
+def to_host(results: Iterable[tuple[T, dict[str, Tensor]]]) -> Iterator[tuple[T, dict[str, Tensor]]]:
+    """Yields the results with their tensors on the host. A GPU's are copied while it computes the next result."""
+    copying: deque[tuple[T, dict[str, Tensor], torch.cuda.Event | None]] = deque()
+    for item, tensors in results:
+        device = next(tensor.device for tensor in tensors.values())
+        copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}  # to pinned memory
+        copying.append((item, copies, torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None))
+        if len(copying) > 1:
+            yield _await_result(*copying.popleft())
+    while copying:
+        yield _await_result(*copying.popleft())
+
+
+def _await_result(item: T, copies: dict[str, Tensor], copied: torch.cuda.Event | None) -> tuple[T, dict[str, Tensor]]:
+    if copied is not None:
+        copied.synchronize()
+    return item, copies
 
 
 def _start_copy(batch: HostBatch, device: torch.device, stream: torch.cuda.Stream) -> tuple[HostBatch, Batch, torch.cuda.Event]:

@@ -7,11 +7,12 @@ from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import ValidateConfig
 from alexnet.model.architecture import ModelConfig, current_model
+from alexnet.model.points import points
 from alexnet.shards.manifest import ShardConfig
 from alexnet.training.schedule import TrainConfig
 from pipelines.config import tree
-from pipelines.evaluation.config import EvaluateConfig, ExtractConfig
-from pipelines.features.config import ProbeConfig
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.features.config import ExtractConfig, ProbeConfig
 from pipelines.registry.release import PublishConfig
 from pipelines.sources.base import SourceConfig
 
@@ -34,6 +35,11 @@ class Params:
     probe: ProbeConfig
     extract: ExtractConfig
     publish: PublishConfig
+
+    def __post_init__(self) -> None:
+        there = points(self.model)
+        if unknown := sorted({*self.extract.points} - {*there}):
+            raise ValueError(f"extract.points: this network has no {', '.join(unknown)}; it has {', '.join(there)}")
 
 
 def load(path: Path = FILE, preset: str | None = None, variant: str | None = None) -> Params:

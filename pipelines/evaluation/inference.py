@@ -38,7 +38,7 @@ def load_batches(
     """All samples in the manifest's order from a batch on, on the device, with progress shown by images."""
     sampler = BatchSampler(batch_size, seed=0, shuffle=False)
     loader = Loader(samples, sampler, workers=environment.workers(), pin_memory=device.type == "cuda")
-    total = len(samples) - first_batch * batch_size
+    total = max(0, len(samples) - first_batch * batch_size)
     return console.track(to_device(loader.epoch(0, first_batch), device), total, label, size=lambda batch: len(batch.labels))
 
 

@@ -1,6 +1,9 @@
-"""The configuration of probe. Knows no torch, so that reading params.yaml does not import it."""
+"""The configurations of probe and extract. Knows no torch, so that reading params.yaml does not import it."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from alexnet.shards.manifest import Split
 
 
 @dataclass(frozen=True)
@@ -26,3 +29,23 @@ class ProbeConfig:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
         if self.ridge_alpha <= 0:
             raise ValueError(f"ridge_alpha: must be above 0, got {self.ridge_alpha}")
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """The points of the network whose values are written (`alexnet.model.points`), for which splits, and in which type.
+
+    batch_size: images per forward pass.
+    """
+
+    points: tuple[str, ...]
+    splits: tuple[Split, ...]
+    dtype: Literal["float16", "float32"]
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for name, given in (("points", self.points), ("splits", self.splits)):
+            if not given or len(set(given)) != len(given):
+                raise ValueError(f"{name}: must name at least one, and each once, got {', '.join(given) or 'none'}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: must be at least 1, got {self.batch_size}")

@@ -21,6 +21,11 @@ def layer_points(config: ModelConfig) -> dict[str, str]:
     return {name.split(".")[0]: name for name in points(config)[:-1] if not name.endswith(".dropout")}
 
 
+def hidden_layer(config: ModelConfig) -> str:
+    """The last layer before fc8, in whose outputs images are compared (figure 4): fc7 where there is one."""
+    return list(layer_points(config))[-2]
+
+
 @torch.inference_mode()
 def layer_outputs(
     model: Pretrained, images: UInt8[Tensor, "n side side 3"], numbers: int

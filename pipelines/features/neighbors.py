@@ -27,7 +27,8 @@ Features = Num[np.ndarray, "n units"]
 class Nearest:
     """The k nearest of all images added so far, for each of some images. samples, distances: nearest first.
 
-    Images are compared in blocks by scikit-learn; of equally near ones the image that was added first is the nearer.
+    Images are compared in blocks by scikit-learn. Equally near ones are listed in the order in which they were added; which of
+    them are among the k, where not all are, is not defined.
     """
 
     def __init__(self, queries: Features, k: int) -> None:

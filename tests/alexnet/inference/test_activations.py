@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet.inference.activations import activations
+from alexnet.inference.activations import activations, center_activations
+from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.model.points import points, steps
 from alexnet.model.response_norm import local_response_norm, map_norm
+from alexnet.shards.manifest import Synset
 
 
 class Call(nn.Module):
@@ -109,3 +111,14 @@ def test_points_are_given_in_the_order_asked_for_and_nothing_beyond_is_computed(
 def test_an_unknown_point_is_refused(tiny: ModelConfig) -> None:
     with pytest.raises(ValueError, match=r"no point conv1\.norm; this network has conv1, conv1\.lrn"):
         activations(AlexNet(tiny), torch.zeros(1, 3, 224, 224), ["conv1.norm"])
+
+
+def test_a_trained_networks_are_those_of_the_center_crop(tiny: ModelConfig) -> None:
+    network = AlexNet(tiny)
+    network.load_full(initial_weights(tiny, seed=1))
+    synsets = tuple(Synset(label, f"n{label:08d}", f"class {label}") for label in range(tiny.classes))
+    model = Pretrained(network, PretrainedConfig(tiny, synsets, Preprocessing(256, "area")), torch.full((256, 256, 3), 120.0))
+    images = torch.randint(0, 256, (2, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    crops = (images[:, 16:240, 16:240].float() - 120).permute(0, 3, 1, 2)
+    for name, values in center_activations(model, images, ["conv5.pool", "fc7"]).items():
+        assert torch.equal(values, activations(network, crops, [name])[name])

@@ -64,11 +64,6 @@ def test_ten_crops_average_probabilities_not_logits(model: Pretrained) -> None:
     assert found.sum().item() == pytest.approx(1)
 
 
-def test_features_are_the_layers_outputs_a_row_an_image(model: Pretrained) -> None:
-    assert model.features(images(3), "fc7").shape == (3, 32)
-    assert model.features(images(3), "conv5").shape == (3, 16 * 36)
-
-
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
 def test_a_missing_or_damaged_file_is_named(model: Pretrained, tmp_path: Path, name: str) -> None:
     folder = save(tmp_path / "model", model)

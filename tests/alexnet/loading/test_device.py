@@ -10,7 +10,7 @@ import torch
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.loading import device as device_feed
-from alexnet.loading.device import _AHEAD, to_device
+from alexnet.loading.device import _AHEAD, to_device, to_host
 from alexnet.loading.loader import Batch, Loader
 from alexnet.loading.sampler import BatchSampler
 from tests.support import sample_shards
@@ -33,6 +33,15 @@ def test_on_a_cpu_the_batches_pass_as_they_are(tmp_path: Path) -> None:
     plain, fed = list(loader(tmp_path).epoch(0)), list(to_device(loader(tmp_path).epoch(0), CPU))
     assert copied(fed) == copied(plain)
     assert all(torch.equal(a.images, b.images) for a, b in zip(fed, plain, strict=True))
+
+
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)])
+def test_results_come_to_the_host_in_order(device: torch.device) -> None:
+    results = ((number, {"x": torch.full((1000, 1000), number, device=device)}) for number in range(5))
+    for number, (item, tensors) in enumerate(to_host(results)):
+        assert item == number
+        assert torch.equal(tensors["x"], torch.full((1000, 1000), number))
+    assert number == 4
 
 
 def test_decoding_on_the_device_gives_the_same_batches_within_rounding(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def rates(*pairs: tuple[int, float]) -> tuple[dict[str, float], ...]:
 
 
 CHANGES: dict[str, dict[str, object]] = {
-    "tanh": {"model.nonlinearity": "tanh"},
+    "tanh": {"model.nonlinearity": "tanh", "extract.points": ("fc7.tanh",)},
     "one-tower": {"model.towers": 1, "model.kernels": (48, 128, 192, 192, 256), "model.units": 4096},
     "no-lrn": {"model.lrn.layers": (), "model.map_norm.layers": ()},
     "non-overlapping-pool": {"model.pool.size": 2, "model.conv2.padding": 1, "model.conv5.padding": 0},
@@ -37,7 +37,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "no-conv4": {"model.without": ("conv4",)},
     "six-conv": {"model.kernels": (48, 128, 192, 192, 128, 128)},
     "one-weird-trick": {"model.towers": 1, "model.kernels": (64, 192, 384, 256, 256), "model.units": 4096},
-    "tanh-no-dropout": {"model.nonlinearity": "tanh", "model.dropout": 0.0},
+    "tanh-no-dropout": {"model.nonlinearity": "tanh", "model.dropout": 0.0, "extract.points": ("fc7.tanh",)},
     "color-noise": {},  # the preset has it
     "text-init": {"model.init.middle_std": 0.01},
     "relu-first": {"model.conv1_order": "relu-norm-pool"},

@@ -1,8 +1,8 @@
-"""The configurations of evaluate and extract refuse what makes no sense."""
+"""The configuration of evaluate refuses what makes no sense."""
 
 import pytest
 
-from pipelines.evaluation.config import EvaluateConfig, ExtractConfig
+from pipelines.evaluation.config import EvaluateConfig
 
 
 def test_what_is_wrong_in_the_configuration_is_named() -> None:
@@ -13,7 +13,3 @@ def test_what_is_wrong_in_the_configuration_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=text):
             EvaluateConfig(*fields)
-    with pytest.raises(ValueError, match=r"layer: must be one of conv1, .*, fc8, got 'fc9'"):
-        ExtractConfig("fc9", "val", 1)
-    with pytest.raises(ValueError, match="batch_size: must be at least 1, got 0"):
-        ExtractConfig("fc7", "val", 0)
