@@ -1,9 +1,8 @@
 """AlexNet as trained in 2012: the network, its training, images and shards. Knows no YAML, DVC, Prefect, S3 or environment.
 
-    model = alexnet.load(Path("artifacts/model"))
-    how = model.config.preprocessing
-    image = alexnet.prepare(Path("photo.jpg").read_bytes(), how.side_px, how.filter)
-    probabilities = model.probabilities(torch.from_numpy(image.copy())[None], "ten")[0]
+    model = alexnet.load("alexnet@latest")             # a release, fetched and checked; or a folder
+    print(model.predict(["photo.jpg"])[0][0])          # the most probable class
+    fc7 = model.activations(["photo.jpg"], ["fc7"])["fc7"]
 
 Each name below is imported when it is first used (PEP 562): `import alexnet` imports neither torch nor an image codec.
 """
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     from alexnet.errors import DataError, ParamsError
     from alexnet.images.resize import prepare
     from alexnet.images.statistics import PixelStatistics
+    from alexnet.inference.photos import Classifier, load
     from alexnet.inference.pretrained import Pretrained
-    from alexnet.inference.pretrained import load_pretrained as load
     from alexnet.loading.dataset import ShardDataset
     from alexnet.loading.loader import Loader
     from alexnet.model.architecture import ModelConfig
@@ -31,6 +30,7 @@ __all__ = [
     "AlexNet",
     "Callbacks",
     "Checkpoints",
+    "Classifier",
     "DataError",
     "Loader",
     "Manifest",
@@ -51,6 +51,7 @@ _SOURCES = {
     "AlexNet": "alexnet.model.network",
     "Callbacks": "alexnet.training.loop",
     "Checkpoints": "alexnet.training.checkpoint",
+    "Classifier": "alexnet.inference.photos",
     "DataError": "alexnet.errors",
     "Loader": "alexnet.loading.loader",
     "Manifest": "alexnet.shards.manifest",
@@ -63,7 +64,7 @@ _SOURCES = {
     "Trainer": "alexnet.training.trainer",
     "TrainingJob": "alexnet.training.trainer",
     "fit": "alexnet.training.loop",
-    "load": "alexnet.inference.pretrained",
+    "load": "alexnet.inference.photos",
     "prepare": "alexnet.images.resize",
 }
 
@@ -71,7 +72,7 @@ _SOURCES = {
 def __getattr__(name: str) -> Any:
     if name not in _SOURCES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_SOURCES[name]), "load_pretrained" if name == "load" else name)
+    value = getattr(importlib.import_module(_SOURCES[name]), name)
     globals()[name] = value
     return value
 

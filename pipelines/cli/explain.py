@@ -3,11 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from alexnet.images.resize import prepare
-from alexnet.inference.pretrained import load_pretrained
-from pipelines.cli.predict import read_image
+from alexnet.inference.photos import load
 from pipelines.config import params, tree
 from pipelines.pictures.explain.page import write_explanation
 from pipelines.pictures.explain.subject import Subject, Training, read_training
@@ -27,9 +23,8 @@ def explain(photo: Path, folder: Path, model_name: str, out: Path) -> Written:
     Raises:
         DataError: the photo does not decode, or the folder is no model.
     """
-    model = load_pretrained(folder)
-    how = model.config.preprocessing
-    image = torch.from_numpy(prepare(read_image(photo), how.side_px, how.filter).copy())
+    model = load(folder)
+    image = model.prepare([photo])[0]
     stem = out / f"{photo.stem}-explained"
     write_explanation(stem, Subject(image, photo.name, model, model_name, _training(folder)))
     return Written(*(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("html", "png")))

@@ -6,17 +6,14 @@ Slow libraries are imported by the command that needs them.
 import argparse
 import dataclasses
 import errno
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import DataError, ParamsError
-
-if TYPE_CHECKING:
-    from pipelines.registry.client import Client
+from pipelines.cli.models.arguments import PLACES, add_commands
+from pipelines.cli.output import escaped, print_result
 
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 _ABOUT = """\
@@ -25,6 +22,8 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
 
   alexnet pull alexnet@latest            the released model, every byte of it checked
   alexnet predict photo.jpg              what is in the picture
+  alexnet features photo.jpg             the numbers of a layer
+  alexnet releases                       what is published; `alexnet show-release` says everything of one release
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet explain photo.jpg              one picture through the whole network: a page and a slide
   alexnet describe --preset imagenet     the network of the paper, layer by layer
@@ -34,15 +33,11 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet doctor                         what this machine has and lacks"""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
-reached now, try again later"""
+reached now, try again later; 130 interrupted"""
 _TRAIN_VARIANT = (
     "python -m pipelines.train --manifest artifacts/manifest.json --pixels artifacts/pixels.npz "
     "--model artifacts/{0} --history artifacts/{0}.csv --variant {0}"
 )
-_PLACES = """\
-The registry is the bucket in ALEXNET_REGISTRY (ALEXNET_BUCKET), reached as the AWS variables say, or that of the local stack.
-With ALEXNET_VERIFY_KEY set to an Ed25519 public key's file, only what is signed by it is taken.
-What was fetched is kept in ALEXNET_REGISTRY_CACHE, ~/.cache/alexnet unless set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except (DataError, ParamsError) as mistake:
-        print(f"alexnet {args.command}: error: {mistake}", file=sys.stderr)
+        print(f"alexnet {args.command}: error: {escaped(mistake)}", file=sys.stderr)
         from pipelines.runtime.errors import Unreachable
 
         return _TRY_LATER if isinstance(mistake, Unreachable) else 1
@@ -62,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         advice = "; free some space and run again, what came is kept" if failure.errno == errno.ENOSPC else ""
         print(f"alexnet {args.command}: error: {failure.filename or 'disk'}: {failure.strerror}{advice}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as lack:
+        if str(lack.name).split(".")[0] in ("alexnet", "pipelines"):
+            raise
+        advice = f"{lack.name} is not installed; `pip install 'alexnet-pipeline[pipeline]'` brings it"
+        print(f"alexnet {args.command}: error: {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -78,24 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="for a program")
         return command
 
-    pull = add("pull", _pull, "Fetch a released model and check every byte of it; print its folder", _PLACES)
-    pull.add_argument(
-        "model", nargs="?", default="alexnet@latest", metavar="NAME[@ALIAS|@VERSION]", help="alexnet@latest unless given"
-    )
-    pull.add_argument("--to", type=Path, metavar="DIR", help="lay it out there; unless given, in the cache")
-    pull.add_argument("--offline", action="store_true", help="ask no store: what was pulled before, checked again")
+    add_commands(add)
 
-    predict = add("predict", _predict, "Name what is in pictures: the five best classes with their probabilities", _PLACES)
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
-    predict.add_argument(
-        "--model", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
-    )
-    predict.add_argument(
-        "--views", choices=["center", "five", "ten"], default="center", help="how many crops; one unless given"
-    )
-    predict.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
-
-    explain = add("explain", _explain, "One picture through the whole network: write a page and a slide", _PLACES)
+    explain = add("explain", _explain, "One picture through the whole network: write a page and a slide", PLACES)
     explain.add_argument("image", type=Path, metavar="PHOTO", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
     explain.add_argument(
         "model", nargs="?", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
@@ -110,15 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument(
         "--labels", type=Path, metavar="FILE", help="a class in every line; ImageNet's, from torchvision, unless given"
     )
-
-    listing = add("list", _list, "List a model's published versions, and the aliases that point at them", _PLACES)
-    listing.add_argument("name", nargs="?", default="alexnet", metavar="NAME")
-
-    rollback = add("rollback", _rollback, "Point an alias back at what it pointed at before; twice is where it was", _PLACES)
-    rollback.add_argument("model", metavar="NAME@ALIAS")
-
-    verify = add("verify", _verify, "Check a pulled folder against its manifest: these files, these bytes, no others", _PLACES)
-    verify.add_argument("folder", type=Path, metavar="DIR")
 
     use = add("use", _use, "Choose a run: lay a preset over params.yaml, comments and all", _presets_help())
     use.add_argument("preset", metavar="PRESET")
@@ -146,52 +123,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pull(args: argparse.Namespace) -> int:
-    release, folder = _client(args.offline).pull(args.model, args.to)
-    what = {"name": release.name, "version": release.version, "folder": str(folder), "bytes": release.total_bytes}
-    _print(args, what, str(folder))
-    if not args.json:
-        size = f"{len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
-        print(f"{release.name}@{release.version}: {size}, all as published", file=sys.stderr)
-    return 0
-
-
-def _predict(args: argparse.Namespace) -> int:
-    folder = _model_folder(args)
-    from alexnet.inference.pretrained import load_pretrained
-    from pipelines.cli.predict import Prediction, predict
-
-    model, views = load_pretrained(folder), args.views
-    found: dict[Path, list[Prediction]] = {}
-    failed = False
-    for path in args.images:
-        try:
-            found[path] = predict(model, path, views)
-        except DataError as error:
-            failed = True
-            print(f"alexnet predict: error: {error}", file=sys.stderr)
-    tree = [
-        {"image": str(path), "views": views, "classes": [dataclasses.asdict(each) for each in found[path]]} for path in found
-    ]
-    lines = [f"{path}\n" + "\n".join(f"  {each.probability:6.1%}  {each.name}" for each in found[path]) for path in found]
-    _print(args, tree, "\n".join(lines))
-    return int(failed)
-
-
 def _explain(args: argparse.Namespace) -> int:
+    from pipelines.cli.models.releases import model_folder
+
+    folder = model_folder(args.model, args.offline)
     from pipelines.cli.explain import explain
 
-    written = explain(args.image, _model_folder(args), args.model, args.out)
-    _print(args, {"page": str(written.page), "slide": str(written.slide)}, f"{written.page}\n{written.slide}")
+    written = explain(args.image, folder, args.model, args.out)
+    print_result(args.json, {"page": str(written.page), "slide": str(written.slide)}, f"{written.page}\n{written.slide}")
     return 0
-
-
-def _model_folder(args: argparse.Namespace) -> Path:
-    """The folder of the model that a command names, pulled if need be."""
-    folder = Path(args.model)
-    if "@" in args.model and not folder.exists():
-        folder = _client(args.offline).pull(args.model)[1]
-    return folder
 
 
 def _import_torchvision(args: argparse.Namespace) -> int:
@@ -207,55 +147,8 @@ def _import_torchvision(args: argparse.Namespace) -> int:
         weights = {name: tensor for name, _, tensor in model.network.parameter_slices()}
         save_pretrained(folder, model.config, weights, model.mean_image)
     use = f"alexnet predict PHOTO --model {args.folder}"
-    _print(args, {"folder": str(args.folder), "classes": len(synsets)}, f"{args.folder}: {len(synsets):,} classes; `{use}`")
-    return 0
-
-
-def _list(args: argparse.Namespace) -> int:
-    registry = _registry(args.name)
-    aliases = registry.aliases()
-    tree = {
-        "versions": sorted(registry.versions()),
-        "aliases": {name: {"version": alias.version, "previous": alias.previous} for name, alias in sorted(aliases.items())},
-    }
-    pointing = {version: [name for name, alias in aliases.items() if alias.version == version] for version in tree["versions"]}
-    lines = [f"{args.name}@{version}  {' '.join(sorted(names))}".rstrip() for version, names in pointing.items()]
-    _print(args, tree, "\n".join(lines) or f"{args.name}: nothing is published in {registry.bucket}")
-    return 0
-
-
-def _rollback(args: argparse.Namespace) -> int:
-    from pipelines.registry.release import is_version, parse_reference
-
-    name, alias = parse_reference(args.model)
-    if "@" not in args.model or is_version(alias):
-        raise DataError(f"{args.model}: a version never moves; name an alias, for instance alexnet@latest")
-    moved = _registry(name).rollback(alias)
-    tree = {"name": name, "alias": alias, "version": moved.version, "previous": moved.previous}
-    _print(args, tree, f"{name}@{alias} is {moved.version} (before: {moved.previous})")
-    return 0
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from pipelines.registry.release import MANIFEST, Release, signature_path
-    from pipelines.registry.signing import trusted_key
-
-    manifest = args.folder / MANIFEST
-    try:
-        body = manifest.read_bytes()
-    except OSError as error:
-        raise DataError(f"{manifest}: {error.strerror}; give a folder that `alexnet pull` made") from None
-    release = Release.from_manifest(body, str(manifest))
-    if differences := release.differences(args.folder):
-        raise DataError(f"{args.folder}: {'; '.join(differences)}; pull it again")
-    key = trusted_key()
-    if key:
-        signature = args.folder / signature_path(key.id)
-        if not signature.is_file():
-            raise DataError(f"{args.folder}: not signed by key {key.id}")
-        key.verify(body, signature.read_bytes(), str(args.folder))
-    tree = {"name": release.name, "version": release.version, "signed_by": key.id if key else None}
-    _print(args, tree, f"{release.name}@{release.version}: whole{f', signed by key {key.id}' if key else ''}")
+    tree = {"folder": str(args.folder), "classes": len(synsets)}
+    print_result(args.json, tree, f"{args.folder}: {len(synsets):,} classes; `{use}`")
     return 0
 
 
@@ -263,7 +156,9 @@ def _use(args: argparse.Namespace) -> int:
     from pipelines.config import presets
 
     changed = presets.use(args.preset)
-    _print(args, {"preset": args.preset, "changed": changed}, "\n".join(changed) or f"params.yaml: is {args.preset} already")
+    print_result(
+        args.json, {"preset": args.preset, "changed": changed}, "\n".join(changed) or f"params.yaml: is {args.preset} already"
+    )
     return 0
 
 
@@ -281,9 +176,9 @@ def _describe(args: argparse.Namespace) -> int:
             raise ParamsError(f"--draw: {args.draw}: must end in .svg or .png")
         named = filter(None, (args.preset or presets.chosen(), args.variant))
         atomic_write_bytes(args.draw, render_architecture(model, f"AlexNet: {', '.join(named) or 'params.yaml'}")[kind])
-        _print(args, {"picture": str(args.draw)}, str(args.draw))
+        print_result(args.json, {"picture": str(args.draw)}, str(args.draw))
     else:
-        _print(args, describe.tree(model), describe.text(model))
+        print_result(args.json, describe.tree(model), describe.text(model))
     return 0
 
 
@@ -308,7 +203,7 @@ def _show(args: argparse.Namespace) -> int:
     text = io.StringIO()
     yaml.dump(recipe, text)
     whole = {"params": recipe, "preset": preset, "variant": args.variant, "run": run, "expect": expect}
-    _print(args, whole, f"{text.getvalue()}\n# {about.description}\n# run: {run}\n# expect: {expect}")
+    print_result(args.json, whole, f"{text.getvalue()}\n# {about.description}\n# run: {run}\n# expect: {expect}")
     return 0
 
 
@@ -324,7 +219,7 @@ def _make_ilsvrc(args: argparse.Namespace) -> int:
     faults = {key: sorted(found) for key, found in sorted(made.faults.items())}
     lines = [f"{args.folder / name}: {size / 1e6:,.1f} MB" for name, size in sizes.items()]
     planted = [f"planted: {key} is {', '.join(found)}" for key, found in faults.items()]
-    _print(args, {"files": sizes, "faults": faults}, "\n".join([*lines, *planted]))
+    print_result(args.json, {"files": sizes, "faults": faults}, "\n".join([*lines, *planted]))
     return 0
 
 
@@ -332,30 +227,8 @@ def _doctor(args: argparse.Namespace) -> int:
     from pipelines.cli import doctor
 
     checks = doctor.doctor()
-    _print(args, [dataclasses.asdict(check) for check in checks], doctor.text(checks))
+    print_result(args.json, [dataclasses.asdict(check) for check in checks], doctor.text(checks))
     return int(any(check.state == "missing" for check in checks))
-
-
-def _client(offline: bool) -> "Client":
-    from pipelines.registry.client import Client, cache_folder
-    from pipelines.registry.signing import trusted_key
-    from pipelines.storage.bucket import registry_bucket
-
-    return Client(None if offline else registry_bucket(), cache_folder(), trusted_key())
-
-
-def _registry(name: str) -> Any:
-    from pipelines.registry.store import Registry
-    from pipelines.storage.bucket import registry_bucket
-
-    return Registry(registry_bucket(), name)
-
-
-def _print(args: argparse.Namespace, tree: object, text: str) -> None:
-    if args.json:
-        print(json.dumps(tree, indent=1, sort_keys=True))
-    elif text:
-        print(text)
 
 
 def _presets_help() -> str:

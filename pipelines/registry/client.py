@@ -6,6 +6,7 @@ interrupted fetch is resumed, and `--offline` needs no store.
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,14 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes, sync
 from alexnet.files.locks import flock
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release, is_signature, is_version, parse_reference, signature_path
-from pipelines.registry.signing import PublicKey
+from pipelines.registry.signing import PublicKey, trusted_key
 from pipelines.registry.store import Registry
+from pipelines.runtime import environment
 from pipelines.runtime.console import progress
 from pipelines.runtime.errors import Denied, Unreachable
-from pipelines.storage.bucket import Bucket
+from pipelines.storage.bucket import Bucket, bucket_at, registry_bucket
 
+_PLACE = re.compile(r"s3://([^/]+)/([^/]+?)(?:/versions/([^/]+)/?)?")
 _STREAMS = 8  # files fetched at a time
 _CHUNK = 1 << 20
 _LOCK_SECONDS = 3600.0  # to wait for another process that pulls the same; the kernel drops the lock of a dead one
@@ -30,6 +33,31 @@ def cache_folder() -> Path:
     """ALEXNET_REGISTRY_CACHE: where fetched releases are cached, for all projects of this user."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ALEXNET_REGISTRY_CACHE") or Path(base) / "alexnet")
+
+
+def client_of(reference: str, offline: bool = False) -> tuple["Client", str]:
+    """The client for a reference, and the reference without its bucket.
+
+    Args:
+        reference: NAME[@ALIAS|@VERSION] in the registry of the environment; s3://BUCKET/NAME[@...] or, as the publish stage
+            prints it, s3://BUCKET/NAME/versions/VERSION.
+        offline: use only what was pulled before.
+    """
+    cache, key = cache_folder(), trusted_key()
+    if not reference.startswith("s3://"):
+        return Client(None if offline else registry_bucket(), cache, key), reference
+    found = _PLACE.fullmatch(reference)
+    if not found:
+        raise DataError(f"{reference}: not a model; write s3://BUCKET/NAME@ALIAS or s3://BUCKET/NAME/versions/VERSION")
+    name, model, version = found.groups()
+    bucket = None if offline else bucket_at(name, environment.store_of(name))
+    return Client(bucket, cache / "buckets" / name, key), f"{model}@{version}" if version else model
+
+
+def fetch(reference: str) -> Path:
+    """The folder of a release, fetched and checked: what `alexnet.load` calls for a reference."""
+    client, model = client_of(reference)
+    return client.pull(model)[1]
 
 
 class Client:

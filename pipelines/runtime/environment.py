@@ -58,6 +58,14 @@ def store() -> Store:
         ) from None
 
 
+def store_of(bucket: str) -> Store:
+    """The store of a bucket that is named in a command: as `store` finds it, else what the AWS variables say."""
+    try:
+        return store()
+    except DataError:
+        return Store(bucket, bucket, os.environ.get("AWS_ENDPOINT_URL"), None, None, None)
+
+
 def source() -> str | None:
     """ALEXNET_SOURCE: the folder, archive folder or s3:// prefix the source `folder` or `imagenet` reads."""
     place = os.environ.get("ALEXNET_SOURCE")

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,11 @@ class Bucket:
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def modified(self, key: str) -> datetime:
+        """When the object was written, in UTC. Raises Missing when there is none."""
+        found: datetime = self._call("head_object", key)["LastModified"]
+        return found.astimezone(UTC)
 
     # Writing. The store compares every body with a SHA-256 that is sent along.
 

@@ -15,84 +15,17 @@ from torchvision.models import alexnet
 from alexnet.config import build
 from pipelines.cli import main as cli
 from pipelines.config import params
-from pipelines.registry.release import Release
-from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
-from pipelines.storage.bucket import Bucket
 from tests.support.stage_folder import environment
-from tests.support.trained_folder import TrainedFolder, make_trained_folder
+from tests.support.trained_folder import TrainedFolder
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def shop(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
-    """A small model, published twice: as latest, and before."""
-    place = make_trained_folder(tmp_path, fresh_store, monkeypatch)
-    registry = Registry(Bucket(fresh_store.registry, fresh_store), "alexnet")
-    for text in ("first", "second"):
-        (place.path("model") / "README.md").write_text(text)
-        release = Release.from_folder("alexnet", place.path("model"))
-        registry.publish(release, place.path("model"), None)
-        registry.move("latest", release)
-    return place
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     status = cli.main(arguments)
     out, err = capsys.readouterr()
     return status, out, err
-
-
-def test_what_is_pulled_can_be_verified_and_used(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = run(capsys, "pull", "alexnet@latest", "--to", "here")
-    assert (status, out) == (0, "here\n")
-    assert "files" in err
-    status, out, _ = run(capsys, "verify", "here", "--json")
-    version = json.loads(out)["version"]
-    Image.new("RGB", (300, 200), "red").save("picture.webp")
-    status, out, _ = run(capsys, "predict", "picture.webp", "--model", "here", "--json")
-    (found,) = json.loads(out)
-    assert status == 0
-    assert [guess["name"] for guess in found["classes"]] != []
-    assert sum(guess["probability"] for guess in found["classes"]) == pytest.approx(1, abs=1e-4)
-    status, again, _ = run(capsys, "predict", "picture.webp", "--json", "--model", f"alexnet@{version}")
-    assert json.loads(again) == json.loads(out)
-    Path("me@home").symlink_to("here")
-    assert run(capsys, "predict", "picture.webp", "--json", "--model", "me@home")[1] == again
-    status, text, err = run(capsys, "predict", "picture.webp", "nothing.jpg", "--offline", "--model", f"alexnet@{version}")
-    assert status == 1
-    assert text.startswith("picture.webp\n   ")
-    assert err == "alexnet predict: error: nothing.jpg: No such file or directory\n"
-
-
-def test_versions_are_listed_and_an_alias_goes_back(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    listed = json.loads(run(capsys, "list", "--json")[1])
-    latest = listed["aliases"]["latest"]
-    assert sorted([latest["version"], latest["previous"]]) == listed["versions"]
-    assert f"alexnet@{latest['version']}  latest\n" in run(capsys, "list")[1]
-    status, out, _ = run(capsys, "rollback", "alexnet@latest")
-    assert (status, out) == (0, f"alexnet@latest is {latest['previous']} (before: {latest['version']})\n")
-    status, _, err = run(capsys, "rollback", f"alexnet@{latest['version']}")
-    assert status == 1
-    assert "a version never moves; name an alias" in err
-
-
-def test_a_changed_folder_does_not_verify(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "pull", "--to", "here")
-    Path("here/README.md").write_text("changed")
-    assert run(capsys, "verify", "here")[::2] == (1, "alexnet verify: error: here: README.md: changed; pull it again\n")
-    assert "give a folder that `alexnet pull` made" in run(capsys, "verify", "artifacts/model")[2]
-
-
-def test_a_place_that_cannot_be_is_named_on_one_line(shop: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("file").touch()
-    status, _, err = run(capsys, "pull", "--to", "file/model")
-    assert status == 1
-    assert err.startswith("alexnet pull: error: file")
-    assert "Not a directory" in err or "File exists" in err
-    assert len(err.splitlines()) == 1
-    assert "is the current folder" in run(capsys, "pull", "--to", ".")[2]
 
 
 @pytest.mark.usefixtures("no_pauses")
@@ -201,13 +134,29 @@ def test_a_preset_is_laid_over_params(
 
 
 @pytest.mark.parametrize(
-    "command", ["pull", "predict", "explain", "list", "rollback", "verify", "use", "describe", "show", "make-ilsvrc", "doctor"]
+    "command",
+    [
+        "pull",
+        "predict",
+        "explain",
+        "features",
+        "releases",
+        "show-release",
+        "rollback",
+        "verify",
+        "use",
+        "describe",
+        "show",
+        "make-ilsvrc",
+        "doctor",
+    ],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
     assert ended.value.code == 0
-    assert f"usage: alexnet {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"usage: alexnet {command}" in text
 
 
 def test_a_consumer_waits_for_no_slow_library(shop: TrainedFolder) -> None:

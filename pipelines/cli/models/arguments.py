@@ -1,0 +1,121 @@
+"""The arguments and the help of the commands for released models."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+PLACES = """\
+The registry is the bucket in ALEXNET_REGISTRY (ALEXNET_BUCKET), reached as the AWS variables say, or that of the local stack.
+With ALEXNET_VERIFY_KEY set to an Ed25519 public key's file, only what is signed by it is taken.
+What was fetched is kept in ALEXNET_REGISTRY_CACHE, ~/.cache/alexnet unless set."""
+_MODEL = f"""\
+MODEL is NAME@ALIAS or NAME@VERSION in the registry, s3://BUCKET/NAME@ALIAS, s3://BUCKET/NAME/versions/VERSION, or a folder.
+{PLACES}"""
+_PULL = f"""\
+  alexnet pull                                   alexnet@latest, into the cache
+  alexnet pull alexnet@4fe4230fd51a6830 --to m   that version, into the folder m
+
+--json: {{name, version, folder, bytes}}
+{_MODEL}"""
+_VERIFY = """\
+  alexnet verify m        with ALEXNET_VERIFY_KEY set, its signature too
+
+--json: {name, version, signed_by}, the last null where no key is set"""
+_RELEASES = f"""\
+  alexnet releases        date (UTC), top-1 error by the center crop, size, whether it is signed, aliases
+
+--json: {{releases: [as `show-release` gives them], aliases: {{ALIAS: {{version, previous}}}}}}
+{PLACES}"""
+_RELEASE = f"""\
+  alexnet show-release alexnet@latest
+
+--json: {{name, version, published, aliases, top1_error, top5_error, bytes, signed_by, where,
+files: {{PATH: {{bytes, sha256}}}}}}
+Errors are fractions by the center crop, null where not known; `published` is UTC; `signed_by` lists the keys whose signatures
+are there, `alexnet verify` checks them.
+{PLACES}"""
+_ROLLBACK = f"""\
+  alexnet rollback alexnet@latest
+
+--json: {{name, alias, version, previous}}
+{PLACES}"""
+_PREDICT = f"""\
+  alexnet predict photo.jpg                      with alexnet@latest
+  alexnet predict holiday/ 'more/*.png'          all images below a folder, all that fit a pattern
+  curl ADDRESS | alexnet predict - --json        from standard input, for a program
+
+--json: [{{image, views, classes: [{{label, wnid, name, probability}}]}}], the most probable class first
+A photograph that does not decode is named on standard error and left out, and the exit status is 1.
+{_MODEL}"""
+_FEATURES = f"""\
+  alexnet features photo.jpg                                     the numbers of fc7
+  alexnet features holiday/ --layer conv5.pool --layer fc7.relu --out f.npz
+
+fc7 is a layer's sum of weighted inputs; fc7.relu, conv1.lrn, conv5.pool and such are what follows in the layer.
+Text: PATH, LAYER, numbers, separated by tabs. With --out, shapes instead of numbers, and in FILE.npz `images`, the paths, and
+by the name of every LAYER an array whose rows are the images.
+--json: [{{image, features: {{LAYER: nested numbers, or their shape}}}}]
+{_MODEL}"""
+Run = Callable[[argparse.Namespace], int]
+
+
+class Add(Protocol):
+    """Adds a command: its name, its function, a line about it, and more for its --help."""
+
+    def __call__(self, name: str, run: Run, about: str, more: str = "") -> argparse.ArgumentParser:
+        """Returns the command's parser, which has --json."""
+
+
+def add_commands(add: Add) -> None:
+    """Adds them all."""
+    _add_releases(add)
+    _add_photos(add)
+
+
+def _add_releases(add: Add) -> None:
+    about = "Fetch a released model and check every byte of it; print its folder"
+    pull = add("pull", _of("releases", "pull"), about, _PULL)
+    pull.add_argument("model", nargs="?", default="alexnet@latest", metavar="MODEL", help="alexnet@latest unless given")
+    pull.add_argument("--to", type=Path, metavar="DIR", help="lay it out there; unless given, in the cache")
+    pull.add_argument("--offline", action="store_true", help="ask no store: what was pulled before, checked again")
+
+    about = "Check a pulled folder against its manifest: these files, these bytes, no others"
+    verify = add("verify", _of("releases", "verify"), about, _VERIFY)
+    verify.add_argument("folder", type=Path, metavar="DIR")
+
+    listing = add("releases", _of("releases", "list_releases"), "List a model's releases, the newest first", _RELEASES)
+    listing.add_argument("name", nargs="?", default="alexnet", metavar="NAME")
+
+    one = add("show-release", _of("releases", "show_release"), "Say everything of one release, without fetching it", _RELEASE)
+    one.add_argument("model", nargs="?", default="alexnet@latest", metavar="NAME[@ALIAS|@VERSION]")
+
+    about = "Point an alias back at what it pointed at before; twice is where it was"
+    rollback = add("rollback", _of("releases", "rollback"), about, _ROLLBACK)
+    rollback.add_argument("model", metavar="NAME@ALIAS")
+
+
+def _add_photos(add: Add) -> None:
+    about = "Name what is in pictures: the five best classes with their probabilities"
+    predict = add("predict", _of("predict", "predict"), about, _PREDICT)
+    predict.add_argument(
+        "--views", choices=["center", "five", "ten"], default="center", help="how many crops; one unless given"
+    )
+    features = add("features", _of("predict", "features"), "Print or write what layers make of pictures", _FEATURES)
+    features.add_argument("--layer", action="append", metavar="LAYER", help="fc7 unless given; may be repeated")
+    features.add_argument("--out", type=Path, metavar="FILE.npz", help="write the numbers there")
+    for command in (predict, features):
+        command.add_argument("images", nargs="+", metavar="PHOTO", help="a file, a folder, a pattern, or - for standard input")
+        command.add_argument("--model", default="alexnet@latest", help="alexnet@latest unless given")
+        command.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
+
+
+def _of(module: str, function: str) -> Run:
+    """A command's function, whose module is imported when the command runs."""
+
+    def run(args: argparse.Namespace) -> int:
+        status: int = getattr(importlib.import_module(f"pipelines.cli.models.{module}"), function)(args)
+        return status
+
+    return run

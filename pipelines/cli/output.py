@@ -1,0 +1,16 @@
+"""What commands print: one JSON value for programs or lines for people, in which no name can steer the terminal."""
+
+import json
+
+
+def print_result(as_json: bool, tree: object, text: str) -> None:
+    """Prints the tree as JSON, or the text if there is any."""
+    if as_json:
+        print(json.dumps(tree, indent=1, sort_keys=True))
+    elif text:
+        print(text)
+
+
+def escaped(text: object) -> str:
+    """The text on one line: line breaks, control characters and marks that turn the direction of writing as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -1,0 +1,50 @@
+"""What is said of a version without fetching it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from alexnet.errors import DataError
+from pipelines.registry import signing
+from pipelines.registry.details import details
+from pipelines.registry.release import Release
+from pipelines.registry.store import Registry
+from tests.pipelines.registry.conftest import MakeKeys, make
+
+
+def publish(registry: Registry, folder: Path, metrics: str) -> Release:
+    _, folder = make(folder)
+    (folder / "metrics.json").write_text(metrics)
+    release = Release.from_folder("alexnet", folder)
+    registry.publish(release, folder, signing.sign(release.manifest()))
+    registry.move("latest", release)
+    return release
+
+
+def test_a_version_has_a_date_errors_aliases_and_signers(registry: Registry, tmp_path: Path, make_keys: MakeKeys) -> None:
+    key = make_keys("key")
+    metrics = {"center_crop": {"top1_error": 0.25, "top5_error": 0.0625, "more": 1}, "other": []}
+    release = publish(registry, tmp_path / "model", json.dumps(metrics))
+    found = details(registry, release.version, registry.aliases())
+    assert (found.top1_error, found.top5_error, found.aliases, found.signed_by) == (0.25, 0.0625, ("latest",), (key.id,))
+    assert (found.bytes, found.files) == (release.total_bytes, release.files)
+    assert abs(datetime.fromisoformat(found.published) - datetime.now(UTC)) < timedelta(hours=1)
+    assert found.where == f"{registry.bucket}/alexnet/versions/{release.version}/"
+
+
+def test_metrics_of_another_form_are_errors_not_known(registry: Registry, tmp_path: Path) -> None:
+    release = publish(registry, tmp_path / "model", '{"accuracy": 1}')
+    assert details(registry, release.version, {}).top1_error is None
+
+
+def test_changed_and_missing_metrics_are_named(registry: Registry, tmp_path: Path) -> None:
+    release = publish(registry, tmp_path / "model", '{"center_crop": {"top1_error": 0.5}}')
+    key = registry.key(release.version, "metrics.json")
+    registry.bucket.put(key, b'{"center_crop": {"top1_error": 0.0}}')
+    with pytest.raises(DataError, match=r"metrics.json: is not what the manifest names; it was changed, do not use it"):
+        details(registry, release.version, {})
+    registry.bucket.delete(key)
+    with pytest.raises(DataError, match=r"metrics.json: is missing"):
+        details(registry, release.version, {})
