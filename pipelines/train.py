@@ -80,7 +80,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
     """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank.
 
     Raises:
-        SystemExit: it was told to stop, and has written a checkpoint.
+        SystemExit: a signal stopped it; a checkpoint is written.
     """
     job, manifest, pixels = check(manifest_path, pixels_path, variant)
     checkpoints = _checkpoints(job)

@@ -1,1 +1,1 @@
-"""Processes that train one network together: who they are, what they exchange, and who is alive."""
+"""Processes that train one network together: their ranks, their exchanges and their heartbeats."""

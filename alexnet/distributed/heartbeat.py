@@ -58,7 +58,7 @@ class Heartbeat:
         self._status: ExitStatus | None = None
         self._clock = 0.0  # seconds that this process was awake: a stopped process has not waited for the others
         self._answered = 0.0  # when the store last answered, by that clock
-        self._seen = {other: 0.0 for other in range(world_size) if other != rank}  # when a rank's last heartbeat came
+        self._seen = {other: 0.0 for other in range(world_size) if other != rank}  # when a rank's last heartbeat arrived
         self._beats: Mapping[int, _Beat] = {}
         self._wake, self._reported, self._end = threading.Event(), threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=run, name="heartbeat", daemon=True) for run in (self._write, self._watch)]

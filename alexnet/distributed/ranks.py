@@ -251,8 +251,8 @@ class Ranks(Team):
     def check_equal_on_ranks(self, values: Mapping[str, Any]) -> None:
         """See Team."""
         gathered = self.all_gather_json(dict(values))
-        for rank, theirs in enumerate(gathered):
-            if found := first_difference(theirs, gathered[0]):
+        for rank, tree in enumerate(gathered):
+            if found := first_difference(tree, gathered[0]):
                 name, other, first = found
                 raise DataError(
                     f"{name}: is {other!r} on rank {rank}, but {first!r} on rank 0; "

@@ -23,7 +23,7 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
         shard: What is fetched.
         part: The file; it is made when missing, and stays when an exception is raised.
         fetch: Gives an object's bytes by its name.
-        patience: Seconds for which the bytes may come at less than 20 kB/s.
+        patience: Seconds for which the bytes may arrive at less than 20 kB/s.
         on_chunk: Called with the size of every chunk that was written.
 
     Raises what `fetch` raises, or:
@@ -49,8 +49,8 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
             if waited >= patience:
                 if have - before < _MIN_BYTES_PER_SECOND * waited:
                     raise DataError(
-                        f"{shard.name}: only {have - before:,} bytes came in {waited:.0f} s, {have:,} of {shard.bytes:,} "
-                        "in all; check the link to the store and run again, what came is kept"
+                        f"{shard.name}: only {have - before:,} bytes arrived in {waited:.0f} s, {have:,} of {shard.bytes:,} "
+                        "in all; check the link to the store and run again, what was fetched is kept"
                     )
                 since, before = time.monotonic(), have
     if have < shard.bytes:

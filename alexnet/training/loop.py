@@ -237,8 +237,8 @@ def _newest(team: Team, checkpoints: Checkpoints, callbacks: Callbacks) -> tuple
     return owner, *found[owner]
 
 
-def _check_same_job(theirs: Json, ours: Json) -> None:
-    if found := first_difference(theirs, ours):
+def _check_same_job(saved_job: Json, given_job: Json) -> None:
+    if found := first_difference(saved_job, given_job):
         name, saved, given = found
         raise DataError(
             f"{name}: is {given!r}, but the checkpoint was made with {saved!r}; put it back, or remove the checkpoints"

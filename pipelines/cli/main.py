@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(failure, BrokenPipeError):  # the reader, say `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        advice = "; free some space and run again, what came is kept" if failure.errno == errno.ENOSPC else ""
+        advice = "; free some space and run again, what was fetched is kept" if failure.errno == errno.ENOSPC else ""
         print(f"alexnet {args.command}: error: {failure.filename or 'disk'}: {failure.strerror}{advice}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as lack:

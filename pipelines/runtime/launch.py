@@ -117,7 +117,7 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
 
     Raises:
         DataError: what stopped the first rank that failed.
-        SystemExit: the run was told to stop.
+        SystemExit: a signal stopped the run.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -149,9 +149,9 @@ def first_reason(statuses: Mapping[int, ExitStatus]) -> tuple[str, bool]:
     """The reason that a run ended, of several ranks' statuses by rank, and whether a restart can cure it.
 
     Raises:
-        SystemExit: the ranks ended because they were told to.
+        SystemExit: a signal stopped the ranks.
     """
-    # When one rank has ended, torchrun tells the others to stop, and kills those that do not.
+    # When one rank has ended, torchrun sends SIGTERM to the others, and kills those that do not end.
     causes = {status.cause for status in statuses.values()} - {"stopped"}
     if not causes:
         raise SystemExit(STOPPED_STATUS)

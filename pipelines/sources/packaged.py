@@ -58,7 +58,7 @@ def open_packaged(name: Literal["digits", "solar-cells"]) -> FolderSource:
     root = environment.SHARED / "sources" / name
     if not root.is_dir():
         module, file, images, install = _DATASETS[name]
-        spec = importlib.util.find_spec(module)  # not imported: that may be slow, or run what nobody asked for
+        spec = importlib.util.find_spec(module)  # not imported: its import may be slow, or have side effects
         path = Path(spec.origin).parent / file if spec and spec.origin else None
         if path is None or not path.is_file():
             package = module.replace("_", "-")

@@ -335,7 +335,7 @@ def _chunks(body: Any) -> Iterator[bytes]:
             received += len(chunk)
             if waited >= _TIMEOUT_SECONDS:
                 if received < _MIN_RATE * waited:
-                    raise TimeoutError(f"only {received:,} bytes came in {waited:.0f} s")
+                    raise TimeoutError(f"only {received:,} bytes arrived in {waited:.0f} s")
                 waited, received = 0.0, 0
             yield chunk
 

@@ -257,7 +257,7 @@ def test_no_room_because_others_fetch_is_an_error_with_a_limit(tmp_path: Path, m
             ShardCache(tmp_path, TarStore(), limit_bytes=limit).open(SHARD)
 
 
-def test_a_link_that_is_too_slow_is_an_error_and_what_came_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_is_too_slow_is_an_error_and_its_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet.shards.cache._PATIENCE_SECONDS", 0.3)
 
     def slow(name: str, start: int, size: int) -> Iterator[bytes]:
@@ -267,7 +267,7 @@ def test_a_link_that_is_too_slow_is_an_error_and_what_came_is_kept(tmp_path: Pat
 
     begin = time.monotonic()
     with pytest.raises(
-        DataError, match=r"^train-000000\.tar: only [\d,]+ bytes came in .* s, .* check the link to the store and run again"
+        DataError, match=r"^train-000000\.tar: only [\d,]+ bytes arrived in .* s, .* check the link to the store and run again"
     ):
         ShardCache(tmp_path, slow).open(SHARD)
     assert time.monotonic() - begin < 5

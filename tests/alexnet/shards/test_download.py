@@ -56,7 +56,7 @@ def test_the_beginning_that_is_there_is_kept_and_the_rest_is_fetched_once(data: 
     assert store.asked == ([(there, len(body) - there)] if there < len(body) else [])
 
 
-def test_a_failed_fetch_leaves_what_came_for_the_next(tmp_path: Path) -> None:
+def test_a_failed_fetch_leaves_its_bytes_for_the_next(tmp_path: Path) -> None:
     def broken(name: str, start: int, size: int) -> Iterator[bytes]:
         yield BODY[:2500]
         raise DataError("s3://b/x: the body broke off")
@@ -74,7 +74,7 @@ def test_an_object_that_comes_too_slowly_is_an_error(tmp_path: Path) -> None:
             time.sleep(0.01)
             yield BODY[at : at + 10]
 
-    message = r"^x\.tar: only [\d,]+ bytes came in .* s, [\d,]+ of 10,000 in all; check the link"
+    message = r"^x\.tar: only [\d,]+ bytes arrived in .* s, [\d,]+ of 10,000 in all; check the link"
     with pytest.raises(DataError, match=message):
         fetch(tmp_path / "part", slow, patience=0.2)
     assert BODY.startswith((tmp_path / "part").read_bytes())

@@ -153,7 +153,7 @@ def test_an_extended_header_that_renames_is_refused() -> None:
         ([("a.jpg", b"x"), ("a.cls", b"0")] * 2, "key a stands twice; run the shard stage again"),
     ],
 )
-def test_samples_that_are_not_whole_are_refused(members: list[tuple[str, bytes]], message: str) -> None:
+def test_samples_without_both_members_are_refused(members: list[tuple[str, bytes]], message: str) -> None:
     with pytest.raises(DataError) as error:
         index_tar(tar(members), "s.tar")
     assert f"s.tar: {message}" in str(error.value)

@@ -85,7 +85,7 @@ def test_a_link_that_only_trickles_is_given_up(
     monkeypatch.setattr(pipelines.storage.bucket, "_RESUMES", 1)
     bucket.put("key", BODY[:3000])
     proxy.faults = first(Fault(bytes_per_second=400), "GET", times=99)
-    with pytest.raises(Unreachable, match=r"broke off 2 times at byte .*: only \d+ bytes came in 1 s; check the link"):
+    with pytest.raises(Unreachable, match=r"broke off 2 times at byte .*: only \d+ bytes arrived in 1 s; check the link"):
         list(far.stream("key"))
 
 

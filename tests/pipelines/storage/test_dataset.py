@@ -112,7 +112,7 @@ def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str, monkeypatch: p
         data.cache_bytes()
 
 
-def test_the_cache_has_a_place_of_its_own_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_in_the_local_folder_unless_a_variable_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALEXNET_CACHE")
     assert data.cache_folder() == Path(".local/cache/shards")
     assert data.cache_bytes() is None

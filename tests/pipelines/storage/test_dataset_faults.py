@@ -143,7 +143,7 @@ def test_a_link_of_a_few_kilobytes_a_second_is_an_error_and_no_hang(
     proxy.faults = on_get(Fault(bytes_per_second=4_000), 99)
     cache = ShardCache(tmp_path, lambda name, *part: far.stream(f"shards/test/{name}", *part))
     samples = ShardDataset(MADE.shards, cache, side_px=SIDE_PX, classes=CLASSES)
-    with pytest.raises(DataError, match=r"^train-00000\d\.tar: only [\d,]+ bytes came in \d+ s, .*; check the link"):
+    with pytest.raises(DataError, match=r"^train-00000\d\.tar: only [\d,]+ bytes arrived in \d+ s, .*; check the link"):
         list(Loader(samples, BatchSampler(5, seed=1, shuffle=True), workers=2).epoch(0))
 
 
@@ -153,7 +153,7 @@ def test_training_goes_on_from_the_disk_when_the_store_is_gone(far: Bucket, prox
     check_epoch(far)
 
 
-def test_what_came_before_a_failure_is_not_fetched_again(far: Bucket, proxy: FaultProxy) -> None:
+def test_bytes_fetched_before_a_failure_are_not_fetched_again(far: Bucket, proxy: FaultProxy) -> None:
     last = "train-000002.tar"
     proxy.faults = lambda request: Fault(status=403, code="AccessDenied") if request.path.endswith(last) else None
     samples = data.open_dataset(MADE.manifest(), "train", far)
