@@ -32,7 +32,7 @@ def test_a_stage_runs_once_and_its_output_is_passed_on(pipeline: Path) -> None:
     assert "making" not in again
 
 
-def test_a_transient_failure_is_told_from_a_permanent_one(pipeline: Path) -> None:
+def test_a_transient_and_a_permanent_failure_are_classified(pipeline: Path) -> None:
     _fail(pipeline, retryable=True)
     with pytest.raises(RetryableStageError, match="^make: no bucket$"):
         run("make", lambda line: None)

@@ -152,7 +152,7 @@ def test_a_side_file_that_cannot_be_read_now_is_not_taken_for_a_missing_one(
 
 
 @pytest.mark.parametrize("side", [b"", b"[]", b'{"shard": {"name": "x"}}', b'{"shard": null, "sums_sha256": null}'])
-def test_a_damaged_side_file_is_not_believed(stage_folder: StageFolder, bucket: Bucket, side: bytes) -> None:
+def test_a_shard_with_a_damaged_side_file_is_made_again(stage_folder: StageFolder, bucket: Bucket, side: bytes) -> None:
     manifest = run()
     before = objects(bucket)
     bucket.put(f"{manifest.prefix}train-000000.json", side)
@@ -315,7 +315,7 @@ def trouble(request: Request) -> Fault | None:
     return next((fault for end, fault in TROUBLE.items() if request.path.endswith(end) and request.number == 0), None)
 
 
-def test_from_a_bucket_to_a_bucket_no_trouble_of_the_network_changes_a_byte(
+def test_from_a_bucket_to_a_bucket_no_network_failure_changes_a_byte(
     stage_folder: StageFolder,
     bucket: Bucket,
     images: Path,

@@ -41,7 +41,7 @@ def report() -> dict[str, Any]:
     return found
 
 
-def test_a_good_source_passes_in_silence_and_twice_alike(
+def test_a_good_source_passes_without_output_and_gives_equal_bytes_twice(
     stage_folder: StageFolder, bucket: Bucket, capfd: pytest.CaptureFixture[str]
 ) -> None:
     outputs = []
@@ -221,7 +221,7 @@ validate.main(Path("artifacts/index.parquet"), Path("artifacts/validation.json")
 """
 
 
-def test_what_was_seen_outlives_another_policy_and_nothing_else(
+def test_scanned_rows_are_used_again_under_another_policy_only(
     stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "class0" / "cut.jpg").write_bytes(pictures.jpeg(50)[:300])
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_line(stage_folder: StageFolder) -> None:
     assert not INDEX.exists()
 
 
-def test_no_bucket_is_said_before_any_image_is_read(
+def test_a_missing_bucket_is_reported_before_any_image_is_read(
     stage_folder: StageFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ALEXNET_BUCKET")

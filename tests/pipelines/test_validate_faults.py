@@ -53,7 +53,7 @@ def looked_at() -> list[dict[str, object]]:
     return rows
 
 
-def test_trouble_of_the_network_is_no_fault_of_an_image(far: FaultProxy) -> None:
+def test_a_network_failure_is_no_fault_of_an_image(far: FaultProxy) -> None:
     expected = looked_at()
     far._counts.clear()
     far.seen.clear()

@@ -66,7 +66,7 @@ def test_crops_of_larger_images_lie_around_their_center() -> None:
     assert {*tops.tolist()} == {*lefts.tolist()} == {*range(16, 49)}
 
 
-def test_consecutive_samples_share_a_crop_when_told_to_as_in_2012() -> None:
+def test_consecutive_samples_share_a_crop_by_crop_run_as_in_2012() -> None:
     tops, lefts, flips = augment(replace(PLAIN, crop_run=32))._draw(torch.arange(128), 32, epoch=0)
     for drawn in (tops, lefts, flips):
         assert (drawn.view(4, 32) == drawn.view(4, 32)[:, :1]).all()
@@ -93,7 +93,7 @@ def test_color_noise_moves_a_whole_image_along_the_axes_by_their_deviations() ->
     assert torch.allclose(crops, ((128 + shifts[:4]) / 1.1).float()[:, :, None, None].expand(-1, -1, 224, 224), atol=1e-4)
 
 
-def test_color_noise_and_its_division_end_when_told() -> None:
+def test_color_noise_and_its_division_end_at_end_epoch() -> None:
     config = replace(PLAIN, crop="center", flip=False, color_noise=replace(QUIET, std=0.1, end_epoch=67))
     batch = images(2)
     assert torch.equal(augment(config)(batch, torch.arange(2), 67), center(batch, 224).float().permute(0, 3, 1, 2))

@@ -63,7 +63,7 @@ def test_a_sample_the_device_cannot_decode_is_named(tmp_path: Path) -> None:
         list(to_device(batches.epoch_encoded(0), CPU))
 
 
-def test_a_sample_the_device_cannot_decode_is_skipped_and_counted_where_told_to(tmp_path: Path) -> None:
+def test_a_sample_the_device_cannot_decode_is_skipped_and_counted_if_configured(tmp_path: Path) -> None:
     members = [(f"{key}.{end}", body) for key, jpeg in JPEGS.items() for end, body in (("jpg", jpeg), ("cls", b"1"))]
     body = sample_shards.tar(members)
     made = SampleShards({"s.tar": body}, [sample_shards.describe("s.tar", body, [1] * len(JPEGS))])

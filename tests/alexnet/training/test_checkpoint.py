@@ -64,7 +64,7 @@ def test_a_form_reads_its_slices(two: Checkpoints) -> None:
         assert torch.equal(read["fc6.bias"][(slice(2, 4),)], torch.tensor([2.0, 3.0]))
 
 
-def test_a_machine_without_the_file_is_told_so(two: Checkpoints) -> None:
+def test_opening_a_checkpoint_that_is_not_there_gives_none(two: Checkpoints) -> None:
     with two.open("step-00000009") as read:
         assert read is None
 
@@ -173,7 +173,7 @@ def test_what_a_killed_writer_left_is_cleaned_up(two: Checkpoints) -> None:
     assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000001", "step-00000002"]
 
 
-def test_a_second_trainer_is_refused_at_once_and_told_who_has_it(two: Checkpoints) -> None:
+def test_a_second_trainer_is_refused_at_once_with_the_holders_process(two: Checkpoints) -> None:
     message = rf"run: another trainer: process {os.getpid()} has held .* for 0 s without progress; end it and run again"
     with two.lock(), pytest.raises(Busy, match=message):
         Checkpoints(two.folder).lock().__enter__()

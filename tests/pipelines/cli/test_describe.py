@@ -24,7 +24,7 @@ def test_no_two_architectures_are_described_alike() -> None:
     assert "dropout" not in describe.text(MODELS["no-dropout"])
 
 
-def test_a_program_is_told_the_same() -> None:
+def test_json_holds_the_same_numbers() -> None:
     first, *_, last = describe.tree(params.load(ROOT / "params.yaml").model)
     assert (first["kernel"], first["stride"], first["padding"], first["edge"]) == (11, 4, 0, 3)
     assert first["steps"] == ["lrn", "pool 3x3/2 to 27x27", "relu"]

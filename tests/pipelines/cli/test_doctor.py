@@ -29,7 +29,7 @@ def _named(checks: list[Check], name: str) -> Check:
 
 
 @pytest.mark.usefixtures("_here")
-def test_a_machine_that_has_all_is_told_so(fresh_store: Store) -> None:
+def test_a_machine_that_has_everything_passes_every_check(fresh_store: Store) -> None:
     checks = doctor.doctor()
     assert {check.name for check in checks} >= {"python", "torch", "cores", "memory", "disk", "training", "params", "source"}
     assert [check for check in checks if check.state == "missing"] == []
@@ -83,7 +83,7 @@ def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: P
 
 
 @pytest.mark.usefixtures("_here")
-def test_a_store_without_conditional_writes_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_conditional_writes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     put = Bucket.put
     monkeypatch.setattr(Bucket, "put", lambda self, key, body, **conditions: put(self, key, body))
     check = _named(doctor.doctor(), "data bucket")
@@ -100,7 +100,7 @@ def test_a_check_that_cannot_be_made_is_a_finding(monkeypatch: pytest.MonkeyPatc
     assert "ALEXNET_WORKERS: must be a whole number" in check.found
 
 
-def test_the_form_of_training_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_form_of_training_is_reported_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(launch, "_peer_access", lambda names: None)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")

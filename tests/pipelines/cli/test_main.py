@@ -108,7 +108,7 @@ def test_the_whole_recipe_of_a_run_is_shown(monkeypatch: pytest.MonkeyPatch, cap
     assert (status, err.startswith("alexnet show: error: presets: has no 'nothing'")) == (1, True)
 
 
-def test_the_recipe_of_a_run_changed_by_hand_is_not_said_to_be_a_presets(
+def test_the_recipe_of_a_run_changed_by_hand_names_no_preset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ def test_thumbnails_are_averages() -> None:
     assert np.abs(baselines.thumbnails(images, 4) - by_hand.reshape(2, -1)).max() <= 1.01 / 255  # both passes round
 
 
-def test_what_can_be_told_by_color_is_learned() -> None:
+def test_classes_that_differ_by_color_are_learned() -> None:
     def batch(seed: int) -> tuple[baselines.Images, baselines.Labels]:
         labels = np.random.default_rng(seed).integers(0, 3, 12)
         images = np.zeros((12, 32, 32, 3), np.uint8)

@@ -16,7 +16,7 @@ from tests.support.fault_proxy import Fault, FaultProxy
 # Publishing.
 
 
-def test_a_version_is_there_whole_and_only_with_its_manifest(registry: Registry, tmp_path: Path) -> None:
+def test_a_version_exists_only_once_its_manifest_is_written(registry: Registry, tmp_path: Path) -> None:
     release, folder = make(tmp_path)
     assert registry.publish(release, folder, None)
     assert registry.versions() == [release.version]
@@ -46,7 +46,7 @@ def test_a_version_with_other_content_is_refused(registry: Registry, tmp_path: P
         registry.publish(release, folder, None)
 
 
-def test_publishers_that_race_all_succeed_and_the_version_is_whole(registry: Registry, tmp_path: Path) -> None:
+def test_publishers_that_race_all_succeed_and_the_version_is_complete(registry: Registry, tmp_path: Path) -> None:
     """Two contents, four publishers: each version whole, and the alias at one of them with the other as its previous."""
     made = [make(tmp_path / str(number), f"content {number % 2}") for number in range(4)]
     gate = threading.Barrier(4)

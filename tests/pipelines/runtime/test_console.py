@@ -36,7 +36,7 @@ def fail(error: BaseException) -> Callable[[], NoReturn]:
     return main
 
 
-def test_a_stage_that_ends_well_says_so_to_the_scheduler_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_that_succeeds_prints_nothing_and_writes_its_status(capsys: pytest.CaptureFixture[str]) -> None:
     console.run("validate", lambda: None)
     assert json.loads(Path(".local/status/validate.json").read_text()) == {"ok": True, "error": None, "retryable": False}
     assert capsys.readouterr() == ("", "")
@@ -76,7 +76,7 @@ def test_a_mistake_of_the_users_is_one_line(
     assert said == {"ok": False, "error": line, "retryable": retryable}
 
 
-def test_a_full_disk_in_earnest_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_a_device_that_is_full_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
 
@@ -90,14 +90,14 @@ def test_a_full_disk_in_earnest_is_one_line(capsys: pytest.CaptureFixture[str]) 
     )
 
 
-def test_a_failure_that_no_user_can_read_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_os_error_without_a_path_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert end(fail(OSError(errno.EIO, "bad sector", "x")))[0] == 1
     assert "Traceback" in capsys.readouterr().err
     assert end(fail(FileNotFoundError(errno.ENOENT, "no path with it")))[0] == 1
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_bug_goes_on_as_it_is() -> None:
+def test_an_unexpected_exception_is_raised_unchanged() -> None:
     with pytest.raises(ZeroDivisionError):
         console.run("validate", lambda: print(1 // 0))
     said = json.loads(Path(".local/status/validate.json").read_text())
@@ -105,7 +105,7 @@ def test_a_bug_goes_on_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("signal_number", [2, 15])
-def test_a_stage_that_was_stopped_from_outside_is_worth_another_try(signal_number: int) -> None:
+def test_a_stage_that_a_signal_stopped_is_retryable(signal_number: int) -> None:
     """Training keeps a checkpoint and ends with the status that a shell would give; the flow reads it so."""
     status, said = end(fail(SystemExit(128 + signal_number)))
     assert status == 128 + signal_number
@@ -114,7 +114,7 @@ def test_a_stage_that_was_stopped_from_outside_is_worth_another_try(signal_numbe
     assert str(error) == "validate: stopped from outside; what it had finished is kept"
 
 
-def test_a_command_line_that_is_wrong_is_not_worth_another_try() -> None:
+def test_a_wrong_command_line_is_not_retryable() -> None:
     status, said = end(fail(SystemExit(2)))
     assert status == 2
     assert type(classify("validate", 255, [], said)) is StageError
@@ -131,14 +131,14 @@ def test_a_stage_whose_outputs_another_process_makes_names_it_and_is_retryable(m
     console.run("validate", lambda: None)
 
 
-def test_a_disk_that_cannot_take_the_status_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_printed_also_when_its_status_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".local").touch()
     with pytest.raises(SystemExit):
         console.run("validate", fail(DataError("a.jpg: truncated")))
     assert capsys.readouterr().err == "validate: error: a.jpg: truncated\n"
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(
+def test_progress_without_a_terminal_is_a_line_every_15_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = itertools.count(0.0, 10.0)

@@ -114,7 +114,7 @@ def test_the_reason_is_the_status_that_the_others_follow_from(
     assert launch.first_reason(statuses) == (reason, retryable)
 
 
-def test_ranks_that_were_told_to_stop_are_no_failure() -> None:
+def test_ranks_that_a_signal_stopped_are_no_failure() -> None:
     with pytest.raises(SystemExit) as stop:
         launch.first_reason({0: STOPPED, 1: STOPPED})
     assert stop.value.code == 143
@@ -129,7 +129,7 @@ def test_with_two_devices_this_process_is_the_launcher_unless_one_has_started_it
     assert not launch.starts_ranks()
 
 
-def test_a_launcher_that_forgets_a_variable_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_the_launcher_does_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)

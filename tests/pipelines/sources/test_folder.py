@@ -72,7 +72,7 @@ def test_a_training_folder_alone_has_no_split_of_its_own() -> None:
     assert [split for _, split, _ in listed("train/a/1.jpg", "train/b/2.jpg")] == [None, None]
 
 
-def test_keys_are_safe_and_names_that_clash_are_told_apart() -> None:
+def test_keys_are_safe_and_names_that_clash_get_different_ones() -> None:
     paths = ["a/x.y.jpg", "a/x y.jpg", "a/x-y.png", "b/n.jpg", "b/b_7.jpg", f"b/{'long' * 40}.jpg", "b/é.jpg"]
     keys = [key for key, _, _ in listed(*paths)]
     assert "b_n" in keys

@@ -140,7 +140,7 @@ def test_scanning_reads_every_image_and_says_what_it_is(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_link_garbles_is_read_again_before_it_is_believed(tmp_path: Path) -> None:
+def test_bytes_that_the_network_garbled_are_read_again(tmp_path: Path) -> None:
     class Garbling(LocalFolder):
         def read(self, path: str, offset: int, size: int) -> bytes:
             data = super().read(path, offset, size)
