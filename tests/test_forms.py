@@ -18,7 +18,7 @@ from torch import Tensor
 from alexnet.distributed.team import TOWERS_APART, Team
 from tests.support.training_run import Rank, Run, finish, job, joined, start, trainer
 
-HELD: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
+TOWERS_OF_RANKS: dict[str, dict[int, Sequence[tuple[int, int]] | None]] = {
     "one": {0: None},
     "apart": {0: TOWERS_APART},
     "pair": {0: [(0, 1)], 1: [(1, 2)]},
@@ -48,9 +48,9 @@ class FormResults:
     folder: Path
     run: Run
 
-    def full(self, form: str, kind: str, held: str) -> dict[str, Tensor]:
+    def full(self, form: str, kind: str, ranks_of: str) -> dict[str, Tensor]:
         """The full tensors that a form ended with."""
-        return joined(self.run, self.folder / f"{form}-steps", kind, HELD[held])
+        return joined(self.run, self.folder / f"{form}-steps", kind, TOWERS_OF_RANKS[ranks_of])
 
 
 WIDTHS = [
@@ -157,7 +157,7 @@ def test_on_gpus_two_processes_are_one_device(tmp_path: Path, devices: str) -> N
     for name, size in (("one", 1), ("pair", 2)):
         finish(start([replace(run, name=name)], tmp_path, size))
     for kind in ("grad", "weight", "velocity"):
-        one, two = (joined(run, tmp_path / name, kind, HELD[name]) for name in ("one", "pair"))
+        one, two = (joined(run, tmp_path / name, kind, TOWERS_OF_RANKS[name]) for name in ("one", "pair"))
         assert worst(two, one) < 1e-12, kind
 
 

@@ -40,9 +40,9 @@ class Checkout:
     def change(self, section: str, **leaves: Any) -> None:
         """Changes values of a section of params.yaml."""
         yaml = YAML()
-        whole = yaml.load(self.root / "params.yaml")
-        whole[section].update(leaves)
-        yaml.dump(whole, self.root / "params.yaml")
+        tree = yaml.load(self.root / "params.yaml")
+        tree[section].update(leaves)
+        yaml.dump(tree, self.root / "params.yaml")
 
     def repro(self, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         """Runs `dvc repro`; its stdout has both streams."""

@@ -78,9 +78,9 @@ def trainer(device: torch.device) -> Trainer:
     job = training_run.job(training_run.Run(double=False))
     network = AlexNet(job.model).to(device).to(memory_format=torch.channels_last)
     network.load_full(initial_weights(job.model, 7))
-    made = Trainer(job, network, training_run.pixels(), device)
-    made.set_rates(Rates(0.002, 0.004, 0.002))
-    return made
+    trainer = Trainer(job, network, training_run.pixels(), device)
+    trainer.set_rates(Rates(0.002, 0.004, 0.002))
+    return trainer
 
 
 def check_cuda() -> None:
@@ -95,7 +95,7 @@ def check_cuda() -> None:
     trainers[2]._graph = None
     order = BatchSampler(8, seed=1, shuffle=True).order([64], 0)
     batch = training_run.batch(order, trainers[0].job.model.classes)
-    crops, gpu_crops = (made.augment(batch.images.to(made.device), batch.samples, 0).cpu() for made in trainers[:2])
+    crops, gpu_crops = (each.augment(batch.images.to(each.device), batch.samples, 0).cpu() for each in trainers[:2])
     assert torch.allclose(crops, gpu_crops, rtol=0, atol=1e-4)
     words = mask_words(KEYS[0], batch.samples)
     mask, gpu_mask = (dropout_mask(words, range(16, 32), 0.5, device).cpu() for device in devices[:2])
@@ -103,16 +103,16 @@ def check_cuda() -> None:
     for number in range(8):
         batch = training_run.batch(order[8 * number : 8 * number + 8], trainers[0].job.model.classes)
         losses = []
-        for device, made in zip(devices, trainers, strict=True):
+        for device, each in zip(devices, trainers, strict=True):
             there = Batch(batch.images.to(device), batch.labels.to(device), batch.samples)
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("default" if number in (0, 1, 3) else "error")
-            loss, _ = made.step(there, 0, number)
+            loss, _ = each.step(there, 0, number)
             torch.cuda.set_sync_debug_mode("default")
             losses.append(loss.item())
         assert abs(losses[1] / losses[0] - 1) < 1e-4, (number, losses)
         assert losses[1] == losses[2], (number, losses)
-    expected, found, unrecorded = (made.tensors() for made in trainers)
+    expected, found, unrecorded = (each.tensors() for each in trainers)
     for name, tensor in expected.items():
         assert (found[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
         assert torch.equal(found[name], unrecorded[name]), name

@@ -50,7 +50,7 @@ class Fault:
 
 
 class FaultProxy:
-    """Listens on a free port of loopback until it is closed. `seen` are the requests that came, in order."""
+    """Listens on a free port of loopback until it is closed. `seen` are the requests that arrived, in order."""
 
     def __init__(self, upstream: str) -> None:
         address = urlsplit(upstream)
@@ -72,7 +72,7 @@ class FaultProxy:
         self._listener.close()
 
     def count(self, method: str, end: str = "") -> int:
-        """How many requests of a method came for paths that end so."""
+        """How many requests of a method arrived for paths that end so."""
         return sum(request.method == method and request.path.endswith(end) for request in self.seen)
 
     def _listen(self) -> None:
@@ -147,20 +147,20 @@ class FaultProxy:
 
 
 def _head(connection: socket.socket) -> tuple[bytes | None, bytes]:
-    """A message's head, and what came of its body; None at the end of the connection."""
-    came = b""
-    while b"\r\n\r\n" not in came:
+    """A message's head, and what arrived of its body; None at the end of the connection."""
+    received = b""
+    while b"\r\n\r\n" not in received:
         piece = connection.recv(1 << 16)
         if not piece:
             return None, b""
-        came += piece
-    head, body = came.split(b"\r\n\r\n", 1)
+        received += piece
+    head, body = received.split(b"\r\n\r\n", 1)
     return head, body
 
 
-def _read_until(connection: socket.socket, start: bytes, whole: Callable[[bytes | bytearray], bool]) -> bytes:
+def _read_until(connection: socket.socket, start: bytes, is_complete: Callable[[bytes | bytearray], bool]) -> bytes:
     body = bytearray(start)
-    while not whole(body):
+    while not is_complete(body):
         piece = connection.recv(1 << 18)
         if not piece:
             break

@@ -26,7 +26,7 @@ class StageFolder:
     def params(self, **sections: dict[str, Any]) -> None:
         """Writes params.yaml: the shipped one with the source `folder`, small shards and these changes."""
         yaml = YAML(typ="safe", pure=True)
-        whole = yaml.load(PARAMS)
+        tree = yaml.load(PARAMS)
         small: dict[str, dict[str, Any]] = {
             "source": {"name": "folder"},
             "shard": {"side_px": 32, "train_shards": 2, "val_shards": 1},
@@ -34,9 +34,9 @@ class StageFolder:
         for changes in (small, sections):
             for section, change in changes.items():
                 for name, value in change.items():
-                    old = whole[section][name]
-                    whole[section][name] = old | value if isinstance(value, dict) and isinstance(old, dict) else value
-        yaml.dump(whole, self.root / "params.yaml")
+                    old = tree[section][name]
+                    tree[section][name] = old | value if isinstance(value, dict) and isinstance(old, dict) else value
+        yaml.dump(tree, self.root / "params.yaml")
 
 
 def make_stage_folder(root: Path, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:

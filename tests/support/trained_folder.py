@@ -75,12 +75,12 @@ def make_trained_folder(root: Path, store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", str(root / "releases"))
     _write_params(root / "params.yaml")
     (root / "artifacts").mkdir()
-    made = sample_shards.make([7, 5], SIDE_PX)
+    shards = sample_shards.make([7, 5], SIDE_PX)
     bucket = Bucket(store.bucket, store)
-    for name, body in made.tars.items():
+    for name, body in shards.tars.items():
         bucket.put(f"shards/test/{name}", body)
-    train, val = made.shards
-    manifest = dataclasses.replace(made.manifest(), splits={"train": (train,), "val": (val,)})
+    train, val = shards.shards
+    manifest = dataclasses.replace(shards.manifest(), splits={"train": (train,), "val": (val,)})
     config = PretrainedConfig(params.load().model, manifest.synsets, Preprocessing(SIDE_PX, "triangle"))
     folder = root / "artifacts" / "model"
     save_pretrained(folder, config, initial_weights(config.model, seed=1), torch.full((SIDE_PX, SIDE_PX, 3), 120.0))
@@ -94,9 +94,9 @@ def make_trained_folder(root: Path, store: Store, monkeypatch: pytest.MonkeyPatc
 def _write_params(path: Path) -> None:
     """The shipped parameters with few kernels and three classes."""
     yaml = YAML(typ="safe", pure=True)
-    whole = yaml.load(PARAMS)
-    whole["model"] |= {"classes": sample_shards.CLASSES, "kernels": [4, 8, 8, 8, 8], "units": 16}
-    whole["evaluate"]["batch_size"] = 2
-    whole["probe"]["batch_size"] = 2
-    whole["extract"]["batch_size"] = 2
-    yaml.dump(whole, path)
+    tree = yaml.load(PARAMS)
+    tree["model"] |= {"classes": sample_shards.CLASSES, "kernels": [4, 8, 8, 8, 8], "units": 16}
+    tree["evaluate"]["batch_size"] = 2
+    tree["probe"]["batch_size"] = 2
+    tree["extract"]["batch_size"] = 2
+    yaml.dump(tree, path)

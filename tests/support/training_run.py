@@ -161,10 +161,10 @@ def execute(run: Run, folder: Path, team: Team) -> bool:
     if run.resumes:
         team.broadcast_from_rank0(lambda: _copy_checkpoints(folder.parent / run.resumes, folder))
     (folder / f"pid-{team.rank}").write_text(str(os.getpid()))
-    made = trainer(run, team)
-    train = RandomBatches(run, run.samples, team, shuffle=True, batch_size=made.job.train.batch_size)
+    runner = trainer(run, team)
+    train = RandomBatches(run, run.samples, team, shuffle=True, batch_size=runner.job.train.batch_size)
     if run.steps:
-        _bare_steps(run, folder, team, made, train)
+        _bare_steps(run, folder, team, runner, train)
         return False
     val = RandomBatches(run, 5, team, shuffle=False, batch_size=4)
     checkpoints = Checkpoints(folder / ("elsewhere" if run.rank_without_files == team.rank else "checkpoints"))
@@ -184,13 +184,13 @@ def execute(run: Run, folder: Path, team: Team) -> bool:
     callbacks = Callbacks(on_step=on_step, on_note=note, should_stop=stop, checkpoint_seconds=run.checkpoint_seconds)
     with checkpoints.lock() if team.is_rank0 else nullcontext():
         try:
-            history = fit(made, train, val, checkpoints, callbacks)
+            history = fit(runner, train, val, checkpoints, callbacks)
         except TrainingStopped as stopped:
             print(stopped, flush=True)
             if team.is_rank0:
                 (folder / "stopped").touch()
             return True
-        full = made.tensors()
+        full = runner.tensors()
         if team.is_rank0:
             save_file(full, folder / "weights.safetensors")
         (folder / f"history-{team.rank}.json").write_text(json.dumps([asdict(row) for row in history]))
@@ -211,29 +211,29 @@ def _copy_checkpoints(source: Path, folder: Path) -> None:
     shutil.copytree(source / "checkpoints", folder / "checkpoints")
 
 
-def _bare_steps(run: Run, folder: Path, team: Team, made: Trainer, train: RandomBatches) -> None:
+def _bare_steps(run: Run, folder: Path, team: Team, runner: Trainer, train: RandomBatches) -> None:
     from alexnet.model.network import initial_weights
 
-    made.network.load_full(initial_weights(made.job.model, run.seed))
-    made.set_rates(Rates(run.lr, 2 * run.lr, run.lr))
+    runner.network.load_full(initial_weights(runner.job.model, run.seed))
+    runner.set_rates(Rates(run.lr, 2 * run.lr, run.lr))
     kept: dict[str, Tensor] = {}
     losses: list[float] = []
     number = 0
     while number < run.steps:
-        for given in to_device(train.epoch(number // train.steps_per_epoch), made.device):
-            loss, _ = made.step(given, number // train.steps_per_epoch, number)
+        for given in to_device(train.epoch(number // train.steps_per_epoch), runner.device):
+            loss, _ = runner.step(given, number // train.steps_per_epoch, number)
             losses.append(team.all_reduce_sum(loss[None]).item())
             if number == 0:
-                parameters = enumerate(made.network.parameter_slices())
+                parameters = enumerate(runner.network.parameter_slices())
                 kept |= {f"grad/{i}": p.grad.clone() for i, (_, _, p) in parameters if p.grad is not None}
             number += 1
             if number == run.steps:
                 break
-    for i, (_, _, parameter) in enumerate(made.network.parameter_slices()):
+    for i, (_, _, parameter) in enumerate(runner.network.parameter_slices()):
         kept[f"weight/{i}"] = parameter.detach().clone()
-        kept[f"velocity/{i}"] = made.optimizer.velocity(parameter).clone()
+        kept[f"velocity/{i}"] = runner.optimizer.velocity(parameter).clone()
     kept["losses"] = torch.tensor(losses, dtype=torch.float64)
-    kept["bytes"] = torch.tensor([made.bytes_per_sample], dtype=torch.float64)
+    kept["bytes"] = torch.tensor([runner.bytes_per_sample], dtype=torch.float64)
     save_file({name: tensor.contiguous() for name, tensor in kept.items()}, folder / f"pieces-{team.rank}.safetensors")
 
 
@@ -241,8 +241,8 @@ def joined(run: Run, folder: Path, kind: str, ranks: Mapping[int, Sequence[tuple
     """The full tensors of a kind (`grad`, `weight` or `velocity`), joined from files of ranks that cover them."""
     model = job(run).model
     full = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name, shape in full_shapes(model).items()}
-    for rank, held in ranks.items():
-        pieces = AlexNet(model, tower_ranges=held).parameter_slices()
+    for rank, tower_ranges in ranks.items():
+        pieces = AlexNet(model, tower_ranges=tower_ranges).parameter_slices()
         tensors = load_file(folder / f"pieces-{rank}.safetensors")
         for i, (name, where, _) in enumerate(pieces):
             full[name][where] = tensors[f"{kind}/{i}"].double()
