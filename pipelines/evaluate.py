@@ -1,6 +1,7 @@
 """The evaluate stage: errors, log loss and calibration by the center crop and by many, beside two baselines; pictures."""
 
 import argparse
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipelines.config import params
 from pipelines.evaluation import inference, measure, results, tables
 from pipelines.evaluation.baselines import Images, Labels, majority_error, ridge_error
 from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.ensemble import open_ensemble, pull
 from pipelines.evaluation.predictions import predict
 from pipelines.pictures.evaluation import Evaluated, draw_all
 from pipelines.runtime import console
@@ -35,14 +37,24 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
     """Evaluates a network on the validation split. Each output is written whole or not at all."""
     given = params.load()
     config, manifest = given.evaluate, Manifest.read(manifest_path)
-    model = inference.open_model(model_path, manifest)
+    model = inference.open_model(model_path, manifest, config.precision)
     samples = open_dataset(manifest, "val")
-    predictions = predict(model, samples, given.train.augment.protocols, config.batch_size)
+    protocols = given.train.augment.protocols
+    start = time.monotonic()
+    predictions = predict(model, samples, protocols, config.batch_size)
+    rate = len(samples) / (time.monotonic() - start)
+    console.say(f"evaluate: {len(samples):,} images by ten crops, {rate:,.1f} images/s")
+    ensemble = None
+    if names := config.ensemble.models:
+        members = open_ensemble([model_path, *map(pull, names)], config.ensemble.weights, manifest, config.precision)
+        ensemble = predict(members, samples, protocols, config.batch_size)
     baselines = _baselines(manifest, samples, config)
-    found = measure.measure(predictions, manifest, "val", baselines)
+    found = measure.measure(predictions, manifest, "val", baselines, ensemble)
     metrics = Metrics(measure.scores(found.center_crop), measure.scores(found.many_crops), baselines)
     with atomic_folder(evaluation_path) as folder:
         predictions.write(folder / "predictions.parquet", manifest.synsets)
+        if ensemble:
+            ensemble.write(folder / "ensemble.parquet", manifest.synsets)
         (folder / results.NAME).write_bytes(to_json(found))
         tables.write_all(folder, predictions, manifest.synsets)
         tables.write_curves(folder / "curves.csv", history_path, baselines)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,8 @@ from torch import Tensor
 from alexnet.config import build, to_json
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.tensors import write_tensors
-from alexnet.loading.augment import CROPS_OF, center, ten_crops
-from alexnet.loading.config import Views
+from alexnet.loading.augment import center, stack_crops
+from alexnet.loading.config import Precision, Views
 from alexnet.model.architecture import ModelConfig, current_model
 from alexnet.model.network import AlexNet, full_shapes
 from alexnet.shards.manifest import Synset
@@ -85,6 +86,15 @@ class Pretrained:
         """The same with network and mean image on the device: crops are cut there, and results are on the CPU."""
         return replace(self, network=self.network.to(device), mean_image=self.mean_image.to(device))
 
+    def at(self, precision: Precision) -> "Pretrained":
+        """The same in float32, or with weights and values between layers in bfloat16; norms and probabilities stay float32."""
+        return self if precision == "float32" else replace(self, network=deepcopy(self.network).to(torch.bfloat16))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.network.fc8_bias.dtype
+
     @property
     def device(self) -> torch.device:
         """Where the network and the mean image are."""
@@ -103,10 +113,8 @@ class Pretrained:
     def by_crop(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "crops n classes"]:
         """Class probabilities by each crop of a protocol, in the order of `ten_crops`, in one pass, on the network's device."""
         self.network.eval()
-        crops = list(ten_crops(images.to(self.device), self.mean_crop))[CROPS_OF[views]]
-        logits: Tensor = self.network(torch.cat(crops))
-        probabilities = logits.float().softmax(1)
-        return probabilities.view(len(crops), len(images), -1)
+        logits: Tensor = self.network(stack_crops(images.to(self.device), self.mean_crop, views, self.dtype))
+        return logits.float().softmax(1).view(-1, len(images), logits.shape[1])
 
 
 def save_pretrained(

@@ -148,9 +148,22 @@ def center_crop(images: Images, mean: Mean) -> Crops:
 
 def ten_crops(images: Images, mean: Mean) -> Iterator[Crops]:
     """The ten views of 4.1: four corners and the center, each as it is, then flipped."""
-    px = mean.shape[0]
+    for crop in _ten_squares(images, mean.shape[0]):
+        yield torch.sub(crop, mean).permute(0, 3, 1, 2)
+
+
+def stack_crops(images: Images, mean: Mean, views: Views, dtype: torch.dtype) -> Float[Tensor, "crops 3 crop crop"]:
+    """All crops of a protocol as one batch, of the first view all images, then of the next; channels last in memory."""
+    squares = list(_ten_squares(images, mean.shape[0]))[CROPS_OF[views]]
+    crops = torch.empty((len(squares), *squares[0].shape), dtype=dtype, device=images.device)
+    for square, crop in zip(squares, crops, strict=True):
+        torch.sub(square, mean, out=crop)
+    return crops.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def _ten_squares(images: Images, px: int) -> Iterator[UInt8[Tensor, "n crop crop 3"]]:
     margin = images.shape[1] - px
     for top, left in ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)):
-        crop = images[:, top : top + px, left : left + px]
-        yield torch.sub(crop, mean).permute(0, 3, 1, 2)
-        yield torch.sub(crop.flip(2), mean).permute(0, 3, 1, 2)
+        square = images[:, top : top + px, left : left + px]
+        yield square
+        yield square.flip(2)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+Precision = Literal["float32", "bf16"]  # of a trained network in use
 # A test protocol: the center crop, the five unflipped crops of 4.1, the same five flipped, or all ten.
 Views = Literal["center", "five", "flipped", "ten"]
 

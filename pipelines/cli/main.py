@@ -24,6 +24,7 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet predict photo.jpg              what is in the picture
   alexnet features photo.jpg             the numbers of a layer
   alexnet releases                       what is published; `alexnet show-release` says everything of one release
+  alexnet ensemble DIR NAME@VERSION      networks averaged, and what they err
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet explain photo.jpg              one picture through the whole network: a page and a slide
   alexnet describe --preset imagenet     the network of the paper, layer by layer
@@ -97,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
         "--labels", type=Path, metavar="FILE", help="a class in every line; ImageNet's, from torchvision, unless given"
     )
 
+    ensemble = add("ensemble", _ensemble, "Average networks and measure them on the shards' validation images", PLACES)
+    ensemble.add_argument("models", nargs="+", metavar="DIR|NAME@...", help="folders, or released models to pull")
+    ensemble.add_argument("--weights", nargs="+", type=float, default=(), metavar="W", help="of each; equal unless given")
+    ensemble.add_argument("--manifest", type=Path, default=Path("artifacts/manifest.json"), help="of the shards")
+    ensemble.add_argument("--to", type=Path, metavar="DIR", help="write predictions and tables into this new folder")
+    ensemble.add_argument("--offline", action="store_true", help="ask no store for models: those that were pulled before")
+
     use = add("use", _use, "Choose a run: lay a preset over params.yaml, comments and all", _presets_help())
     use.add_argument("preset", metavar="PRESET")
 
@@ -149,6 +157,16 @@ def _import_torchvision(args: argparse.Namespace) -> int:
     use = f"alexnet predict PHOTO --model {args.folder}"
     tree = {"folder": str(args.folder), "classes": len(synsets)}
     print_result(args.json, tree, f"{args.folder}: {len(synsets):,} classes; `{use}`")
+    return 0
+
+
+def _ensemble(args: argparse.Namespace) -> int:
+    from pipelines.cli.ensemble import evaluate, text
+    from pipelines.cli.models.releases import model_folder
+
+    folders = [model_folder(reference, args.offline) for reference in args.models]
+    results = evaluate(folders, args.weights, args.manifest, args.to)
+    print_result(args.json, [dataclasses.asdict(row) for row in results], text(results))
     return 0
 
 

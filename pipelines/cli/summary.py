@@ -40,6 +40,7 @@ def summary() -> str:
     title = f"{split} error, {results.images:,} images, {results.classes} classes"
     rows: list[tuple[str, Estimate, Estimate | None]] = [
         *((VIEWS_NAMES[row.views], row.top1_error, row.top5_error) for row in results.protocols),
+        *((f"ensemble, {VIEWS_NAMES[row.views]}", row.top1_error, row.top5_error) for row in results.ensemble[:2]),
         ("baseline: majority", results.majority, None),
         ("baseline: ridge", results.ridge, None),
     ]

@@ -2,12 +2,32 @@
 
 from dataclasses import dataclass
 
+from alexnet.loading.config import Precision
+from pipelines.registry.release import is_version
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Released networks whose probabilities are averaged with the trained one's. weights: its own, then theirs; none: equal."""
+
+    models: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for model in self.models:
+            if not is_version(model.partition("@")[2]):
+                raise ValueError(
+                    f"models: must be NAME@VERSION, which never changes, got {model!r}; `alexnet releases` names them"
+                )
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Crops per forward pass, and the ridge baseline: the side of its thumbnails in pixels, and its regularization."""
 
     batch_size: int
+    precision: Precision
+    ensemble: EnsembleConfig
     thumbnail_px: int
     ridge_alpha: float
 

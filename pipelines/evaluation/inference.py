@@ -7,6 +7,7 @@ import torch
 
 from alexnet.errors import DataError
 from alexnet.inference.pretrained import Pretrained, load_pretrained
+from alexnet.loading.config import Precision
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
@@ -18,7 +19,7 @@ from pipelines.runtime import console, environment
 _CPU = torch.device("cpu")
 
 
-def open_model(path: Path, manifest: Manifest) -> Pretrained:
+def open_model(path: Path, manifest: Manifest, precision: Precision = "float32") -> Pretrained:
     """The network on its device. Raises DataError unless its classes and the size of its images are the manifest's."""
     model = load_pretrained(path)
     synsets, side_px = model.config.synsets, model.config.preprocessing.side_px
@@ -29,7 +30,7 @@ def open_model(path: Path, manifest: Manifest) -> Pretrained:
         )
     torch.set_num_threads(environment.workers())
     disable_malloc_trim()
-    return model.to(torch.device(environment.devices()[0]))
+    return model.at(precision).to(torch.device(environment.devices()[0]))
 
 
 def load_batches(

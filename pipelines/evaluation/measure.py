@@ -8,12 +8,19 @@ from pipelines.evaluation.predictions import Predictions
 from pipelines.evaluation.results import Result, Results
 
 
-def measure(predictions: Predictions, manifest: Manifest, split: Split, baselines: Baselines) -> Results:
-    """The numbers of predictions, and of the baselines on the same images."""
-    images = len(predictions.keys)
-    protocols = tuple(_measure(views, top, predictions.ranks[views]) for views, top in predictions.topk.items())
+def measure(
+    predictions: Predictions, manifest: Manifest, split: Split, baselines: Baselines, ensemble: Predictions | None = None
+) -> Results:
+    """The numbers of predictions, of an ensemble's and of the baselines on the same images."""
+    images, protocols = len(predictions.keys), measure_protocols(predictions)
     majority, ridge = (intervals.share(each.top1_error, images) for each in (baselines.majority, baselines.ridge))
-    return Results(split, images, len(manifest.synsets), protocols, majority, ridge)
+    averaged = measure_protocols(ensemble) if ensemble else ()
+    return Results(split, images, len(manifest.synsets), protocols, averaged, majority, ridge)
+
+
+def measure_protocols(predictions: Predictions) -> tuple[Result, ...]:
+    """The numbers of every protocol, in the predictions' order."""
+    return tuple(_measure(views, top, predictions.ranks[views]) for views, top in predictions.topk.items())
 
 
 def scores(result: Result) -> Scores:

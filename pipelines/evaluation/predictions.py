@@ -1,6 +1,5 @@
 """What networks predict for every image of a split."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from alexnet.loading.config import Views
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Synset
 from pipelines.evaluation import inference
-from pipelines.runtime import console
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def predict(model: Pretrained | Ensemble, samples: ShardDataset, protocols: Sequ
 
     crops: of a forward pass; all of an image's are in one.
     """
-    start, keys, labels = time.monotonic(), [], []
+    keys, labels = [], []
     found: dict[Views, list[tuple[Tensor, ...]]] = {views: [] for views in protocols}
     for batch in inference.load_batches(samples, max(1, crops // 10), "evaluate", model.device):
         by_crop = model.by_crop(batch.images, "ten")
@@ -70,7 +68,5 @@ def predict(model: Pretrained | Ensemble, samples: ShardDataset, protocols: Sequ
         keys += inference.sample_keys(samples, batch)
         labels.append(batch.labels)
     both = {views: from_tensors(parts) for views, parts in found.items()}  # the first time that the host waits for a GPU
-    rate = len(keys) / (time.monotonic() - start)
-    console.say(f"evaluate: {len(keys):,} images by ten crops, {rate:,.1f} images/s")
     tops, ranks = {views: top for views, (top, _) in both.items()}, {views: ranks for views, (_, ranks) in both.items()}
     return Predictions(keys, torch.cat(labels).cpu().numpy(), tops, ranks)

@@ -32,12 +32,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Results:
-    """protocols: the center crop, whose errors are the ones to quote, then many crops, then what is shown beside them."""
+    """protocols: the center crop, whose errors are the ones to quote, then many crops, then what is shown beside them.
+
+    ensemble: the same of this network averaged with those of `evaluate.ensemble`; empty where that names none.
+    """
 
     split: Split
     images: int
     classes: int
     protocols: tuple[Result, ...]
+    ensemble: tuple[Result, ...]
     majority: Estimate
     ridge: Estimate
 

@@ -9,10 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from alexnet.errors import DataError
+from alexnet.inference.pretrained import load_pretrained, save_pretrained
+from alexnet.model.network import initial_weights
+from pipelines.cli.main import main as cli
 from pipelines.evaluate import evaluate
 from pipelines.evaluation.intervals import share
+from pipelines.evaluation.predictions import predict
 from pipelines.evaluation.results import Results
+from pipelines.registry.release import Release
+from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import registry_bucket
+from pipelines.storage.dataset import open_dataset
 from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 
@@ -69,6 +77,27 @@ def test_an_evaluation_made_again_is_the_same_bytes_pictures_and_all(place: Trai
     assert {"confusion.png", "curves.png", "kernels.png", "predictions.png"} < set(names)
     for name in names:
         assert (place.path("evaluation") / name).read_bytes() == (place.path("again") / name).read_bytes(), name
+
+
+def test_an_ensemble_with_a_release_is_measured_beside_the_network(place: TrainedFolder, fresh_store: Store) -> None:
+    other = place.root / "other"
+    save_pretrained(other, place.model.config, initial_weights(place.model.config.model, seed=2), place.model.mean_image)
+    release = Release.from_folder("alexnet", other)
+    Registry(registry_bucket(), "alexnet").publish(release, other, None)
+    text = Path("params.yaml").read_text()
+    assert "models: []" in text
+    Path("params.yaml").write_text(text.replace("models: []", f"models: [alexnet@{release.version}]"))
+    run_evaluate(place)
+    results = Results.read(place.path("evaluation/results.json"))
+    assert [row.views for row in results.ensemble] == ["center", "five", "flipped", "ten"]
+    both = pq.read_table(place.path("evaluation/ensemble.parquet")).to_pylist()
+    alone = pq.read_table(place.path("evaluation/predictions.parquet")).to_pylist()
+    samples = open_dataset(place.manifest, "val")
+    single = predict(load_pretrained(other), samples, ["five"], 60).ranks["five"].probability
+    expected = [(row["five_probability"] + float(p)) / 2 for row, p in zip(alone, single, strict=True)]
+    assert [row["five_probability"] for row in both] == pytest.approx(expected, abs=1e-6)
+    assert cli(["ensemble", str(place.path("model")), f"alexnet@{release.version}", "--to", "averaged", "--json"]) == 0
+    assert pq.read_table("averaged/predictions.parquet").to_pylist() == both
 
 
 def test_a_damaged_model_is_named(place: TrainedFolder) -> None:

@@ -34,6 +34,7 @@ RESULTS = Results(
         Result("center", Estimate(0.1, 0.05, 0.25), Estimate(0.0, 0.0, 0.01), Estimate(0.5, 0.4, 0.6), 0.05),
         Result("five", Estimate(0.2, 0.15, 0.35), Estimate(0.0, 0.0, 0.01), Estimate(0.6, 0.5, 0.7), 0.06),
     ),
+    ensemble=(),
     majority=Estimate(0.7, 0.6, 0.8),
     ridge=Estimate(0.3, 0.2, 0.4),
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from alexnet.errors import DataError
+from alexnet.inference.activations import activations
 from alexnet.inference.pretrained import (
     CONFIG,
     WEIGHTS,
@@ -16,6 +17,8 @@ from alexnet.inference.pretrained import (
     load_pretrained,
     save_pretrained,
 )
+from alexnet.inference.ranking import from_tensors, summarize
+from alexnet.loading.augment import center_crop
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, initial_weights
 from alexnet.shards.manifest import Synset
@@ -62,6 +65,33 @@ def test_ten_crops_average_probabilities_not_logits(model: Pretrained) -> None:
         expected = torch.stack([model.network(crop).softmax(1) for crop in crops]).mean(0)
     assert torch.allclose(found, expected, atol=1e-6)
     assert found.sum().item() == pytest.approx(1)
+
+
+def test_bf16_is_right_by_top_5_where_float32_is(model: Pretrained) -> None:
+    """Of a network that has learned: its last layer is fitted, by ridge regression, to classes that noise half hides."""
+    drawn, classes, count = torch.Generator().manual_seed(1), model.config.model.classes, 200
+    labels = torch.arange(count) % classes
+    colors = torch.randint(30, 226, (classes, 1, 1, 3), generator=drawn)
+    noise = torch.randint(-30, 31, (count, 16, 16, 3), generator=drawn)
+    coarse = (colors[labels] + noise).clamp(0, 255).to(torch.uint8)
+    pictures = coarse.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    crops = center_crop(pictures, model.mean_crop)
+    features = activations(model.network, crops, ["fc7.dropout"])["fc7.dropout"].double()
+    centered, wanted = features - features.mean(0), 8.0 * torch.nn.functional.one_hot(labels, classes).double()
+    products = centered.T @ centered
+    products += 0.1 * products.diagonal().sum() / 16 * torch.eye(len(products))
+    fitted = torch.linalg.solve(products, centered.T @ (wanted - wanted.mean(0)))
+    weights = {name: parameter for name, _, parameter in model.network.parameter_slices()}
+    with torch.no_grad():
+        weights["fc8.weight"].copy_(fitted.T)
+        weights["fc8.bias"].copy_(wanted.mean(0) - features.mean(0) @ fitted)
+    exact, fast = (
+        from_tensors([summarize(each.probabilities(pictures, "center"), labels)])[1] for each in (model, model.at("bf16"))
+    )
+    assert 0.01 < 1 - exact.credit(1).mean() < 0.5
+    assert (exact.credit(5) == fast.credit(5)).mean() >= 0.999
+    assert (exact.credit(1) == fast.credit(1)).mean() >= 0.98  # that net's best two are often equally good
+    assert not (exact.probability == fast.probability).any()
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG])

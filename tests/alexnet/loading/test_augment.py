@@ -5,16 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from alexnet.loading.augment import (
+    CROPS_OF,
     Augment,
     _crop_by_indexing,
     _crop_by_slicing,
     center,
     center_crop,
+    stack_crops,
     ten_crops,
 )
-from alexnet.loading.config import AugmentConfig, ColorNoiseConfig
+from alexnet.loading.config import AugmentConfig, ColorNoiseConfig, Views
 
 QUIET = ColorNoiseConfig(std=0.0, along="std", divide=1.1, end_epoch=None)
 PLAIN = AugmentConfig(crop="random", crop_offsets=33, crop_run=1, flip=True, color_noise=QUIET)
@@ -120,6 +123,24 @@ def test_the_ten_views_are_four_corners_the_center_and_their_mirrors() -> None:
         assert torch.equal(plain, batch[0, top : top + 224, left : left + 224])
         assert torch.equal(mirrored, plain.flip(1))
     assert torch.equal(center_crop(batch, torch.zeros(224, 224, 3))[0].permute(1, 2, 0).to(torch.uint8), views[8])
+
+
+def test_the_ten_views_are_torchvisions_ten_crop() -> None:
+    """Which flips the image first, so that its flipped corners come in another order."""
+    batch = images(2)
+    theirs = v2.functional.ten_crop(batch.permute(0, 3, 1, 2), [224, 224])
+    ours = [view.to(torch.uint8) for view in ten_crops(batch, torch.zeros(224, 224, 3))]
+    for mine, other in zip(ours[::2] + [ours[1::2][at] for at in (1, 0, 3, 2, 4)], theirs, strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("views", ["center", "five", "flipped", "ten"])
+def test_the_crops_of_a_protocol_in_one_batch_are_those_of_the_ten(views: Views) -> None:
+    batch, mean = images(2), torch.rand(224, 224, 3)
+    crops = stack_crops(batch, mean, views, torch.float32)
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(crops, torch.cat(list(ten_crops(batch, mean))[CROPS_OF[views]]))
+    assert torch.equal(stack_crops(batch, mean, views, torch.bfloat16), crops.bfloat16())
 
 
 def test_more_offsets_than_the_image_has_are_refused() -> None:

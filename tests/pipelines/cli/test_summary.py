@@ -20,6 +20,7 @@ RESULTS = Results(
         Result("center", share(0.0152, 1250), share(0.0, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
         Result("five", share(0.0424, 1250), share(0.0008, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
     ),
+    ensemble=(),
     majority=share(0.9, 1250),
     ridge=share(0.1392, 1250),
 )
