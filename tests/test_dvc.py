@@ -125,7 +125,7 @@ def test_an_experiment_publishes_nothing_until_it_is_applied(checkout: Checkout)
     dvc(checkout, "exp", "run", "-n", "longer", "--temp", "-S", "train.epochs=3")
     dvc(checkout, "exp", "run", "-n", "heavier", "--queue", "-S", "train.momentum=0.5")
     dvc(checkout, "queue", "start")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while "Success" not in (status := dvc(checkout, "queue", "status")):
         assert "Failed" not in status, dvc(checkout, "queue", "logs", "heavier")
         assert time.monotonic() < deadline, status
