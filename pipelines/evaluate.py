@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
+from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.metrics import VIEWS_NAMES, Baseline, Baselines, Metrics
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split
@@ -17,6 +18,7 @@ from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.ensemble import open_ensemble, pull
 from pipelines.evaluation.predictions import predict
 from pipelines.pictures.evaluation import Evaluated, draw_all
+from pipelines.pictures.explain.subject import Training
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_dataset
 
@@ -26,14 +28,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards to evaluate on")
+    parser.add_argument("--pixels", type=Path, required=True, help="NPZ of pixel statistics, for the pictures of augmentation")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training, for its curves")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON to write: the scores")
     parser.add_argument("--evaluation", type=Path, required=True, help="folder to write: predictions, tables, pictures")
     args = parser.parse_args()
-    evaluate(args.model, args.manifest, args.history, args.metrics, args.evaluation)
+    evaluate(args.model, args.manifest, args.pixels, args.history, args.metrics, args.evaluation)
 
 
-def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_path: Path, evaluation_path: Path) -> None:
+def evaluate(
+    model_path: Path, manifest_path: Path, pixels_path: Path, history_path: Path, metrics_path: Path, evaluation_path: Path
+) -> None:
     """Evaluates a network on the validation split. Each output is written whole or not at all."""
     given = params.load()
     config, manifest = given.evaluate, Manifest.read(manifest_path)
@@ -51,6 +56,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
     baselines = _baselines(manifest, samples, config)
     found = measure.measure(predictions, manifest, "val", baselines, ensemble)
     metrics = Metrics(measure.scores(found.center_crop), measure.scores(found.many_crops), baselines)
+    training = Training(given.train.augment, PixelStatistics.read(pixels_path))
     with atomic_folder(evaluation_path) as folder:
         predictions.write(folder / "predictions.parquet", manifest.synsets)
         if ensemble:
@@ -58,7 +64,7 @@ def evaluate(model_path: Path, manifest_path: Path, history_path: Path, metrics_
         (folder / results.NAME).write_bytes(to_json(found))
         tables.write_all(folder, predictions, manifest.synsets)
         tables.write_curves(folder / "curves.csv", history_path, baselines)
-        draw_all(folder, Evaluated(model, samples, predictions, history_path, baselines.ridge.top1_error))
+        draw_all(folder, Evaluated(model, samples, predictions, history_path, baselines.ridge.top1_error, training))
     atomic_write_bytes(metrics_path, to_json(metrics))
     errors = ", ".join(f"{VIEWS_NAMES[row.views]} {row.top1_error.value:.2%}" for row in found.protocols)
     console.say(

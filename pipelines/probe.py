@@ -21,6 +21,8 @@ from pipelines.features.config import ProbeConfig
 from pipelines.features.layers import PIXELS, hidden_layer, layer_outputs
 from pipelines.features.neighbors import Nearest
 from pipelines.features.ridge import Ridge
+from pipelines.pictures.depth import draw_depth
+from pipelines.pictures.neighbors import draw_neighbors
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_dataset
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.probe", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards to read")
-    parser.add_argument("--probe", type=Path, required=True, help="folder to write: probe.csv, neighbors.parquet")
+    parser.add_argument("--probe", type=Path, required=True, help="folder to write: probe.csv, neighbors.parquet, pictures")
     args = parser.parse_args()
     probe(args.model, args.manifest, args.probe)
 
@@ -58,6 +60,8 @@ def probe(model_path: Path, manifest_path: Path, path: Path) -> None:
     with atomic_folder(path) as folder:
         neighbors.write(folder / "neighbors.parquet", nearest, val, train, manifest.synsets)
         _write_errors(folder / "probe.csv", errors)
+        draw_neighbors(folder / "neighbors", folder / "neighbors.parquet", val, train)
+        draw_depth(folder / "depth", folder / "probe.csv")
     shares = [f"{name} {count / len(val):.2%}" for name, count in wrong.items() if name in (PIXELS, "conv1", hidden)]
     console.say(
         f"probe: top-1 error of a linear classifier: {', '.join(shares)}; "

@@ -44,6 +44,7 @@ class Inputs:
     features: Path
     validation: Path
     manifest: Path
+    pixels: Path
     history: Path
 
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True, help="Parquet of a layer's output")
     parser.add_argument("--validation", type=Path, required=True, help="JSON of the validate stage")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")
+    parser.add_argument("--pixels", type=Path, required=True, help="NPZ of the training set's pixel statistics")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training")
     parser.add_argument("--purpose", type=Path, required=True, help="JSON of the fetch stage: whether to publish")
     parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
@@ -142,6 +144,7 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
         "features.parquet": inputs.features,
         "validation.json": inputs.validation,
         "shards.json": inputs.manifest,
+        "pixels.npz": inputs.pixels,
         "history.csv": inputs.history,
         "params.yaml": params.FILE,
     }

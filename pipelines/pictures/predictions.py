@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SURE, _UNSURE, _WRONG = 3, 2, 3  # images of each kind, where there are so many
 _COLUMNS = 2
+_LINE = 0.3  # inches of a class and its bar
 
 
 @dataclass(frozen=True)
@@ -77,30 +78,32 @@ class Shown:
 
 def draw_predictions(stem: Path, shown: Shown, chosen: Sequence[Chosen], title: str) -> None:
     """Images under their true class, with the most probable classes as bars; the true class blue and ticked."""
-    rows, classes = -(-len(chosen) // _COLUMNS), shown.top.labels.shape[1]
-    bars = 0.3 * classes
+    classes, rows = shown.top.labels.shape[1], -(-len(chosen) // _COLUMNS)
+    each = 2.25 + _LINE * classes  # inches
+    height, width = 0.75 + rows * each, style.WIDTH / _COLUMNS
 
     def draw(figure: "Figure") -> None:
-        grid = figure.subplots(2 * rows, _COLUMNS, height_ratios=[1.35, bars] * rows, squeeze=False)
-        for axes in grid.flat:
-            axes.axis("off")
+        figure.set_layout_engine("none")
+        figure.text(0.02, 1 - 0.28 / height, title, weight="bold", size=11.5)
+        figure.text(0.02, 1 - 0.5 / height, shown.mistakes, size=style.SMALL, color=FAINT)
         for place, one in enumerate(chosen):
             row, column = divmod(place, _COLUMNS)
-            image, chart = grid[2 * row, column], grid[2 * row + 1, column]
+            left, top = column * width / style.WIDTH, 1 - (0.75 + row * each) / height
+            middle, label = left + 0.5 / _COLUMNS, shown.labels[one.at]
+            figure.text(middle, top - 0.2 / height, style.short(shown.names[label]), ha="center", weight="bold", size=11.5)
+            figure.text(middle, top - 0.38 / height, one.kind, ha="center", size=style.SMALL, color=FAINT)
+            image = figure.add_axes((middle - 0.65 / style.WIDTH, top - 1.76 / height, 1.3 / style.WIDTH, 1.3 / height))
             style.show_image(image, style.thumbnail(pixels(shown.samples, one.at)))
-            label = shown.labels[one.at]
-            image.set_title(f"{style.short(shown.names[label])}\n", loc="center", pad=4)
-            image.text(0.5, 1.03, one.kind, transform=image.transAxes, ha="center", size=style.SMALL, color=FAINT)
-            names = [shown.names[each] for each in shown.top.labels[one.at]]
-            draw_bars(chart, names, shown.top.probabilities[one.at], shown.top.labels[one.at] == label)
-        figure.suptitle(f"{title}\n", x=0.02, ha="left", weight="bold", size=11.5)
-        figure.text(0.02, 1 - 0.36 / figure.get_figheight(), shown.mistakes, size=style.SMALL, color=FAINT, va="top")
+            names = [shown.names[other] for other in shown.top.labels[one.at]]
+            bars = figure.add_axes((left + 0.02, top - (1.9 + _LINE * classes) / height, 0.46, _LINE * classes / height))
+            draw_bars(bars, names, shown.top.probabilities[one.at], shown.top.labels[one.at] == label)
 
-    style.save(stem, (style.WIDTH, 0.45 + rows * (1.95 + bars)), draw, f"{title}. {shown.mistakes}.")
+    style.save(stem, (style.WIDTH, height), draw, f"{title}. {shown.mistakes}.")
 
 
 def draw_bars(axes: "Axes", names: Sequence[str], probabilities: Float32[np.ndarray, " k"], is_true: np.ndarray) -> None:
     """A line of text and a bar below it for every class; the true class is blue and has a tick."""
+    axes.axis("off")
     for place, (name, value, true) in enumerate(zip(names, probabilities, is_true, strict=True)):
         color = BLUE if true else GREY
         axes.barh(place + 0.3, 1, color=LINE, height=0.22)

@@ -143,11 +143,9 @@ def _letters() -> frozenset[int]:
 def short(name: str, width: int = 22) -> str:
     """The first of a synset's names, as it can be drawn, cut to this number of characters."""
     first = drawable(name.partition(",")[0]) or drawable(name)
-    return (
-        textwrap.shorten(first, width, placeholder="…")
-        if " " in first[:width]
-        else first[: width - 1] + "…" * (len(first) >= width)
-    )
+    if len(first) <= width:
+        return first
+    return textwrap.shorten(first, width, placeholder="…") if " " in first[:width] else f"{first[: width - 1]}…"
 
 
 def percent(share: float) -> str:

@@ -18,9 +18,10 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
     _, _, text = card.split("---\n", 2)
     tokens = _MARKDOWN.parse(text)
     for image in (child for token in tokens for child in token.children or () if child.type == "image"):
-        picture = (folder / str(image.attrs["src"])).with_suffix(".svg")  # it follows the reader's color scheme
-        data = base64.b64encode(picture.read_bytes()).decode()
-        image.attrs["src"] = f"data:image/svg+xml;base64,{data}"
+        png = folder / str(image.attrs["src"])
+        svg = png.with_suffix(".svg")  # it follows the reader's color scheme
+        kind, picture = ("svg+xml", svg) if svg.exists() else ("png", png)
+        image.attrs["src"] = f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
     sections = next(i for i, token in enumerate(tokens) if token.tag == "h2")
     head, body = (_MARKDOWN.renderer.render(part, _MARKDOWN.options, {}) for part in (tokens[:sections], tokens[sections:]))
     return TEMPLATES.get_template("page.html.j2").render(

@@ -42,7 +42,7 @@ def evaluated(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What evaluate, probe and extract leave, made once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         place = make_trained_folder(tmp_path_factory.mktemp("evaluated"), store, monkeypatch)
-        evaluate(*map(place.path, ("model", "manifest.json", "history.csv", "metrics.json", "evaluation")))
+        evaluate(*map(place.path, ("model", "manifest.json", "pixels.npz", "history.csv", "metrics.json", "evaluation")))
         probe(place.path("model"), place.path("manifest.json"), place.path("probe"))
         extract(place.path("model"), place.path("manifest.json"), place.path("features.parquet"))
         return place.path("")
@@ -65,6 +65,7 @@ def inputs(place: TrainedFolder) -> Inputs:
         "features.parquet",
         "validation.json",
         "manifest.json",
+        "pixels.npz",
         "history.csv",
     )
     return Inputs(*map(place.path, names))
@@ -96,6 +97,7 @@ def test_a_release_is_published_once_and_pulled_whole(place: TrainedFolder, caps
         "metrics.json",
     }
     expected |= {"params.yaml", "dvc.lock", "validation.json", "shards.json", "history.csv", "pictures/kernels.png"}
+    expected |= {"pixels.npz", "pictures/explained-1.html", "pictures/explained-1.png", "pictures/neighbors.svg"}
     assert expected < set(release.files)
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 

@@ -4,10 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
 
+from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.metrics import Baseline, Baselines, Metrics, Scores
 from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig, load_pretrained, save_pretrained
 from alexnet.model.network import initial_weights
@@ -52,6 +54,14 @@ VALIDATION = ValidationReport(
     index_sha256="cd" * 32,
     data_docs="data-docs/ab/index.html",
 )
+PIXELS = PixelStatistics(
+    mean_image=np.full((SIDE_PX, SIDE_PX, 3), 120, np.float32),
+    channel_mean=np.full(3, 120.0),
+    channel_std=np.full(3, 60.0),
+    eigenvectors=np.eye(3),
+    eigen_std=np.array([90.0, 9.0, 9.0]),
+    images=7,
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ def make_trained_folder(root: Path, store: Store, monkeypatch: pytest.MonkeyPatc
     place = TrainedFolder(root, manifest, load_pretrained(folder))
     manifest.write(place.path("manifest.json"))
     place.path("history.csv").write_text(HISTORY)
+    PIXELS.write(place.path("pixels.npz"))
     VALIDATION.write(place.path("validation.json"))
     return place
 

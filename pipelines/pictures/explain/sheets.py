@@ -51,7 +51,7 @@ def unit_grid(units: Float[Tensor, " n"], columns: int, most: float | None = Non
 def png(pixels: UInt8[np.ndarray, "h w channels"]) -> bytes:
     """A PNG file of these pixels."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 

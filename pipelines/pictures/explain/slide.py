@@ -109,7 +109,6 @@ def _draw_classes(figure: "Figure", subject: Subject, traced: Trace) -> None:
     best = best_classes(subject, traced)
     figure.text(0.8, 0.8, "the five best classes", size=11)
     axes = figure.add_axes((0.8, 0.36, 0.18, 0.42))
-    axes.axis("off")
     names = [each["name"] for each in best]
     is_true = np.array([subject.true_class is not None and name == subject.true_class for name in names])
     draw_bars(axes, names, np.array([each["probability"] for each in best], np.float32), is_true)

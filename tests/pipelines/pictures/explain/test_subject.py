@@ -7,16 +7,12 @@ import pytest
 import torch
 
 from alexnet.errors import DataError
-from alexnet.images.statistics import PixelStatistics
 from pipelines.config import params
 from pipelines.pictures.explain.subject import Subject, best_classes, read_training, training_crops
 from pipelines.pictures.explain.trace import trace
 from tests.pipelines.pictures.explain.test_trace import IMAGE, pretrained
+from tests.support.trained_folder import PIXELS
 from tests.support.stage_folder import PARAMS
-
-PIXELS = PixelStatistics(
-    np.full((256, 256, 3), 120, np.float32), np.full(3, 120.0), np.full(3, 60.0), np.eye(3), np.array([90.0, 9.0, 9.0]), 1
-)
 
 
 def test_training_crops_are_those_of_params_yaml(tmp_path: Path) -> None:
