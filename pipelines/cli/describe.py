@@ -81,4 +81,12 @@ def _constants(config: ModelConfig) -> list[str]:
         )
     if norm.layers:
         lines.append(f"map norm: {norm.size}x{norm.size} pixels, alpha {norm.alpha:g}, beta {norm.beta:g}, k {norm.k:g}")
+    if any(row.drops for row in table(config)):
+        lines.append(
+            f"dropout: {'training divides' if config.dropout_inverted else 'testing multiplies'} by the chance to be kept"
+        )
+    start = config.init
+    lines.append(
+        f"start: std {start.std:g}, {start.middle_std:g} from conv3 on; biases 1 in {', '.join(start.ones) or 'no layer'}"
+    )
     return lines

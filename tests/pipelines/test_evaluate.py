@@ -33,7 +33,9 @@ def run_evaluate(place: TrainedFolder, metrics: str = "metrics.json", evaluation
     evaluate(*map(place.path, ("model", "manifest.json", "pixels.npz", "history.csv", metrics, evaluation)))
 
 
-def test_an_evaluation_says_the_same_in_all_its_files_and_made_again(place: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_says_the_same_in_all_its_files_and_made_again(
+    place: TrainedFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_evaluate(place)
     metrics = json.loads(place.path("metrics.json").read_text())
     predictions = pq.read_table(place.path("evaluation/predictions.parquet")).to_pylist()

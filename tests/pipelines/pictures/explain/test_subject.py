@@ -11,8 +11,8 @@ from pipelines.config import params
 from pipelines.pictures.explain.subject import Subject, best_classes, read_training, training_crops
 from pipelines.pictures.explain.trace import trace
 from tests.pipelines.pictures.explain.test_trace import IMAGE, pretrained
-from tests.support.trained_folder import PIXELS
 from tests.support.stage_folder import PARAMS
+from tests.support.trained_folder import PIXELS
 
 
 def test_training_crops_are_those_of_params_yaml(tmp_path: Path) -> None:
