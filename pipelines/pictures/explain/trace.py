@@ -76,7 +76,7 @@ def trace(model: Pretrained, image: UInt8[Tensor, "side side 3"]) -> Trace:
         if config.towers > 1 and row.sees_all
     ]
     last = network.layers[-1].name
-    parts = _split(inputs[last], weights[f"{last}.weight"], config.towers)
+    parts = _split(inputs[last].flatten(), weights[f"{last}.weight"], config.towers)
     return Trace(values, tuple(crossings), torch.stack([weight @ part for part, weight in parts]), config.towers)
 
 

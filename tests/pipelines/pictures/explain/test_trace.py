@@ -39,6 +39,16 @@ def test_every_point_is_traced_and_the_parts_of_the_towers_add_up() -> None:
     assert torch.equal(torch.cat([a, b]), traced.values["conv1"])
 
 
+def test_a_network_whose_last_layer_reads_a_convolution_is_traced() -> None:
+    config = dataclasses.replace(pretrained().config.model, without=("fc6", "fc7"))
+    network = AlexNet(config)
+    network.load_full(initial_weights(config, seed=1))
+    model = dataclasses.replace(pretrained(), network=network, config=dataclasses.replace(pretrained().config, model=config))
+    traced = trace(model, IMAGE)
+    logits = traced.logits_by_tower.sum(0) + network.fc8_bias.detach()
+    assert torch.allclose(logits, traced.values["fc8"], atol=1e-5)
+
+
 def test_a_tower_that_sends_nothing_has_no_share() -> None:
     model = pretrained()
     weights = initial_weights(model.config.model, seed=1)
