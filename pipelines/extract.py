@@ -3,13 +3,11 @@
 import argparse
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from alexnet.errors import DataError
@@ -80,19 +78,21 @@ class Columns:
         """Of the points of an image."""
         return sum(self.numbers.values()) * self.dtype.itemsize
 
-    def record_batch(self, split: Split, keys: list[str], values: dict[str, Tensor]) -> pa.RecordBatch:
-        """A batch as rows. Raises DataError where float16 does not reach."""
-        labels = pa.array(values["label"].numpy(), pa.int32())
-        points = [self._lists(name, values[name].numpy(), keys) for name in self.numbers]
-        described = [pa.array([split] * len(keys)), pa.array(keys), labels, self._names.take(labels)]
-        return pa.RecordBatch.from_arrays([*described, *points], schema=self.schema)
-
-    def _lists(self, name: str, values: Float[np.ndarray, "n numbers"], keys: list[str]) -> pa.Array:
-        beyond = np.isinf(values).any(1)
-        if beyond.any():
-            key = keys[beyond.argmax()]
-            raise DataError(f"extract.dtype: {name} of {key} is beyond what {values.dtype} holds; set extract.dtype: float32")
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    def table(self, split: Split, keys: list[str], labels: list[int], values: dict[str, np.ndarray]) -> pa.Table:
+        """Images as rows. Raises DataError where float16 does not reach."""
+        columns = [
+            pa.array([split] * len(keys)),
+            pa.array(keys),
+            pa.array(labels, pa.int32()),
+            self._names.take(pa.array(labels)),
+        ]
+        for name, each in values.items():
+            beyond = np.isinf(each).any(1)
+            if beyond.any():
+                what = f"extract.dtype: {name} of {keys[beyond.argmax()]} is beyond what {each.dtype} holds"
+                raise DataError(f"{what}; set extract.dtype: float32")
+            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(each.ravel()), each.shape[1]))
+        return pa.Table.from_arrays(columns, schema=self.schema)
 
 
 def _identity(files: list[Path], config: ExtractConfig, model: Pretrained) -> str:
@@ -119,9 +119,26 @@ def _extract_split(model: Pretrained, samples: ShardDataset, split: Split, colum
             flat = {name: each.to(columns.dtype).flatten(1) for name, each in values.items()}
             yield inference.sample_keys(samples, batch), flat | {"label": batch.labels}
 
-    records = (columns.record_batch(split, keys, values) for keys, values in to_host(forward()))
-    while group := list(islice(records, in_part)):
-        parts.add(split, pa.Table.from_batches(group))
+    # One piece of memory for a part: kept batch by batch, between the large tensors of a pass, they would fragment the heap.
+    rows = min(in_part * size, len(samples))
+    memory = {name: np.empty((rows, numbers), columns.config.dtype) for name, numbers in columns.numbers.items()}
+    keys: list[str] = []
+    labels: list[int] = []
+
+    def add_part() -> None:
+        parts.add(split, columns.table(split, keys, labels, {name: each[: len(keys)] for name, each in memory.items()}))
+        keys.clear()
+        labels.clear()
+
+    for batch_keys, values in to_host(forward()):
+        for name, each in memory.items():
+            each[len(keys) : len(keys) + len(batch_keys)] = values[name].numpy()
+        keys += batch_keys
+        labels += values["label"].tolist()
+        if len(keys) >= rows:
+            add_part()
+    if keys:
+        add_part()
 
 
 if __name__ == "__main__":
