@@ -1,8 +1,8 @@
 """claims/claims.yaml as frozen dataclasses: the claims, and the scales that they can be run at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alexnet.config import build
 from alexnet.errors import ParamsError
@@ -17,7 +17,7 @@ class Side:
     """What is trained and how it is judged. variant: None is the scale's own recipe. members: networks that are averaged."""
 
     variant: str | None
-    views: Views
+    views: Literal["center", "many"]
     members: int
 
     def seeds(self, seed: int) -> tuple[int, ...]:
@@ -62,11 +62,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a claim is run at: a preset with changes, and how many seeds of every side."""
+    """What a claim is run at: a preset with changes, and how many seeds of every side.
+
+    many: the protocol that `many` views are. judged_shards: of the validation split, that many of the first; None: all.
+    """
 
     about: str
     preset: str
     seeds: int
+    many: Views
+    judged_shards: int | None
     params: tree.Tree
 
 
@@ -93,10 +98,10 @@ def read(path: Path = FILE) -> Mapping:
             raise ParamsError(f"claims.{name}: both sides are {claim.base}; one must differ")
     scales = {}
     for name, scale in whole["scales"].items():
-        about, preset, seeds, changes = (scale.get(key) for key in ("about", "preset", "seeds", "params"))
-        if type(seeds) is not int or seeds < 2 or not isinstance(changes, dict):
-            raise ParamsError(f"scales.{name}: needs seeds, at least 2, and params, a mapping; got {seeds!r} and {changes!r}")
-        scales[name] = Scale(str(about), str(preset), seeds, changes)
+        changes = scale.pop("params", {})  # a partial tree of any form: `params.load_tree` checks it
+        scales[name] = replace(build(Scale, scale | {"params": {}}, f"scales.{name}"), params=changes)
+        if scales[name].seeds < 2:
+            raise ParamsError(f"scales.{name}.seeds: must be at least 2, got {scales[name].seeds}")
     return Mapping(claims, scales)
 
 

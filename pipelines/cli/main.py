@@ -127,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
         "--plant", nargs="+", default=(), metavar="FAULT", help="faults to plant, named as in validate.policy; `all`: every one"
     )
 
+    claims = add("claims", _claims, "Train what the paper's claims compare, from where it was, and print what came of it")
+    claims.add_argument("--scale", default="smoke", help="smoke (minutes), pocket (hours) or full (GPUs); smoke unless given")
+    what = claims.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="train nothing: say which cells are finished")
+    what.add_argument("--table", action="store_true", help="train nothing: compare the cells that are finished")
+
     add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
     return parser
 
@@ -238,6 +244,28 @@ def _make_ilsvrc(args: argparse.Namespace) -> int:
     lines = [f"{args.folder / name}: {size / 1e6:,.1f} MB" for name, size in sizes.items()]
     planted = [f"planted: {key} is {', '.join(found)}" for key, found in faults.items()]
     print_result(args.json, {"files": sizes, "faults": faults}, "\n".join([*lines, *planted]))
+    return 0
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from pipelines.claims import compare, mapping
+    from pipelines.claims.cells import Recipes, plan
+    from pipelines.claims.run import Runner
+
+    whole = mapping.read()
+    scale = whole.scale(args.scale)
+    recipes = Recipes(scale)
+    runner = Runner(args.scale, recipes, plan(whole, scale, recipes))
+    if args.list:
+        left = set(runner.unfinished())
+        lines = [f"{'left' if cell in left else 'finished':10}{cell.name}" for cell in runner.wanted]
+        print_result(args.json, {cell.name: cell not in left for cell in runner.wanted}, "\n".join(lines))
+        return 0
+    if not args.table:
+        runner.run()
+    table = compare.compare(args.scale, whole, recipes)
+    compare.write(table)
+    print_result(args.json, dataclasses.asdict(table), compare.markdown(table))
     return 0
 
 

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from alexnet.config import build
 from alexnet.errors import ParamsError
+from alexnet.model.architecture import layer_counts
 from pipelines.claims import mapping
 from pipelines.claims.mapping import Side
 from pipelines.config import params
@@ -42,6 +43,7 @@ def test_every_claim_compares_two_recipes_that_differ(scale: str) -> None:
     for claim in MAPPING.claims.values():
         sides = [(recipe(scale, side.variant), side.views, side.members) for side in (claim.base, claim.other)]
         assert sides[0] != sides[1], claim
+        assert all(layer_counts(params.model) for params, _, _ in sides)
 
 
 @pytest.mark.parametrize("claim", MAPPING.claims)
@@ -66,10 +68,12 @@ def test_where_both_have_a_number_the_paper_rounds_the_log() -> None:
 def test_members_of_different_seeds_are_different_networks() -> None:
     seeds = [seed for own in range(1, 9) for seed in Side(None, "center", 5).seeds(own)]
     assert len(set(seeds)) == 40
-    assert Side("no-lrn", "ten", 1).seeds(3) == (3,)
+    assert Side("no-lrn", "many", 1).seeds(3) == (3,)
 
 
-def read(tmp_path: Path, claim: str, scale: str = "{about: a, preset: digits, seeds: 2, params: {}}") -> mapping.Mapping:
+def read(
+    tmp_path: Path, claim: str, scale: str = "{about: a, preset: digits, seeds: 2, many: five, judged_shards: null, params: {}}"
+) -> mapping.Mapping:
     path = tmp_path / "claims.yaml"
     path.write_text(f"claims: {{one: {claim}}}\nscales: {{tiny: {scale}}}\n")
     assert YAML(typ="safe", pure=True).load(path)
@@ -98,7 +102,7 @@ def test_a_mistake_is_named(tmp_path: Path, claim: str, message: str) -> None:
 
 def test_a_scale_needs_two_seeds(tmp_path: Path) -> None:
     good = "{says: so, section: '1', other: {variant: tanh}}"
-    with pytest.raises(ParamsError, match=r"scales.tiny: needs seeds, at least 2, and params, a mapping; got 1 and \{\}"):
-        read(tmp_path, good, "{about: a, preset: digits, seeds: 1, params: {}}")
+    with pytest.raises(ParamsError, match="scales.tiny.seeds: must be at least 2, got 1"):
+        read(tmp_path, good, "{about: a, preset: digits, seeds: 1, many: five, judged_shards: null, params: {}}")
     with pytest.raises(ParamsError, match="has no scale 'big'; it has tiny"):
         read(tmp_path, good).scale("big")
