@@ -6,8 +6,7 @@
 All start from decoded images of 256 pixels and end with the number of images that are right by top 1 and top 5:
 `obvious`: a forward pass a view, float32. `torchvision`: its reference loop (inference mode, a loss and two accuracies a batch,
 fetched at once) over TenCrop's views in one pass. `timm`: its validation's fast setting, channels last and bfloat16 autocast.
-The peers' network is `train_step.Obvious`. Agreement is measured on networks of random weights, whose classes are hardly apart:
-of a trained one more answers are the same, see tests/pipelines/evaluation/test_agreement.py.
+The peers' network is `train_step.Obvious`. How far bf16 agrees with float32 is tested with `alexnet.inference.pretrained`.
 """
 
 import argparse
