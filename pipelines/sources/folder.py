@@ -22,6 +22,7 @@ from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.runtime import environment
 from pipelines.sources.base import Partition, SourceFile, SourceImage
+from pipelines.sources.class_names import read_class_names
 from pipelines.sources.devkit import Devkit
 from pipelines.sources.tar_stream import LARGEST
 
@@ -156,10 +157,11 @@ class FolderSource:
             yield SourceImage(key, split, wnid, file.path, 0, file.size, suffix(file.path))
 
     def class_names(self) -> dict[str, str]:
-        """The devkit's; without one, a class is called what its folder is called, unless `words` has a name for it."""
+        """The devkit's; without one, a class is called what its folder is called, unless `words` or a list there names it."""
         if self.devkit:
             return self.devkit.names
-        return {wnid: self.words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
+        words = self.words or read_class_names(self.folder, self._listing, self.where)
+        return {wnid: words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
 
     def num_images(self) -> int:
         """All images."""
