@@ -88,7 +88,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         team = placement.team
         team.broadcast_from_rank0(lambda: stack.enter_context(checkpoints.lock(_LOCK_SECONDS)))
         torch.set_num_threads(placement.threads)
-        torch.backends.cudnn.benchmark = True  # shapes come again and again: the fastest algorithms are looked for once
+        torch.backends.cudnn.deterministic = True  # a run that was interrupted ends with the same bits
         disable_malloc_trim()
         trainer = _trainer(job, pixels, placement)
         loaders = [_loader(job, manifest, split, placement) for split in ("train", "val")]

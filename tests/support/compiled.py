@@ -90,6 +90,7 @@ def check_cuda() -> None:
     which compile, and the fourth, which records, the host must not wait for the GPU.
     """
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     devices = [torch.device(name) for name in ("cpu", "cuda", "cuda")]
     trainers = [trainer(device) for device in devices]
     trainers[2]._graph = None
