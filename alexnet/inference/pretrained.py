@@ -151,7 +151,7 @@ def load_pretrained(folder: Path) -> Pretrained:
         network.load_full(tensors)
     except ValueError as error:
         raise DataError(f"{folder / WEIGHTS}: {error}; it does not belong to this {CONFIG}") from None
-    return Pretrained(network, config, mean_image)
+    return Pretrained(network, config, mean_image.clone())  # a tensor of the mapped file keeps all of it in memory
 
 
 def _current(tree: object) -> object:

@@ -46,6 +46,7 @@ def test_a_model_reads_back_as_it_was(model: Pretrained, tmp_path: Path) -> None
     read = load_pretrained(save(tmp_path / "model", model))
     assert read.config == model.config
     assert torch.equal(read.mean_image, model.mean_image)
+    assert read.mean_image.untyped_storage().nbytes() == read.mean_image.nbytes  # none of the mapped file, which is freed
     assert torch.allclose(read.probabilities(images(2), "ten"), model.probabilities(images(2), "ten"), atol=1e-6)
 
 
