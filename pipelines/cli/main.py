@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from pipelines.cli.models.releases import model_folder
+    from pipelines.cli.models.folder import model_folder
 
     folder = model_folder(args.model, args.offline)
     from pipelines.cli.explain import explain
@@ -168,7 +168,7 @@ def _import_torchvision(args: argparse.Namespace) -> int:
 
 def _ensemble(args: argparse.Namespace) -> int:
     from pipelines.cli.ensemble import evaluate, text
-    from pipelines.cli.models.releases import model_folder
+    from pipelines.cli.models.folder import model_folder
 
     folders = [model_folder(reference, args.offline) for reference in args.models]
     results = evaluate(folders, args.weights, args.manifest, args.to)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes, sync
@@ -21,7 +22,9 @@ from pipelines.registry.store import Registry
 from pipelines.runtime import environment
 from pipelines.runtime.console import progress
 from pipelines.runtime.errors import Denied, Unreachable
-from pipelines.storage.bucket import Bucket, bucket_at, registry_bucket
+
+if TYPE_CHECKING:
+    from pipelines.storage.bucket import Bucket
 
 _PLACE = re.compile(r"s3://([^/]+)/([^/]+?)(?:/versions/([^/]+)/?)?")
 _STREAMS = 8  # files fetched at a time
@@ -45,13 +48,20 @@ def client_of(reference: str, offline: bool = False) -> tuple["Client", str]:
     """
     cache, key = cache_folder(), trusted_key()
     if not reference.startswith("s3://"):
-        return Client(None if offline else registry_bucket(), cache, key), reference
+        return Client(None if offline else _bucket(), cache, key), reference
     found = _PLACE.fullmatch(reference)
     if not found:
         raise DataError(f"{reference}: not a model; write s3://BUCKET/NAME@ALIAS or s3://BUCKET/NAME/versions/VERSION")
     name, model, version = found.groups()
-    bucket = None if offline else bucket_at(name, environment.store_of(name))
+    bucket = None if offline else _bucket(name)
     return Client(bucket, cache / "buckets" / name, key), f"{model}@{version}" if version else model
+
+
+def _bucket(name: str | None = None) -> "Bucket":
+    """The bucket of this name, or that of the registry."""
+    from pipelines.storage.bucket import bucket_at, registry_bucket  # boto3 takes half a second to import
+
+    return bucket_at(name, environment.store_of(name)) if name else registry_bucket()
 
 
 def fetch(reference: str) -> Path:
@@ -69,7 +79,7 @@ class Client:
         key: Releases must be signed by it; None accepts any.
     """
 
-    def __init__(self, bucket: Bucket | None, cache: Path, key: PublicKey | None = None) -> None:
+    def __init__(self, bucket: "Bucket | None", cache: Path, key: PublicKey | None = None) -> None:
         self._bucket, self._cache, self._key = bucket, cache, key
 
     def pull(self, reference: str, to: Path | None = None) -> tuple[Release, Path]:
@@ -227,7 +237,7 @@ def _check_no_extras(registry: Registry, release: Release) -> None:
         )
 
 
-def _append(bucket: Bucket, key: str, part: Path, size: int, advance: Callable[[int], None]) -> str:
+def _append(bucket: "Bucket", key: str, part: Path, size: int, advance: Callable[[int], None]) -> str:
     """Appends to the part file what it lacks of the object's first `size` bytes; returns the file's SHA-256."""
     digest = hashlib.sha256()
     with part.open("a+b") as file:

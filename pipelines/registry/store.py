@@ -13,12 +13,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alexnet.config import parse_json
 from alexnet.errors import DataError
 from pipelines.registry.release import MANIFEST, Release, is_version, signature_path
 from pipelines.runtime.errors import Exists, Missing
-from pipelines.storage.bucket import Bucket
+
+if TYPE_CHECKING:
+    from pipelines.storage.bucket import Bucket
 
 _STREAMS = 4  # files uploaded at a time
 _ATTEMPTS = 20  # to move an alias that others are moving too
@@ -42,7 +45,7 @@ class Alias:
 class Registry:
     """The versions and aliases of one model in a bucket."""
 
-    def __init__(self, bucket: Bucket, name: str) -> None:
+    def __init__(self, bucket: "Bucket", name: str) -> None:
         self.bucket = bucket
         self.name = name
 

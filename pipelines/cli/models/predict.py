@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
-from pipelines.cli.models.releases import model_folder
+from pipelines.cli.models.folder import model_folder
 from pipelines.cli.output import escaped, print_result
 from pipelines.runtime import console
 

@@ -3,10 +3,8 @@
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 
 from alexnet.errors import DataError
-from alexnet.inference.references import is_reference
 from pipelines.cli.output import escaped, print_result
 from pipelines.registry.client import client_of
 from pipelines.registry.details import details
@@ -25,14 +23,6 @@ def pull(args: argparse.Namespace) -> int:
     size = f"{len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
     print(f"{release.name}@{release.version}: {size}, all as published", file=sys.stderr)
     return 0
-
-
-def model_folder(model: str, offline: bool) -> Path:
-    """The folder of the model that a command names, pulled if need be."""
-    if not is_reference(model):
-        return Path(model)
-    client, reference = client_of(model, offline)
-    return client.pull(reference)[1]
 
 
 def verify(args: argparse.Namespace) -> int:
