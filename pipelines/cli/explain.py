@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.inference.photos import load
+from alexnet.inference.references import is_reference
 from pipelines.config import params, tree
 from pipelines.pictures.explain.page import write_explanation
 from pipelines.pictures.explain.subject import Subject, Training, read_training
@@ -18,7 +19,7 @@ class Written:
 
 
 def explain(photo: Path, folder: Path, model_name: str, out: Path) -> Written:
-    """Writes PHOTO-explained.html and .png into `out`.
+    """Writes PHOTO-explained.html and .png into `out`; they name the release, or the folder without its path.
 
     Raises:
         DataError: the photo does not decode, or the folder is no model.
@@ -26,7 +27,8 @@ def explain(photo: Path, folder: Path, model_name: str, out: Path) -> Written:
     model = load(folder)
     image = model.prepare([photo])[0]
     stem = out / f"{photo.stem}-explained"
-    write_explanation(stem, Subject(image, photo.name, model, model_name, _training(folder)))
+    name = model_name if is_reference(model_name) else folder.absolute().name
+    write_explanation(stem, Subject(image, photo.name, model, name, _training(folder)))
     return Written(*(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("html", "png")))
 
 

@@ -21,12 +21,13 @@ def limit(values: Tensor) -> float:
     return float(sizes.kthvalue(at).values) or float(sizes.max()) or 1.0
 
 
-def colored(values: Float[Tensor, "h w"], most: float, signed: bool) -> Rgb:
+def colored(values: Float[Tensor, "*n h w"], most: float, signed: bool) -> UInt8[np.ndarray, "*n h w 3"]:
     """Values as colors: of 0 and above dark to bright; signed ones blue below 0, white at 0, red above."""
     from matplotlib import colormaps
 
     scaled = (values / (2 * most) + 0.5 if signed else values / most).clamp(0, 1)
-    pixels: Rgb = (colormaps["RdBu_r" if signed else "inferno"](scaled.numpy())[..., :3] * 255).round().astype(np.uint8)
+    colors = colormaps["RdBu_r" if signed else "inferno"](scaled.numpy())[..., :3]
+    pixels: UInt8[np.ndarray, "*n h w 3"] = (colors * 255).round().astype(np.uint8)
     return pixels
 
 
@@ -34,8 +35,7 @@ def sheet(maps: Float[Tensor, "n h w"], columns: int, most: float | None = None)
     """Maps in rows of `columns`, all on one scale, which ends at `most` or at `limit`; between them it is transparent."""
     signed = bool((maps < 0).any())
     most = most or limit(maps)
-    tiles = np.stack([colored(each, most, signed) for each in maps])
-    tiles = np.pad(tiles, ((0, 0),) * 3 + ((0, 1),), constant_values=255)
+    tiles = np.pad(colored(maps, most, signed), ((0, 0),) * 3 + ((0, 1),), constant_values=255)
     tiles = np.pad(tiles, ((0, -len(tiles) % columns), (0, _GAP), (0, _GAP), (0, 0)))
     rows, height, width = len(tiles) // columns, *tiles.shape[1:3]
     joined = tiles.reshape(rows, columns, height, width, 4).swapaxes(1, 2).reshape(rows * height, columns * width, 4)

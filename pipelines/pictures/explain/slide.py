@@ -114,7 +114,7 @@ def _draw_classes(figure: "Figure", subject: Subject, traced: Trace) -> None:
     draw_bars(axes, names, np.array([each["probability"] for each in best], np.float32), is_true)
     if traced.towers > 1:
         a, b = best[0]["logits"]
-        text = f"logit of {style.short(names[0], 18)}:\n{a:+.1f} from tower a, {b:+.1f} from tower b"
+        text = f"logit of {style.short(names[0], 18)}:\n{a:+.1f} from tower a, {b:+.1f} from b"
         figure.text(0.8, 0.335, text, size=style.SMALL, color=FAINT, va="top")
 
 

@@ -18,6 +18,8 @@ def test_a_picture_is_explained(
     Image.effect_noise((300, 260), 80).convert("RGB").save("photo.png")
     assert cli.main(["explain", "photo.png", "artifacts/model", "--out", "made", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"page": "made/photo-explained.html", "slide": "made/photo-explained.png"}
-    assert "never flipped" in Path("made/photo-explained.html").read_text()  # as the run's params.yaml has it
+    page = Path("made/photo-explained.html").read_text()
+    assert "never flipped" in page  # as the run's params.yaml has it
+    assert "<title>photo.png in model</title>" in page  # not the path
     assert cli.main(["explain", "photo.jpg", "artifacts/model"]) == 1
     assert capsys.readouterr().err == "alexnet explain: error: photo.jpg: No such file or directory\n"
