@@ -397,13 +397,13 @@ def scale_child(rows: int) -> dict[str, object]:
         start = time.perf_counter()
         used = table.filter(np.isin(table["action"].to_numpy(zero_copy_only=False), ["use", "repair"]))
         prefix = shard.fingerprint(used, given.shard, 1)
-        tasks = [task for split in shard.SPLITS for task in shard.plan(used, split, given.shard, 1)]
+        tasks = [task for split in index.splits_of(used) for task in shard.plan(used, split, given.shard, 1)]
         seconds["shuffle"] = time.perf_counter() - start
 
         start = time.perf_counter()
         made = {
             split: tuple(Shard(task.name, 1, "0" * 64, task.rows.num_rows, {}) for task in tasks if task.split == split)
-            for split in shard.SPLITS
+            for split in index.splits_of(used)
         }
         synsets = tuple(Synset(label, f"n{label:08}", "name") for label in range(1000))
         Manifest("imagenet", f"shards/{prefix}/", SIDE_PX, synsets, made).write(Path(folder) / "manifest.json")

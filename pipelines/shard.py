@@ -38,7 +38,6 @@ from pipelines.validation import index
 CODE = 1  # the version of the bytes that this stage's code makes of an input; a test holds the digest of a shard
 _CODECS = ("cykooz.resizer", "pillow", "simplejpeg")  # another version may make other bytes
 _AHEAD, _AHEAD_BYTES = 16, 16 << 20  # images of a shard that are read while another is resized
-SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     bucket.check()
     source = open_source(given.source)
     prefix = f"shards/{fingerprint(used, given.shard, given.seed)}/"
-    tasks = [task for split in SPLITS for task in plan(used, split, given.shard, given.seed)]
+    splits = index.splits_of(used)
+    tasks = [task for split in splits for task in plan(used, split, given.shard, given.seed)]
     shards, sums = write_shards(tasks, bucket, ShardJob(source, prefix, given.shard, bucket.place, codecs()))
     _check_sizes(shards, bucket, prefix)
     names = source.class_names()
@@ -98,7 +98,7 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
         side_px=given.shard.side_px,
         synsets=tuple(Synset(label, wnid, names[wnid]) for label, wnid in enumerate(sorted(names))),
         splits={
-            split: tuple(shard for task, shard in zip(tasks, shards, strict=True) if task.split == split) for split in SPLITS
+            split: tuple(shard for task, shard in zip(tasks, shards, strict=True) if task.split == split) for split in splits
         },
     )
     PixelStatistics.from_sums(sums).write(pixels_path)
@@ -129,9 +129,11 @@ def plan(used: pa.Table, split: Split, config: ShardConfig, seed: int) -> list[T
         ParamsError: there are more shards than images.
     """
     rows = used.filter(pc.equal(used["split"], split))
-    count = config.train_shards if split == "train" else config.val_shards
+    name, count = ("train_shards", config.train_shards) if split == "train" else ("val_shards", config.val_shards)
     if count > rows.num_rows:
-        raise ParamsError(f"shard.{split}_shards: {count} shards for {rows.num_rows} images; must be at most as many")
+        raise ParamsError(
+            f"shard.{name}: {count} shards for the {rows.num_rows} images of the split {split}; must be at most as many"
+        )
     order = permutation(random_key(seed, "shard", split), rows.num_rows)
     edges = [rows.num_rows * number // count for number in range(count + 1)]
     return [Task(split, number, rows.take(pa.array(order[edges[number] : edges[number + 1]]))) for number in range(count)]

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from mimetypes import guess_type
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -80,7 +79,7 @@ def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[
     rows = table.select(["key", "split", "wnid", "faults", "action"]).to_pandas()
     used = rows[rows["action"].isin(["use", "repair"])]
     splits: dict[Split, SplitCounts] = {}
-    for split in get_args(Split):
+    for split in index.splits_of(table):
         counts = Counter(used[used["split"] == split]["wnid"])
         per_class = PerClass(min(counts.values(), default=0), max(counts.values(), default=0))
         splits[split] = SplitCounts(counts.total(), len(counts), per_class)

@@ -26,7 +26,7 @@ FAULT_MEANINGS: dict[Fault, str] = {
     "bomb": "more pixels, or more text inside, than is ever decoded",
     "unknown_class": "a label that the list of classes does not have",
     "conflicting": "the same bytes under two labels",
-    "leaked": "the same bytes in both splits",
+    "leaked": "the same bytes in more than one split",
     "duplicate": "the same bytes again within a split",
     "tiny": "a side too short",
     "extreme_aspect": "a side far longer than the other",

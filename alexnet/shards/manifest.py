@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from alexnet.errors import DataError
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
 class ShardConfig:
-    """Size and quality of the images, and the number of shards of each split."""
+    """Size and quality of the images, and the number of shards of each split; a test split has as many as validation."""
 
     side_px: int
     jpeg_quality: int
@@ -48,7 +48,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All shards of a data set. Written last, so that a listed shard exists. `prefix` ends in `/` and never changes content."""
+    """All shards of a data set. Written last, so that a listed shard exists. `prefix` ends in `/` and never changes content.
+
+    splits: train and val, and test where the source has one.
+    """
 
     source: str
     prefix: str

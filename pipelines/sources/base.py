@@ -23,8 +23,8 @@ class ArchiveConfig:
 class SourceConfig:
     """Which source is used.
 
-    val_fraction: of every class, where the source has no validation split of its own. archives: whose MD5 is checked; only
-    `imagenet` has any.
+    val_fraction: of every class's training images, where the source has no validation split of its own.
+    archives: whose MD5 is checked; only `imagenet` has any.
     """
 
     name: Literal["digits", "solar-cells", "folder", "imagenet", "imagenette"]

@@ -1,7 +1,8 @@
 """The source `folder`: one folder a class, on disk or in a bucket, with or without given splits.
 
 hat/1.jpg                                  the split is decided by the image's digest
-train/hat/1.jpg, val/hat/2.jpg             given; `validation` or `valid` count as val, and `test` does where there is no val
+train/hat/1.jpg, val/hat/2.jpg             given; `validation` or `valid` count as val
+test/hat/3.jpg                             where it is there: what the report is on; without a val, train is split by digest
 """
 
 import hashlib
@@ -29,7 +30,7 @@ from pipelines.sources.tar_stream import LARGEST
 if TYPE_CHECKING:
     from pipelines.storage.bucket import Bucket
 
-_VAL_FOLDERS = ("val", "validation", "valid", "test")  # the first that exists
+_VAL_FOLDERS = ("val", "validation", "valid")  # the first that exists
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _KEY_BYTES = 80
 _IMAGES_PER_PARTITION = 256
@@ -137,7 +138,8 @@ class FolderSource:
     """One folder a class.
 
     where: the source's name in errors. words: readable names of classes, where they are known. name_is_key: an image's key is
-    its own name, as in ImageNet; otherwise the class comes before it. devkit: an image that contradicts it has no class.
+    its own name, as in ImageNet, whose test images have no classes and are left out; otherwise the class comes before it.
+    devkit: an image that contradicts it has no class.
     """
 
     folder: Folder
@@ -196,7 +198,7 @@ class FolderSource:
         """Split, wnid and file of every image, by path."""
         found: list[tuple[Split | None, str, SourceFile]] = []
         counts: Counter[tuple[Split | None, str]] = Counter()  # of images, by split and class's folder
-        for root, split in _split_folders(self._listing, flat=self.devkit is not None).items():
+        for root, split in _split_folders(self._listing, has_test=not self.name_is_key).items():
             for file in self._listing:
                 if not file.path.startswith(root):
                     continue
@@ -232,15 +234,16 @@ class FolderSource:
             raise DataError(f"{self.where}: one class only, {classes.pop()}; it takes two to tell apart")
 
 
-def _split_folders(files: list[SourceFile], flat: bool) -> dict[str, Split | None]:
-    """The folders that hold the classes' folders (or, flat, the images themselves), and their splits."""
+def _split_folders(files: list[SourceFile], has_test: bool) -> dict[str, Split | None]:
+    """The folders that hold the classes' folders (or, with a devkit, the images themselves), and their splits, if any."""
     tops = {file.path.split("/")[0] for file in files if file.path.count("/") > 1}
     loose = {file.path.split("/")[0] for file in files if file.path.count("/") == 1 and suffix(file.path) in SUFFIXES}
     if "train" not in tops:
         return {"": None}
+    val = next((f"{name}/" for name in _VAL_FOLDERS if name in tops | loose), None)
+    splits: dict[str, Split | None] = {"train/": "train", val: "val"} if val else {"train/": None}
     # Images in `test` itself have no class, for they are to be predicted; in the others they are misplaced.
-    val = next((name for name in _VAL_FOLDERS if name in tops or (name in loose and (flat or name != "test"))), None)
-    return {"train/": "train", f"{val}/": "val"} if val else {"train/": None}
+    return splits | {"test/": "test"} if has_test and "test" in tops else splits
 
 
 def _keys(found: list[tuple[Split | None, str, SourceFile]], name_is_key: bool) -> Iterator[str]:

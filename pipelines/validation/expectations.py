@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,8 @@ import pandas as pd
 import pyarrow as pa
 
 from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Policy, Range, ValidateConfig
+from alexnet.shards.manifest import Split
+from pipelines.validation.index import splits_of
 from pipelines.validation.report import Rule
 
 KEYS = 1000  # that the report names at most, of a rule and of a kind of fault that does not stop the stage
@@ -58,14 +61,15 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
             found = validation.run(batch_parameters={"dataframe": frame}, result_format=details, run_id=run)
             return [_rule(name, index, result) for result in found.results]
 
-        rules = check("images", "key", table.select(_IMAGE_COLUMNS).to_pandas(), image_rules(config, len(wnids)))
-        if expectations := class_rules(config):
-            rules += check("classes", "wnid", _classes(table, wnids), expectations)
+        splits = splits_of(table)
+        rules = check("images", "key", table.select(_IMAGE_COLUMNS).to_pandas(), image_rules(config, len(wnids), splits))
+        if expectations := class_rules(config, splits):
+            rules += check("classes", "wnid", _classes(table, wnids, splits), expectations)
         context.build_data_docs(["docs"])
     return rules
 
 
-def image_rules(config: ValidateConfig, classes: int) -> list[Any]:
+def image_rules(config: ValidateConfig, classes: int, splits: Sequence[Split]) -> list[Any]:
     """Expectations on the index: on its columns, and that no image has a fault, for every fault that is not ignored."""
     gxe: Any = import_module("great_expectations.expectations")
     shape = [
@@ -73,7 +77,7 @@ def image_rules(config: ValidateConfig, classes: int) -> list[Any]:
         gxe.ExpectColumnValuesToMatchRegex(
             column="key", regex=r"^[^./\\\s]{1,96}$", description="Keys have no dots, slashes or spaces"
         ),
-        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=["train", "val"], description="Splits are train and val"),
+        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=[*splits], description=f"Splits are {' and '.join(splits)}"),
         gxe.ExpectColumnValuesToBeBetween(
             column="label", min_value=-1, max_value=classes - 1, description="Labels count the classes from 0"
         ),
@@ -93,15 +97,18 @@ def image_rules(config: ValidateConfig, classes: int) -> list[Any]:
     return shape + faults
 
 
-def class_rules(config: ValidateConfig) -> list[Any]:
-    """Expectations on the counts of used images by class and split."""
+def class_rules(config: ValidateConfig, splits: Sequence[Split]) -> list[Any]:
+    """Expectations on the counts of used images by class and split; a test split has as many of a class as validation."""
     gxe: Any = import_module("great_expectations.expectations")
     counts = config.counts
     rules: list[Any] = []
-    for split, each, total in (
-        ("train", counts.train_per_class, counts.train_images),
-        ("val", counts.val_per_class, counts.val_images),
-    ):
+    wanted: dict[Split, tuple[Range, int | None]] = {
+        "train": (counts.train_per_class, counts.train_images),
+        "val": (counts.val_per_class, counts.val_images),
+        "test": (counts.val_per_class, None),
+    }
+    for split in splits:
+        each, total = wanted[split]
         if each.min is not None or each.max is not None:
             text = f"Every class has {_range(each)} images in {split}"
             rules.append(
@@ -121,11 +128,11 @@ def _range(counts: Range) -> str:
     return f"{counts.min:,} to {counts.max:,}" if counts.min is not None else f"at most {counts.max:,}"
 
 
-def _classes(table: pa.Table, wnids: list[str]) -> pd.DataFrame:
+def _classes(table: pa.Table, wnids: list[str], splits: Sequence[Split]) -> pd.DataFrame:
     """The number of used images of every class, in a column for each split."""
     rows = table.select(["wnid", "split", "action"]).to_pandas()
     used = rows[rows["action"].isin(["use", "repair"])]
-    counts = pd.crosstab(used["wnid"], used["split"]).reindex(index=wnids, columns=["train", "val"], fill_value=0)
+    counts = pd.crosstab(used["wnid"], used["split"]).reindex(index=wnids, columns=list(splits), fill_value=0)
     return counts.rename_axis("wnid").reset_index()
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import DECODE_FAULTS, FAULTS, Fault, ImageReport, ValidateConfig, inspect_image
+from alexnet.shards.manifest import Split
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.base import Partition, SourceImage
 from pipelines.sources.open import Source
@@ -109,8 +111,8 @@ def complete(batches: Iterable[pa.RecordBatch], config: ValidateConfig, val_frac
     rows = table.select(["key", "split", "label", "sha256", "faults"]).to_pandas()
     _apply_policy(rows, config)
     _mark_copies(rows, config)
-    if rows["split"].isna().any():
-        rows["split"] = split_by_digest(rows, val_fraction)
+    if (missing := rows["split"].isna()).any():
+        rows.loc[missing, "split"] = split_by_digest(rows[missing], val_fraction)
     columns = {name: table[name] for name in SCANNED.names}
     for name in ("split", "faults", "fault", "action"):
         columns[name] = pa.array(rows[name], pa.string(), from_pandas=True)
@@ -131,10 +133,11 @@ def _mark_copies(rows: pd.DataFrame, config: ValidateConfig) -> None:
     copies = rows[readable & rows["sha256"].duplicated(keep=False)].copy()
     if copies.empty:
         return
+    copies["rank"] = copies["split"].map({"val": 1, "test": 2}).fillna(0)  # 0: training, or still to be split
     same = copies.groupby("sha256")
-    leaked = same["split"].transform("nunique") > 1
+    leaked = same["rank"].transform("nunique") > 1
     if config.policy["leaked"] == "drop":
-        leaked &= copies["split"] == "train"  # the validation set stays as it is
+        leaked &= copies["rank"] < same["rank"].transform("max")  # the test set stays as it is, then the validation set
     marks: dict[Fault, pd.Series] = {
         "conflicting": same["label"].transform("nunique") > 1,
         "leaked": leaked,
@@ -145,6 +148,11 @@ def _mark_copies(rows: pd.DataFrame, config: ValidateConfig) -> None:
         copies.loc[marked, "faults"] = [_join({fault, *faults.split(",")} - {""}) for faults in others]
     _apply_policy(copies, config)
     rows.loc[copies.index, ["faults", "fault", "action"]] = copies[["faults", "fault", "action"]]
+
+
+def splits_of(table: pa.Table) -> tuple[Split, ...]:
+    """The splits of an index: train, val, and test where it has such images."""
+    return ("train", "val", "test") if pc.any(pc.equal(table["split"], "test")).as_py() else ("train", "val")
 
 
 def split_by_digest(rows: pd.DataFrame, val_fraction: float) -> pd.Series:

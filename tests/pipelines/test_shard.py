@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,36 @@ def test_every_image_is_in_one_shard_with_its_label(stage_folder: StageFolder, b
     assert [(s.label, s.wnid, s.name) for s in manifest.synsets] == [(i, f"class{i}", f"class{i}") for i in range(3)]
     assert manifest.source == "folder"
     assert bucket.get(f"{manifest.prefix}manifest.json") == MANIFEST.read_bytes()
+
+
+def test_a_test_split_has_shards_of_its_own_and_changes_no_other(
+    stage_folder: StageFolder, bucket: Bucket, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, numbers in (("train", range(4)), ("validation", range(4, 6)), ("test", range(6, 8))):
+        for label in range(3):
+            (tmp_path / f"given/{split}/class{label}").mkdir(parents=True)
+            for number in numbers:
+                name = f"class{label}/{number}.jpg"
+                (tmp_path / "given" / split / name).write_bytes((images / name).read_bytes())
+    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "given"))
+    write_index()
+    manifest, pixels = run(), PIXELS.read_bytes()
+    assert {name: [each.samples for each in shards] for name, shards in manifest.splits.items()} == {
+        "test": [6],
+        "train": [6, 6],
+        "val": [6],
+    }
+    (shard_of_test,) = manifest.splits["test"]
+    assert shard_of_test.name == "test-000000.tar"
+    keys = index_tar(bucket.get(manifest.prefix + shard_of_test.name), shard_of_test.name).keys
+    assert sorted(keys) == [f"class{label}_{number}" for label in range(3) for number in (6, 7)]
+    shutil.rmtree(tmp_path / "given/test")
+    write_index()
+    without = run()
+    assert '"test"' not in MANIFEST.read_text()
+    assert without.prefix != manifest.prefix
+    assert manifest.splits == without.splits | {"test": (shard_of_test,)}
+    assert PIXELS.read_bytes() == pixels
 
 
 def test_the_statistics_are_those_of_the_training_images(stage_folder: StageFolder, images: Path) -> None:
@@ -191,7 +222,7 @@ def test_a_source_that_changed_since_validation_stops_the_stage(stage_folder: St
 
 def test_more_shards_than_images_are_refused(stage_folder: StageFolder) -> None:
     stage_folder.params(shard={"val_shards": 7})
-    with pytest.raises(ParamsError, match=r"shard\.val_shards: 7 shards for 6 images; must be at most as many"):
+    with pytest.raises(ParamsError, match=r"shard\.val_shards: 7 shards for the 6 images of the split val; must be"):
         run()
 
 
@@ -199,7 +230,7 @@ def test_dropped_images_are_in_no_shard(stage_folder: StageFolder, images: Path,
     (images / "class0" / "tiny.png").write_bytes(pictures.encode_image(pictures.draw_image(9, 2, 2), "PNG"))
     write_index()
     manifest = run()
-    assert sum(each.samples for split in shard.SPLITS for each in manifest.splits[split]) == 24
+    assert sum(each.samples for shards in manifest.splits.values() for each in shards) == 24
     assert all(b"tiny" not in body for key, body in objects(bucket).items() if key.endswith(".tar"))
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,25 @@ def test_a_good_source_passes_without_output_and_gives_equal_bytes_twice(
     }
     assert found["data_docs"] in bucket.sizes("data-docs/")
     assert len({key.split("/")[1] for key in bucket.sizes("data-docs/")}) == 1
+
+
+def test_a_test_split_is_counted_and_an_image_of_it_that_is_also_validated_on_stops_the_stage(
+    stage_folder: StageFolder, images: Path
+) -> None:
+    for number, split in enumerate(("train", "train", "val", "test")):
+        for label in range(2):
+            (images / split / f"class{label}").mkdir(parents=True, exist_ok=True)
+            (images / f"class{label}" / f"{number}.jpg").rename(images / split / f"class{label}" / f"{number}.jpg")
+    for label in range(2):
+        shutil.rmtree(images / f"class{label}")
+    validate.main(INDEX, REPORT)
+    assert {name: split["images"] for name, split in report()["splits"].items()} == {"train": 4, "val": 2, "test": 2}
+    rules = [rule["rule"] for rule in report()["rules"]]
+    assert "Splits are train and val and test" in rules
+    assert "Every class has at least 1 images in test" in rules
+    (images / "test/class0/copy.jpg").write_bytes((images / "val/class0/2.jpg").read_bytes())
+    with pytest.raises(DataError, match=r"test/class0/copy.jpg is leaked \(the same bytes in more than one split\)"):
+        validate.main(INDEX, REPORT)
 
 
 def test_every_fault_is_reported_in_one_run_and_the_error_names_the_files(stage_folder: StageFolder, images: Path) -> None:

@@ -53,19 +53,31 @@ def test_one_folder_a_class_has_no_split_of_its_own(tmp_path: Path) -> None:
     assert source.read("hat/1.jpg", 4, 3) == b"1.j"
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_given_splits_are_kept(name: str) -> None:
     assert listed("train/a/1.jpg", "train/b/2.jpg", f"{name}/a/3.jpg", f"{name}/b/4.jpg") == [
-        *([("a_3", "val", "test/a/3.jpg"), ("b_4", "val", "test/b/4.jpg")] if name == "test" else []),
         ("a_1", "train", "train/a/1.jpg"),
         ("b_2", "train", "train/b/2.jpg"),
-        *([("a_3", "val", f"{name}/a/3.jpg"), ("b_4", "val", f"{name}/b/4.jpg")] if name != "test" else []),
+        ("a_3", "val", f"{name}/a/3.jpg"),
+        ("b_4", "val", f"{name}/b/4.jpg"),
     ]
 
 
-def test_test_images_are_left_out_where_there_are_validation_images() -> None:
-    paths = [f"{split}/{wnid}/1.jpg" for split in ("train", "validation", "test") for wnid in "ab"]
-    assert {path.split("/")[0] for _, _, path in listed(*paths)} == {"train", "validation"}
+@pytest.mark.parametrize(("val", "splits"), [("validation", {"train", "val", "test"}), (None, {None, "test"})])
+def test_test_images_are_a_split_and_never_stand_in_for_validation(val: str | None, splits: set[str | None]) -> None:
+    paths = [f"{split}/{wnid}/1.jpg" for split in ("train", val, "test") for wnid in "ab" if split]
+    found = listed(*paths)
+    assert len(found) == len(paths)
+    assert {split for _, split, _ in found} == splits
+    assert all((split == "test") == path.startswith("test/") for _, split, path in found)
+
+
+def test_imagenets_test_images_are_left_out() -> None:
+    paths = tuple(
+        f"{split}/{wnid}/{wnid}_{number}.jpg" for number, split in enumerate(("train", "val", "test")) for wnid in "ab"
+    )
+    source = FolderSource(Listed(Path(), paths), "here", name_is_key=True)
+    assert {image.split for image in source.images()} == {"train", "val"}
 
 
 def test_a_training_folder_alone_has_no_split_of_its_own() -> None:
@@ -107,6 +119,7 @@ def test_keys_do_not_depend_on_what_else_is_there() -> None:
         (["a/1.jpg", "b/"], "here: no images in class b; add some"),
         (["a/1.jpg"], "here: one class only, a; it takes two to tell apart"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"], "here: no images in class val/b; add some"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg"], "here: no images in class test/b; add some"),
     ],
 )
 def test_what_is_no_source_is_named(paths: list[str], message: str) -> None:

@@ -47,7 +47,15 @@ def test_broken_expectations_name_the_images_and_the_classes(tmp_path: Path) -> 
 )
 def test_a_range_of_counts_is_described(counts: Range, text: str) -> None:
     config = replace(CONFIG, counts=replace(CONFIG.counts, train_per_class=counts))
-    assert class_rules(config)[0].description == text
+    assert class_rules(config, ("train", "val"))[0].description == text
+
+
+def test_the_classes_of_a_test_split_are_counted_as_validations() -> None:
+    assert [rule.description for rule in class_rules(CONFIG, ("train", "val", "test"))] == [
+        "Every class has at least 2 images in train",
+        "Every class has at least 1 images in val",
+        "Every class has at least 1 images in test",
+    ]
 
 
 def test_only_a_list_that_was_cut_has_a_note() -> None:

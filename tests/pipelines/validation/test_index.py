@@ -63,6 +63,23 @@ def test_what_leaked_is_dropped_from_the_training_set_only() -> None:
     assert verdicts(rows, dropping) == {"a": ("leaked", "drop"), "b": (None, "use")}
 
 
+@pytest.mark.parametrize(("first", "second"), [("train", "val"), ("train", "test"), ("val", "test"), (None, "test")])
+def test_a_leak_between_any_two_splits_is_found_and_dropped_from_the_earlier(first: str | None, second: str) -> None:
+    """None: an image of training that is still to be split."""
+    rows = [row("a", 0, "1", first), row("b", 0, "1", second), row("c", 0, "2", first), row("d", 0, "3", second)]
+    assert verdicts(rows) == {"a": ("leaked", "stop"), "b": ("leaked", "stop"), "c": (None, "use"), "d": (None, "use")}
+    dropping = replace(CONFIG, policy=CONFIG.policy | {"leaked": "drop"})
+    assert verdicts(rows, dropping) == verdicts(rows[2:]) | {"a": ("leaked", "drop"), "b": (None, "use")}
+
+
+def test_without_a_validation_split_it_is_cut_from_training_as_if_there_were_no_test_images() -> None:
+    rows = [row(f"k{number:02}", number % 2, f"{number:02}") for number in range(20)]
+    test = [row(f"t{number}", 0, f"0{number}x", "test") for number in range(4)]
+    found = complete(rows + test)
+    assert [each for each in found if each["split"] != "test"] == complete(rows)
+    assert [each["key"] for each in found if each["split"] == "test"] == ["t0", "t1", "t2", "t3"]
+
+
 def test_the_same_bytes_under_two_labels_conflict() -> None:
     rows = [row("a", 0, "1"), row("b", 1, "1"), row("c", 0, "2"), row("d", 1, "3")]
     assert [verdict for verdict in verdicts(rows).values() if verdict[0]] == [("conflicting", "stop")] * 2
