@@ -9,11 +9,10 @@ from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.metrics import VIEWS_NAMES, Baseline, Baselines, Metrics
-from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.config import params
 from pipelines.evaluation import inference, measure, results, tables
-from pipelines.evaluation.baselines import Images, Labels, majority_error, ridge_error
+from pipelines.evaluation.baselines import Batch, majority_error, ridge_errors
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.ensemble import open_ensemble, pull
 from pipelines.evaluation.predictions import predict
@@ -39,23 +38,24 @@ def main() -> None:
 def evaluate(
     model_path: Path, manifest_path: Path, pixels_path: Path, history_path: Path, metrics_path: Path, evaluation_path: Path
 ) -> None:
-    """Evaluates a network on the validation split. Each output is written whole or not at all."""
+    """Evaluates a network on the test split, or where there is none on validation. Outputs are written whole or not at all."""
     given = params.load()
     config, manifest = given.evaluate, Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest, config.precision)
-    samples = open_dataset(manifest, "val")
+    split = inference.report_split(manifest)
+    samples = open_dataset(manifest, split)
     protocols = given.train.augment.protocols
     start = time.monotonic()
     predictions = predict(model, samples, protocols, config.batch_size)
     rate = len(samples) / (time.monotonic() - start)
-    console.say(f"evaluate: {len(samples):,} images by ten crops, {rate:,.1f} images/s")
+    console.say(f"evaluate: {len(samples):,} {results.SPLIT_NAMES[split]} images by ten crops, {rate:,.1f} images/s")
     ensemble = None
     if names := config.ensemble.models:
         members = open_ensemble([model_path, *map(pull, names)], config.ensemble.weights, manifest, config.precision)
         ensemble = predict(members, samples, protocols, config.batch_size)
-    baselines = _baselines(manifest, samples, config)
-    found = measure.measure(predictions, manifest, "val", baselines, ensemble)
-    metrics = Metrics(measure.scores(found.center_crop), measure.scores(found.many_crops), baselines)
+    baselines = _baselines(manifest, config)
+    found = measure.measure(predictions, manifest, split, baselines[split], ensemble)
+    metrics = Metrics(split, measure.scores(found.center_crop), measure.scores(found.many_crops), baselines[split])
     training = Training(given.train.augment, PixelStatistics.read(pixels_path))
     with atomic_folder(evaluation_path) as folder:
         predictions.write(folder / "predictions.parquet", manifest.synsets)
@@ -63,29 +63,28 @@ def evaluate(
             ensemble.write(folder / "ensemble.parquet", manifest.synsets)
         (folder / results.NAME).write_bytes(to_json(found))
         tables.write_all(folder, predictions, manifest.synsets)
-        tables.write_curves(folder / "curves.csv", history_path, baselines)
-        draw_all(folder, Evaluated(model, samples, predictions, history_path, baselines.ridge.top1_error, training))
+        tables.write_curves(folder / "curves.csv", history_path, baselines["val"])
+        ridge_error = baselines["val"].ridge.top1_error
+        draw_all(folder, Evaluated(model, samples, found.split_name, predictions, history_path, ridge_error, training))
     atomic_write_bytes(metrics_path, to_json(metrics))
     errors = ", ".join(f"{VIEWS_NAMES[row.views]} {row.top1_error.value:.2%}" for row in found.protocols)
     console.say(
-        f"evaluate: top-1 error by {errors} (ridge on thumbnails {baselines.ridge.top1_error:.2%}, "
-        f"majority {baselines.majority.top1_error:.2%}); top-5 error {found.center_crop.top5_error.value:.2%}"
+        f"evaluate: {found.split_name} top-1 error by {errors} (ridge on thumbnails {found.ridge.value:.2%}, "
+        f"majority {found.majority.value:.2%}); top-5 error {found.center_crop.top5_error.value:.2%}"
     )
 
 
-def _baselines(manifest: Manifest, val: ShardDataset, config: EvaluateConfig) -> Baselines:
-    def batches(split: Split, samples: ShardDataset) -> Iterator[tuple[Images, Labels]]:
+def _baselines(manifest: Manifest, config: EvaluateConfig) -> dict[Split, Baselines]:
+    """On the validation split, beside which the training's curves are drawn, and on the one that is reported."""
+
+    def batches(split: Split) -> Iterator[Batch]:
+        samples = open_dataset(manifest, split)
         for batch in inference.load_batches(samples, config.batch_size, f"evaluate: baselines, {split}"):
             yield batch.images.numpy(), batch.labels.numpy()
 
-    error = ridge_error(
-        batches("train", open_dataset(manifest, "train")),
-        batches("val", val),
-        len(manifest.synsets),
-        config.thumbnail_px,
-        config.ridge_alpha,
-    )
-    return Baselines(Baseline(majority_error(manifest)), Baseline(error))
+    judged = {split: batches(split) for split in ("val", inference.report_split(manifest))}
+    errors = ridge_errors(batches("train"), judged, len(manifest.synsets), config.thumbnail_px, config.ridge_alpha)
+    return {split: Baselines(Baseline(majority_error(manifest, split)), Baseline(error)) for split, error in errors.items()}
 
 
 if __name__ == "__main__":

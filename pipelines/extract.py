@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from alexnet.errors import DataError
+from alexnet.errors import DataError, ParamsError
 from alexnet.inference.activations import center_activations
 from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.dataset import ShardDataset
@@ -43,6 +43,10 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
     """
     config = params.load().extract
     manifest = Manifest.read(manifest_path)
+    if missing := [split for split in config.splits if split not in manifest.splits]:
+        raise ParamsError(
+            f"extract.splits: {manifest.source} has no {missing[0]} images; must be of {', '.join(manifest.splits)}"
+        )
     model = inference.open_model(model_path, manifest)
     columns = Columns(model, config)
     parts = Parts(environment.LOCAL / "extract", _identity([*sorted(model_path.iterdir()), manifest_path], config, model))

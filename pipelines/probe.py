@@ -1,4 +1,4 @@
-"""The probe stage: what a linear classifier makes of every layer, and the nearest training images of validation images."""
+"""The probe stage: what a linear classifier makes of every layer, and the nearest training images of others."""
 
 import argparse
 import csv
@@ -16,6 +16,7 @@ from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
 from pipelines.evaluation import inference, intervals
+from pipelines.evaluation.results import SPLIT_NAMES
 from pipelines.features import neighbors
 from pipelines.features.config import ProbeConfig
 from pipelines.features.layers import PIXELS, hidden_layer, layer_outputs
@@ -41,38 +42,40 @@ def main() -> None:
 
 
 def probe(model_path: Path, manifest_path: Path, path: Path) -> None:
-    """Fits the probes to the training split and measures them on the validation split."""
+    """Fits the probes to the training split and measures them on the test split, or where there is none on validation."""
     config = params.load().probe
     manifest = Manifest.read(manifest_path)
     model = inference.open_model(model_path, manifest)
-    train, val = open_dataset(manifest, "train"), open_dataset(manifest, "val")
+    split = inference.report_split(manifest)
+    split_name = SPLIT_NAMES[split]
+    train, judged = open_dataset(manifest, "train"), open_dataset(manifest, split)
     hidden = hidden_layer(model.config.model)
-    first = _first(model, val, config)
+    first = _first(model, judged, config)
     queries = torch.cat([outputs[hidden] for _, outputs in first])[: config.queries]
     nearest = Nearest(queries.cpu().numpy(), config.neighbors)
     probes = _fit(model, train, nearest, config)
-    rest = inference.load_batches(val, config.batch_size, "probe: validation images", model.device, len(first))
+    rest = inference.load_batches(judged, config.batch_size, f"probe: {split_name} images", model.device, len(first))
     others = ((batch.labels, layer_outputs(model, batch.images, config.numbers)) for batch in rest)
     wrong = _count_wrong(probes, config.ridge_alpha, chain(first, others))
-    by_neighbors, k = neighbors.count_wrong(nearest, val, train), nearest.samples.shape[1]
-    errors = [(name, count, len(val)) for name, count in wrong.items()]
+    by_neighbors, k = neighbors.count_wrong(nearest, judged, train), nearest.samples.shape[1]
+    errors = [(name, count, len(judged)) for name, count in wrong.items()]
     errors.append((f"{hidden}, {k} nearest", by_neighbors, len(nearest.samples)))
     with atomic_folder(path) as folder:
-        neighbors.write(folder / "neighbors.parquet", nearest, val, train, manifest.synsets)
+        neighbors.write(folder / "neighbors.parquet", nearest, judged, train, manifest.synsets)
         _write_errors(folder / "probe.csv", errors)
-        draw_neighbors(folder / "neighbors", folder / "neighbors.parquet", val, train)
-        draw_depth(folder / "depth", folder / "probe.csv")
-    shares = [f"{name} {count / len(val):.2%}" for name, count in wrong.items() if name in (PIXELS, "conv1", hidden)]
+        draw_neighbors(folder / "neighbors", folder / "neighbors.parquet", split_name, (judged, train))
+        draw_depth(folder / "depth", folder / "probe.csv", split_name)
+    shares = [f"{name} {count / len(judged):.2%}" for name, count in wrong.items() if name in (PIXELS, "conv1", hidden)]
     console.say(
-        f"probe: top-1 error of a linear classifier: {', '.join(shares)}; "
+        f"probe: {split_name} top-1 error of a linear classifier: {', '.join(shares)}; "
         f"of the {k} nearest training images in {hidden}: {by_neighbors / len(nearest.samples):.2%}"
     )
 
 
-def _first(model: Pretrained, val: ShardDataset, config: ProbeConfig) -> list[Outputs]:
-    """Labels and outputs of the batches of validation images that have the queries."""
-    batches = inference.load_batches(val, config.batch_size, "probe: queries", model.device)
-    steps = -(-min(config.queries, len(val)) // config.batch_size)
+def _first(model: Pretrained, judged: ShardDataset, config: ProbeConfig) -> list[Outputs]:
+    """Labels and outputs of the batches of judged images that have the queries."""
+    batches = inference.load_batches(judged, config.batch_size, "probe: queries", model.device)
+    steps = -(-min(config.queries, len(judged)) // config.batch_size)
     return [(batch.labels, layer_outputs(model, batch.images, config.numbers)) for batch in islice(batches, steps)]
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from alexnet.config import read_json
 from alexnet.loading.config import Views
+from alexnet.shards.manifest import Split
 
 TOP = 5  # of top-5 error
 BINS = 15  # of confidence, equally wide, each without its lower and with its upper edge
@@ -84,9 +85,11 @@ class Baselines:
 class Metrics:
     """metrics.json. The number to quote is the center crop's, whichever is lower.
 
-    many_crops: by the five crops of 4.1, or by all ten if training flips images.
+    split: whose images all of them are of, test where the source has one, else val. many_crops: by the five crops of 4.1, or by
+    all ten if training flips images.
     """
 
+    split: Split
     center_crop: Scores
     many_crops: Scores
     baselines: Baselines

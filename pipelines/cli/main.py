@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "--labels", type=Path, metavar="FILE", help="a class in every line; ImageNet's, from torchvision, unless given"
     )
 
-    ensemble = add("ensemble", _ensemble, "Average networks and measure them on the shards' validation images", PLACES)
+    ensemble = add(
+        "ensemble", _ensemble, "Average networks and measure them on the shards' test images, or validation's", PLACES
+    )
     ensemble.add_argument("models", nargs="+", metavar="DIR|NAME@...", help="folders, or released models to pull")
     ensemble.add_argument("--weights", nargs="+", type=float, default=(), metavar="W", help="of each; equal unless given")
     ensemble.add_argument("--manifest", type=Path, default=Path("artifacts/manifest.json"), help="of the shards")
@@ -171,8 +173,8 @@ def _ensemble(args: argparse.Namespace) -> int:
     from pipelines.cli.models.folder import model_folder
 
     folders = [model_folder(reference, args.offline) for reference in args.models]
-    results = evaluate(folders, args.weights, args.manifest, args.to)
-    print_result(args.json, [dataclasses.asdict(row) for row in results], text(results))
+    split, results = evaluate(folders, args.weights, args.manifest, args.to)
+    print_result(args.json, [{"split": split} | dataclasses.asdict(row) for row in results], text(split, results))
     return 0
 
 

@@ -36,8 +36,7 @@ def summary() -> str:
     """
     results = read_json(Results, RESULTS, _ADVICE)
     receipt = read_json(Receipt, RECEIPT, _ADVICE)
-    split = "validation" if results.split == "val" else results.split
-    title = f"{split} error, {results.images:,} images, {results.classes} classes"
+    title = f"{results.split_name} error, {results.images:,} images, {results.classes} classes"
     rows: list[tuple[str, Estimate, Estimate | None]] = [
         *((VIEWS_NAMES[row.views], row.top1_error, row.top5_error) for row in results.protocols),
         *((f"ensemble, {VIEWS_NAMES[row.views]}", row.top1_error, row.top5_error) for row in results.ensemble[:2]),

@@ -13,7 +13,7 @@ from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
 from alexnet.loading.sampler import BatchSampler
 from alexnet.ops.malloc import disable_malloc_trim
-from alexnet.shards.manifest import Manifest
+from alexnet.shards.manifest import Manifest, Split
 from pipelines.runtime import console, environment
 
 _CPU = torch.device("cpu")
@@ -31,6 +31,11 @@ def open_model(path: Path, manifest: Manifest, precision: Precision = "float32")
     torch.set_num_threads(environment.workers())
     disable_malloc_trim()
     return model.at(precision).to(torch.device(environment.devices()[0]))
+
+
+def report_split(manifest: Manifest) -> Split:
+    """The split that results are reported on: test where there is one, for training and its schedule look at validation."""
+    return "test" if "test" in manifest.splits else "val"
 
 
 def load_batches(

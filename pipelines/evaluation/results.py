@@ -8,6 +8,7 @@ from alexnet.loading.config import Views
 from alexnet.shards.manifest import Split
 
 NAME = "results.json"
+SPLIT_NAMES: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Results:
-    """protocols: the center crop, whose errors are the ones to quote, then many crops, then what is shown beside them.
+    """split: test where the source has one, else val.
 
+    protocols: the center crop, whose errors are the ones to quote, then many crops, then what is shown beside them.
     ensemble: the same of this network averaged with those of `evaluate.ensemble`; empty where that names none.
     """
 
@@ -49,6 +51,11 @@ class Results:
     def read(cls, path: Path) -> "Results":
         """The results in a file. Raises DataError when it is missing or of another form."""
         return read_json(cls, path, "run the evaluate stage again")
+
+    @property
+    def split_name(self) -> str:
+        """Of the split, for people."""
+        return SPLIT_NAMES[self.split]
 
     @property
     def center_crop(self) -> Result:

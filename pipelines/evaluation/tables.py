@@ -23,7 +23,7 @@ def write_all(folder: Path, predictions: Predictions, synsets: Sequence[Synset])
 
 
 def write_curves(path: Path, history: Path, base: Baselines) -> None:
-    """The history with epochs counted from 1 and the baselines' errors beside it, as DVC's line plots read them."""
+    """The history, epochs counted from 1, and the baselines' errors on validation beside it, as DVC's line plots read them."""
     with history.open(newline="") as file:
         (epoch, *header), *rows = csv.reader(file)
     errors = [base.ridge.top1_error, base.majority.top1_error]

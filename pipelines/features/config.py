@@ -13,8 +13,8 @@ class ProbeConfig:
     batch_size: images per forward pass.
     numbers: of a layer, the most that its probe reads; convolutions are averaged over squares of pixels until it is that few.
     ridge_alpha: the factor of the squared weights that is added to the squared error of standardized numbers.
-    neighbors: training images that are found for each validation image.
-    queries: of the validation images, the first so many get neighbors.
+    neighbors: training images that are found for each query.
+    queries: of the images of the reported split, the first so many get neighbors.
     """
 
     batch_size: int

@@ -1,9 +1,9 @@
 """The nearest training images of some images by the L2 distance of their features, exact (section 6.1, figure 4).
 
-neighbors.parquet has a row for each of the first validation images (`probe.queries`), in the manifest's order:
+neighbors.parquet has a row for each of the first images (`probe.queries`) of the reported split, in the manifest's order:
 
     key, label, name       of the image, string, int32, string
-    sample                 its index in the validation split, int64
+    sample                 its index in that split, int64
     neighbor_keys, neighbor_labels, neighbor_names, neighbor_samples
                            of its nearest training images, nearest first: fixed-size lists; samples are indices there
     distances              to them, fixed-size list of float32
@@ -64,17 +64,17 @@ def labels_and_keys(samples: ShardDataset, indices: Int64[np.ndarray, " n"]) -> 
     return np.array(labels, np.int64), [samples.open(number).index.keys[row] for number, row in places]
 
 
-def count_wrong(nearest: Nearest, val: ShardDataset, train: ShardDataset) -> int:
+def count_wrong(nearest: Nearest, judged: ShardDataset, train: ShardDataset) -> int:
     """The number of queries whose label is not the majority's of their neighbors."""
-    labels, _ = labels_and_keys(val, np.arange(len(nearest.samples)))
+    labels, _ = labels_and_keys(judged, np.arange(len(nearest.samples)))
     near, _ = labels_and_keys(train, nearest.samples.ravel())
     return int((majority(near.reshape(nearest.samples.shape)) != labels).sum())
 
 
-def write(path: Path, nearest: Nearest, val: ShardDataset, train: ShardDataset, synsets: Sequence[Synset]) -> None:
+def write(path: Path, nearest: Nearest, judged: ShardDataset, train: ShardDataset, synsets: Sequence[Synset]) -> None:
     """Writes neighbors.parquet."""
     indices, k = np.arange(len(nearest.samples)), nearest.samples.shape[1]
-    labels, keys = labels_and_keys(val, indices)
+    labels, keys = labels_and_keys(judged, indices)
     near_labels, near_keys = labels_and_keys(train, nearest.samples.ravel())
 
     def lists(values: pa.Array) -> pa.Array:

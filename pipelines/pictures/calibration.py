@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 _FEW = 20  # images, of which the accuracy says little
 
 
-def draw_reliability(stem: Path, curve: Calibration) -> None:
-    """Accuracy by confidence, the probability of the predicted class, in equal bins; the number of images of every bin."""
+def draw_reliability(stem: Path, curve: Calibration, split: str) -> None:
+    """Accuracy by confidence, the probability of the predicted class, in equal bins; the number of images of every bin.
+
+    split: of the images, by its name for people.
+    """
     count, filled, error = curve.images, curve.images > 0, calibration_error(curve)
     mean, accuracy = curve.confidence[filled], curve.accuracy[filled]
 
@@ -33,7 +36,7 @@ def draw_reliability(stem: Path, curve: Calibration) -> None:
         upper.set_ylim(0, 1.02)
         upper.set_ylabel("accuracy")
         upper.yaxis.set_major_formatter("{x:.0%}")
-        upper.set_title(f"Reliability: expected calibration error {error:.2%}")
+        upper.set_title(f"Reliability on {split} images: expected calibration error {error:.2%}")
         upper.legend(loc="upper left" if accuracy[mean < 0.5].max(initial=0) < 0.6 else "lower right")
         lower.bar((np.arange(BINS) + 0.5) / BINS, count, width=0.94 / BINS, color=GREY)
         lower.set_yscale("symlog", linthresh=1)
@@ -49,4 +52,4 @@ def draw_reliability(stem: Path, curve: Calibration) -> None:
         lower.xaxis.set_major_formatter("{x:.0%}")
         lower.grid(visible=False)
 
-    style.save(stem, (style.WIDTH, 5.4), draw, f"Reliability diagram; expected calibration error {error:.2%}")
+    style.save(stem, (style.WIDTH, 5.4), draw, f"Reliability diagram of {split} images; expected calibration error {error:.2%}")

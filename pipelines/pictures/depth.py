@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_depth(stem: Path, table: Path) -> None:
-    """Top-1 error with its 95% interval of every row of the probe stage's probe.csv, from 0; the first is the pixels."""
+def draw_depth(stem: Path, table: Path, split: str) -> None:
+    """Top-1 error with its 95% interval of every row of the probe stage's probe.csv, from 0; the first is the pixels.
+
+    split: on which it was measured, by its name for people.
+    """
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     error, low, high = ([float(row[name]) for row in rows] for name in ("top1_error", "low", "high"))
@@ -31,7 +34,7 @@ def draw_depth(stem: Path, table: Path) -> None:
         axes.set_xlim(0, 1.25 * max(high))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("top-1 error, line: 95% interval")
+        axes.set_xlabel(f"top-1 error on {split} images, line: 95% interval")
         axes.set_title("A linear classifier on every layer", x=0)
 
     style.save(stem, (style.WIDTH, 1.3 + 0.32 * len(rows)), draw, "Top-1 error of a linear classifier on every layer")

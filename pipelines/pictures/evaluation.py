@@ -28,11 +28,13 @@ _VIEWS: Views = "center"  # the protocol of every picture: the lead number's, ch
 class Evaluated:
     """A network, the split it was evaluated on, and its predictions; what else is known of its training and of the baseline.
 
-    history: CSV of the epochs. ridge_error: the top-1 error of the ridge baseline. training: what was done to pictures.
+    split: its name for people. history: CSV of the epochs. ridge_error: the top-1 error of the ridge baseline on validation.
+    training: what was done to pictures.
     """
 
     model: Pretrained
     samples: ShardDataset
+    split: str
     predictions: Predictions
     history: Path
     ridge_error: float | None
@@ -46,17 +48,17 @@ def draw_all(folder: Path, evaluated: Evaluated) -> None:
     draw_curves(folder / "curves", evaluated.history, evaluated.ridge_error)
     weight = next(tensor for name, _, tensor in model.network.parameter_slices() if name == "conv1.weight")
     draw_kernels(folder / "kernels", weight, model.config.model.towers, model.mean_image.cpu())
-    shown = Shown(evaluated.samples, top, predictions.labels, names)
+    shown = Shown(evaluated.samples, evaluated.split, top, predictions.labels, names)
     chosen = choose(predictions.keys, top, predictions.labels)
     draw_predictions(folder / "predictions", shown, chosen, "What the network says of eight images")
     _explain(folder, evaluated, chosen)
     if mistakes := confident_mistakes(top, predictions.labels):
         draw_predictions(folder / "mistakes", shown, mistakes, "The mistakes of which it was most sure")
     matrix = confusion_matrix(top.labels[:, 0], predictions.labels, len(names))
-    draw_confusion(folder / "confusion", matrix, names, VIEWS_NAMES[_VIEWS])
+    draw_confusion(folder / "confusion", matrix, names, f"{VIEWS_NAMES[_VIEWS]}, {evaluated.split} images")
     for kind, data in render_architecture(model.config.model, "The network").items():
         atomic_write_bytes(folder / f"architecture.{kind}", data)
-    draw_reliability(folder / "reliability", calibration(top, predictions.ranks[_VIEWS]))
+    draw_reliability(folder / "reliability", calibration(top, predictions.ranks[_VIEWS]), evaluated.split)
 
 
 def _explain(folder: Path, evaluated: Evaluated, chosen: Sequence[Chosen]) -> None:

@@ -1,4 +1,4 @@
-"""Validation images with their nearest training images by the last hidden layer (figure 4, right)."""
+"""Images with their nearest training images by the last hidden layer (figure 4, right)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,16 @@ _ROW = 1.13  # inches
 _THUMBNAIL_PX = 128
 
 
-def draw_neighbors(stem: Path, table: Path, val: ShardDataset, train: ShardDataset) -> None:
+def draw_neighbors(stem: Path, table: Path, split: str, samples: tuple[ShardDataset, ShardDataset]) -> None:
     """Six queries of different classes, as far as there are, each beside its six nearest training images, nearest first.
 
-    table: neighbors.parquet of the probe stage. A neighbor of another class than the query's is named in orange.
+    table: neighbors.parquet of the probe stage. split: the queries', by its name for people. samples: of that split, and of
+    training. A neighbor of another class than the query's is named in orange.
     """
     rows = pq.read_table(table).to_pylist()
     chosen = choose(rows)
     same = np.mean([label == row["label"] for row in rows for label in row["neighbor_labels"]])
-    about = f"{style.percent(float(same))} of {len(rows):,} images' neighbors are of their class"
+    about = f"{style.percent(float(same))} of {len(rows):,} {split} images' neighbors are of their class"
 
     def draw(figure: "Figure") -> None:
         figure.set_layout_engine("none")
@@ -35,10 +36,10 @@ def draw_neighbors(stem: Path, table: Path, val: ShardDataset, train: ShardDatas
         figure.text(0.02, 1 - 0.28 / height, "Nearest training images", weight="bold", size=11.5)
         figure.text(0.02, 1 - 0.5 / height, f"{about}; orange: another", size=style.SMALL, color=FAINT)
         for number, row in enumerate(chosen):
-            _draw_row(figure, row, 1 - (0.72 + _ROW * number) / height, (val, train))
+            _draw_row(figure, row, 1 - (0.72 + _ROW * number) / height, samples)
 
-    title = f"Validation images, left, and their nearest training images by L2 distance in the last hidden layer. {about}."
-    style.save(stem, (style.WIDTH, 0.75 + _ROW * len(chosen)), draw, title)
+    title = f"{split.capitalize()} images, left, and their nearest training images by L2 distance in the last hidden layer"
+    style.save(stem, (style.WIDTH, 0.75 + _ROW * len(chosen)), draw, f"{title}. {about}.")
 
 
 def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,11 +52,11 @@ def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _draw_row(figure: "Figure", row: dict[str, Any], top: float, samples: tuple[ShardDataset, ShardDataset]) -> None:
     """A query, larger spaced than its neighbors, each above its class and distance. top: a fraction of the figure's height."""
-    val, train = samples
+    judged, train = samples
     width, height = 1 / (1.15 + _NEIGHBORS), figure.get_figheight()
     side = 0.92 * width * style.WIDTH / height
     near = zip(row["neighbor_samples"], row["neighbor_names"], row["distances"], strict=True)
-    places = [(0.0, val, row["sample"], row["name"], "query")]
+    places = [(0.0, judged, row["sample"], row["name"], "query")]
     places += [(1.15 + at, train, sample, name, f"{distance:#.3g}") for at, (sample, name, distance) in enumerate(near)]
     for place, source, sample, name, note in places[: _NEIGHBORS + 1]:
         left = (place + 0.04) * width

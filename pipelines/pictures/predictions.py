@@ -60,9 +60,10 @@ def confident_mistakes(top: TopK, labels: Int64[np.ndarray, " n"], count: int = 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a picture of predictions is drawn from."""
+    """What a picture of predictions is drawn from. split: its name for people."""
 
     samples: ShardDataset
+    split: str
     top: TopK
     labels: Int64[np.ndarray, " n"]
     names: Sequence[str]
@@ -70,10 +71,8 @@ class Shown:
     @property
     def mistakes(self) -> str:
         """Their share, in words."""
-        wrong = int((self.top.labels[:, 0] != self.labels).sum())
-        return (
-            f"{wrong:,} of {len(self.labels):,} validation images are wrong by the center crop ({wrong / len(self.labels):.2%})"
-        )
+        wrong, count = int((self.top.labels[:, 0] != self.labels).sum()), len(self.labels)
+        return f"{wrong:,} of {count:,} {self.split} images are wrong by the center crop ({wrong / count:.2%})"
 
 
 def draw_predictions(stem: Path, shown: Shown, chosen: Sequence[Chosen], title: str) -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alexnet.errors import DataError
+from alexnet.inference.metrics import Metrics
 from alexnet.inference.pretrained import load_pretrained, save_pretrained
 from alexnet.model.network import initial_weights
 from pipelines.cli.main import main as cli
@@ -51,6 +52,7 @@ def test_an_evaluation_says_the_same_in_all_its_files_and_made_again(
     results = Results.read(place.path("evaluation/results.json"))
     assert [row.views for row in results.protocols] == ["center", "five", "flipped", "ten"]
     assert (results.split, results.images, results.classes) == ("val", 5, 3)
+    assert metrics["split"] == "val"
     assert results.center_crop.top1_error == share(sum(wrong) / 5, 5)
     with place.path("evaluation/per_class.csv").open() as file:
         by_class = list(csv.DictReader(file))
@@ -67,7 +69,7 @@ def test_an_evaluation_says_the_same_in_all_its_files_and_made_again(
         ]
     with place.path("evaluation/calibration.csv").open() as file:
         assert sum(int(row["images"]) for row in csv.DictReader(file)) == 4 * 5
-    assert "evaluate: top-1 error" in capsys.readouterr().out
+    assert "evaluate: validation top-1 error" in capsys.readouterr().out
     run_evaluate(place, "again.json", "again")  # the same bytes, pictures and all
     assert place.path("metrics.json").read_bytes() == place.path("again.json").read_bytes()
     names = sorted(path.name for path in place.path("evaluation").iterdir())
@@ -79,7 +81,10 @@ def test_an_evaluation_says_the_same_in_all_its_files_and_made_again(
         assert (place.path("evaluation") / name).read_bytes() == (place.path("again") / name).read_bytes(), name
 
 
-def test_an_ensemble_with_a_release_is_measured_beside_the_network(place: TrainedFolder, fresh_store: Store) -> None:
+def test_a_test_split_is_reported_on_also_for_an_ensemble_with_a_release_and_curves_stay_on_validation(
+    tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch, (7, 5, 4))
     other = place.root / "other"
     save_pretrained(other, place.model.config, initial_weights(place.model.config.model, seed=2), place.model.mean_image)
     release = Release.from_folder("alexnet", other)
@@ -89,14 +94,25 @@ def test_an_ensemble_with_a_release_is_measured_beside_the_network(place: Traine
     Path("params.yaml").write_text(text.replace("models: []", f"models: [alexnet@{release.version}]"))
     run_evaluate(place)
     results = Results.read(place.path("evaluation/results.json"))
+    assert (results.split, results.images) == ("test", 4)
     assert [row.views for row in results.ensemble] == ["center", "five", "flipped", "ten"]
     both = pq.read_table(place.path("evaluation/ensemble.parquet")).to_pylist()
     alone = pq.read_table(place.path("evaluation/predictions.parquet")).to_pylist()
-    samples = open_dataset(place.manifest, "val")
+    samples = open_dataset(place.manifest, "test")
     single = predict(load_pretrained(other), samples, ["five"], 60).ranks["five"].probability
     expected = [(row["five_probability"] + float(p)) / 2 for row, p in zip(alone, single, strict=True)]
     assert [row["five_probability"] for row in both] == pytest.approx(expected, abs=1e-6)
+    metrics = Metrics.read(place.path("metrics.json"))
+    assert metrics.split == "test"
+    assert metrics.center_crop.top1_error == 1 - sum(row["center_top1"] for row in alone) / 4
+    assert [row["key"] for row in alone] == [f"k{i:05}" for i in range(12, 16)]
+    assert "of 4 test images are wrong" in place.path("evaluation/predictions.svg").read_text()
+    assert metrics.baselines.majority.top1_error == 0.5  # the labels are 0, 1, 2, 0, and training's are mostly 0
+    with place.path("evaluation/curves.csv").open() as file:
+        assert {row["majority"] for row in csv.DictReader(file)} == {"0.8"}  # validation's are 1, 2, 0, 1, 2
+    assert "evaluate: test top-1 error by center crop" in capsys.readouterr().out
     assert cli(["ensemble", str(place.path("model")), f"alexnet@{release.version}", "--to", "averaged", "--json"]) == 0
+    assert {row["split"] for row in json.loads(capsys.readouterr().out)} == {"test"}
     assert pq.read_table("averaged/predictions.parquet").to_pylist() == both
 
 

@@ -191,3 +191,17 @@ def test_extraction_of_4096_units_stays_under_a_gibibyte_and_a_half(
     peak = int(done.stdout.rpartition("KiB ")[2]) / 2**20
     print(f"{peak:.2f} GiB")
     assert peak < 1.5
+
+
+def test_the_test_split_is_one_like_the_others_where_it_is_there(
+    tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch, (7, 5, 4))
+    change(splits=["test"])
+    table = pq.read_table(run(place))
+    assert table["key"].to_pylist() == [f"k{i:05}" for i in range(12, 16)]
+    assert torch.equal(torch.tensor(table["fc7.relu"].to_pylist()), expected(place, "test", ["fc7.relu"])["fc7.relu"])
+    del place.manifest.splits["test"]
+    place.manifest.write(place.path("manifest.json"))
+    with pytest.raises(ParamsError, match=r"extract\.splits: test has no test images; must be of train, val"):
+        run(place)

@@ -74,3 +74,14 @@ def test_fewer_queries_and_neighbors_than_asked_for_are_no_mistake(
     assert all(sorted(row) == list(range(7)) for row in table["neighbor_samples"])
     errors = pd.read_csv(place.path("probe") / "probe.csv", index_col="layer")
     assert errors["images"].to_dict()["fc7, 7 nearest"] == 3
+
+
+def test_where_there_is_a_test_split_it_is_what_is_probed(
+    tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch, (7, 5, 4))
+    probe(place.path("model"), place.path("manifest.json"), place.path("probe"))
+    assert set(pd.read_csv(place.path("probe/probe.csv"))["images"]) == {4}
+    assert pd.read_parquet(place.path("probe/neighbors.parquet"))["key"].tolist() == [f"k{i:05}" for i in range(12, 16)]
+    assert "Test images, left, and their nearest training images" in place.path("probe/neighbors.svg").read_text()
+    assert "top-1 error on test images" in place.path("probe/depth.svg").read_text()

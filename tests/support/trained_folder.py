@@ -1,8 +1,10 @@
 """A folder as the stages before evaluate leave it: params.yaml, shards in a bucket, a small network of random weights."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.metrics import Baseline, Baselines, Metrics, Scores
 from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig, load_pretrained, save_pretrained
 from alexnet.model.network import initial_weights
-from alexnet.shards.manifest import Manifest
+from alexnet.shards.manifest import Manifest, Shard, Split
 from pipelines.config import params
 from pipelines.evaluation.results import Estimate, Result, Results
 from pipelines.runtime.environment import Store
@@ -27,7 +29,7 @@ HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,v
 0,2,0.01,1.2,0.7,1.1,0.6,0.1,10.0
 1,4,0.001,0.9,0.5,0.8,0.4,0.0,10.0
 """
-METRICS = Metrics(Scores(0.1, 0.0, 0.5, 0.05), Scores(0.2, 0.0, 0.6, 0.06), Baselines(Baseline(0.7), Baseline(0.3)))
+METRICS = Metrics("val", Scores(0.1, 0.0, 0.5, 0.05), Scores(0.2, 0.0, 0.6, 0.06), Baselines(Baseline(0.7), Baseline(0.3)))
 RESULTS = Results(
     split="val",
     images=5,
@@ -77,8 +79,10 @@ class TrainedFolder:
         return self.root / "artifacts" / name
 
 
-def make_trained_folder(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> TrainedFolder:
-    """Seven training and five validation images of three classes. Changes into `root` for the rest of the test."""
+def make_trained_folder(
+    root: Path, store: Store, monkeypatch: pytest.MonkeyPatch, counts: Sequence[int] = (7, 5)
+) -> TrainedFolder:
+    """Training, validation and test images of three classes, as many as in counts. Changes into `root` for the test's rest."""
     monkeypatch.chdir(root)
     for name, value in (environment(store, root) | {"ALEXNET_WORKERS": "1", "ALEXNET_DEVICES": "cpu"}).items():
         monkeypatch.setenv(name, value)
@@ -86,12 +90,14 @@ def make_trained_folder(root: Path, store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", str(root / "releases"))
     _write_params(root / "params.yaml")
     (root / "artifacts").mkdir()
-    shards = sample_shards.make([7, 5], SIDE_PX)
+    shards = sample_shards.make(counts, SIDE_PX)
     bucket = Bucket(store.bucket, store)
     for name, body in shards.tars.items():
         bucket.put(f"shards/test/{name}", body)
-    train, val = shards.shards
-    manifest = dataclasses.replace(shards.manifest(), splits={"train": (train,), "val": (val,)})
+    splits: dict[Split, tuple[Shard, ...]] = {
+        split: (shard,) for split, shard in zip(get_args(Split), shards.shards, strict=False)
+    }
+    manifest = dataclasses.replace(shards.manifest(), splits=splits)
     config = PretrainedConfig(params.load().model, manifest.synsets, Preprocessing(SIDE_PX, "triangle"))
     folder = root / "artifacts" / "model"
     save_pretrained(folder, config, initial_weights(config.model, seed=1), torch.full((SIDE_PX, SIDE_PX, 3), 120.0))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def test_error_rates_have_their_intervals_and_stand_beside_the_baselines(finishe
     assert lines[6] == "figures     artifacts/evaluation/ (1)"
     assert lines[7].startswith("published   alexnet@0123, 1 files, at s3://registry/alexnet/versions/0123")
     assert lines[8] == "alias       alexnet@latest is this version; `alexnet pull alexnet@latest`"
+
+
+def test_the_split_that_is_reported_on_is_named(finished: Path) -> None:
+    summary.RESULTS.write_bytes(to_json(replace(RESULTS, split="test")))
+    assert summary.summary().splitlines()[1].startswith("test error, 1,250 images, 10 classes")
 
 
 def test_an_alias_that_did_not_move_is_reported_with_the_reason(finished: Path) -> None:

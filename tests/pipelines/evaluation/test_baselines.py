@@ -19,14 +19,18 @@ def test_classes_that_differ_by_color_are_learned() -> None:
         images[np.arange(12), :, :, labels] = 200
         return images, labels
 
-    assert baselines.ridge_error([batch(1), batch(2)], [batch(3)], 3, 4, 1.0) == 0
+    assert baselines.ridge_errors([batch(1), batch(2)], {"val": [batch(3)], "test": [batch(4)]}, 3, 4, 1.0) == {
+        "val": 0,
+        "test": 0,
+    }
 
 
-def test_the_majority_is_that_of_training_and_its_error_that_of_validation() -> None:
+def test_the_majority_is_that_of_training_and_its_error_that_of_the_judged_split() -> None:
     def shard(*counts: int) -> Shard:
         return Shard("name", 0, "", sum(counts), dict(enumerate(counts)))
 
     synsets = tuple(Synset(label, str(label), str(label)) for label in range(3))
-    splits = {"train": (shard(1, 5, 2), shard(6, 1, 2)), "val": (shard(2, 3, 5),)}
+    splits = {"train": (shard(1, 5, 2), shard(6, 1, 2)), "val": (shard(2, 3, 5),), "test": (shard(0, 3, 1),)}
     manifest = Manifest("test", "prefix/", 32, synsets, splits)  # type: ignore[arg-type]
-    assert baselines.majority_error(manifest) == 0.8
+    assert baselines.majority_error(manifest, "val") == 0.8
+    assert baselines.majority_error(manifest, "test") == 1.0

@@ -26,9 +26,9 @@ def test_queries_of_different_classes_come_first() -> None:
 def test_queries_are_drawn_beside_their_neighbors(tmp_path: Path) -> None:
     samples = sample_shards.make([3]).dataset(tmp_path / "cache")
     pq.write_table(pa.Table.from_pylist([row(0, 0), row(1, 1)]), tmp_path / "neighbors.parquet")
-    draw_neighbors(tmp_path / "neighbors", tmp_path / "neighbors.parquet", samples, samples)
+    draw_neighbors(tmp_path / "neighbors", tmp_path / "neighbors.parquet", "test", (samples, samples))
     svg = (tmp_path / "neighbors.svg").read_text()
     assert svg.count("<image") == 6
     assert svg.count("<!-- class 2 -->") == 2
     assert "<!-- 2.25 -->" in svg
-    assert "<!-- 50% of 2 images' neighbors are of their class; orange: another -->" in svg
+    assert "<!-- 50% of 2 test images' neighbors are of their class; orange: another -->" in svg

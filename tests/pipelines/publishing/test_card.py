@@ -44,7 +44,8 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
     ]
     assert table(text, "layer")[-1][0] == "total"
     assert (
-        "A two-tower AlexNet for the 3 classes of a folder of images: 10.00% top-1 error by the center crop on 5 images" in text
+        "A two-tower AlexNet for the 3 classes of a folder of images: 10.00% top-1 error by the center crop on 5 validation "
+        "images, none of which it was trained on." in text
     )
     assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
     assert "its many crops are the five unflipped ones" in text
@@ -63,6 +64,15 @@ def test_top5_error_is_given_where_it_can_differ_from_zero(facts: Facts, release
     ]
     assert {len(row) for row in table(text, "on the same images")} == {5}
     assert "name: top-5 error, center crop" in text
+
+
+def test_a_report_on_the_test_split_says_so_wherever_a_number_stands(facts: Facts, release_folder: Path) -> None:
+    text = render_card(replace(facts, results=replace(facts.results, split="test")), release_folder)
+    assert "10.00% top-1 error by the center crop on 5 test images, none of which it was trained on." in text
+    assert "images of the test split, none of which was trained on; while it was trained, only the validation split was" in text
+    assert "![Eight test images and their" in text
+    assert "      split: test\n" in text
+    assert "predictions of every test image" in text
 
 
 def test_a_card_of_many_classes_shows_the_hardest(facts: Facts, release_folder: Path) -> None:

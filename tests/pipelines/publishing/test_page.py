@@ -21,7 +21,7 @@ def test_a_page_shows_what_the_card_says_without_its_front_matter(facts: Facts, 
     page = render_page(render_card(facts, release_folder), facts, release_folder)
     assert "<title>alexnet on a folder of images</title>" in page
     assert "<h1>alexnet on a folder of images</h1>" in page
-    assert "<b>10.00%</b><span>top-1 error, center crop (5.00 to 25.00%)</span>" in page
+    assert "<b>10.00%</b><span>validation top-1 error, center crop (5.00 to 25.00%)</span>" in page
     assert re.search(r"</header>\s*<h2>Results</h2>", page)
     assert page.count('<div class="wide"><table>') == page.count("</table></div>") == 6
     assert "<code>class 2</code>" in page
