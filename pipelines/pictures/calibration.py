@@ -34,9 +34,9 @@ def draw_reliability(stem: Path, curve: Calibration, split: str) -> None:
             label=f"a bin of fewer than {_FEW} images",
         )  # fmt: skip
         upper.set_ylim(0, 1.02)
-        upper.set_ylabel("accuracy")
+        upper.set_ylabel(f"accuracy on {split} images")
         upper.yaxis.set_major_formatter("{x:.0%}")
-        upper.set_title(f"Reliability on {split} images: expected calibration error {error:.2%}")
+        upper.set_title(f"Reliability: expected calibration error {error:.2%}")
         upper.legend(loc="upper left" if accuracy[mean < 0.5].max(initial=0) < 0.6 else "lower right")
         lower.bar((np.arange(BINS) + 0.5) / BINS, count, width=0.94 / BINS, color=GREY)
         lower.set_yscale("symlog", linthresh=1)

@@ -21,18 +21,21 @@ _MOST = 20  # confusions that are listed
 _BOUNDS = (0.01, 0.05, 0.2, 0.5, 0.9)
 
 
-def draw_confusion(stem: Path, matrix: Matrix, names: Sequence[str], views: str) -> None:
-    """A matrix of up to 20 classes, true classes down and predicted ones across, or the 20 most frequent confusions of more."""
+def draw_confusion(stem: Path, matrix: Matrix, names: Sequence[str], views: str, split: str) -> None:
+    """A matrix of up to 20 classes, true classes down and predicted ones across, or the 20 most frequent confusions of more.
+
+    views, split: the protocol and the images' split, by their names for people.
+    """
     if len(names) <= _MAX_CLASSES:
         side = style.WIDTH + 0.12 * max(0, len(names) - 12)
-        title = f"Confusion matrix of {matrix.sum():,} images by the {views}"
-        style.save(stem, (side, side + 0.75), lambda figure: _matrix(figure, matrix, names, views), title)
+        title = f"Confusion matrix of {matrix.sum():,} {split} images by the {views}"
+        style.save(stem, (side, side + 0.75), lambda figure: _matrix(figure, matrix, names, views, split), title)
     else:
         title = f"The most frequent confusions of {len(names):,} classes by the {views}"
-        style.save(stem, (style.WIDTH, 6.8), lambda figure: _list(figure.subplots(), matrix, names, views), title)
+        style.save(stem, (style.WIDTH, 6.8), lambda figure: _list(figure.subplots(), matrix, names, views, split), title)
 
 
-def _matrix(figure: "Figure", matrix: Matrix, names: Sequence[str], views: str) -> None:
+def _matrix(figure: "Figure", matrix: Matrix, names: Sequence[str], views: str, split: str) -> None:
     from matplotlib.patches import Rectangle
 
     axes, legend = figure.subplots(2, 1, height_ratios=[1, 0.04])
@@ -57,10 +60,10 @@ def _matrix(figure: "Figure", matrix: Matrix, names: Sequence[str], views: str) 
     axes.set_title(f"Confusions by the {views}")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    _scale(legend)
+    _scale(legend, split)
 
 
-def _scale(axes: "Axes") -> None:
+def _scale(axes: "Axes", split: str) -> None:
     """The colors with the shares they stand for."""
     edges = (0, *_BOUNDS, 1)
     for step, ((color, _), _) in enumerate(STEPS):
@@ -70,10 +73,10 @@ def _scale(axes: "Axes") -> None:
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("number: images; color: their share of the true class", size=style.SMALL)
+    axes.set_xlabel(f"number: {split} images; color: their share of the true class", size=style.SMALL)
 
 
-def _list(axes: "Axes", matrix: Matrix, names: Sequence[str], views: str) -> None:
+def _list(axes: "Axes", matrix: Matrix, names: Sequence[str], views: str, split: str) -> None:
     off = matrix - np.diag(np.diag(matrix))
     pairs = [divmod(int(at), len(names)) for at in np.argsort(-off, axis=None, kind="stable")[:_MOST]]
     pairs = [pair for pair in pairs if off[pair]]
@@ -89,6 +92,6 @@ def _list(axes: "Axes", matrix: Matrix, names: Sequence[str], views: str) -> Non
     shown = int(sum(off[pair] for pair in pairs))
     axes.set_title(
         f"True class → predicted class\nthe {len(pairs)} most frequent confusions by the {views}: "
-        f"{shown:,} of {off.sum():,} mistakes\n{len(names):,} classes, {matrix.sum():,} images; number and bar: images",
+        f"{shown:,} of {off.sum():,} mistakes\n{len(names):,} classes, {matrix.sum():,} {split} images; number and bar: images",
         weight="normal", size=style.SMALL,
     )  # fmt: skip

@@ -55,7 +55,7 @@ def draw_all(folder: Path, evaluated: Evaluated) -> None:
     if mistakes := confident_mistakes(top, predictions.labels):
         draw_predictions(folder / "mistakes", shown, mistakes, "The mistakes of which it was most sure")
     matrix = confusion_matrix(top.labels[:, 0], predictions.labels, len(names))
-    draw_confusion(folder / "confusion", matrix, names, f"{VIEWS_NAMES[_VIEWS]}, {evaluated.split} images")
+    draw_confusion(folder / "confusion", matrix, names, VIEWS_NAMES[_VIEWS], evaluated.split)
     for kind, data in render_architecture(model.config.model, "The network").items():
         atomic_write_bytes(folder / f"architecture.{kind}", data)
     draw_reliability(folder / "reliability", calibration(top, predictions.ranks[_VIEWS]), evaluated.split)

@@ -14,4 +14,6 @@ def test_the_expected_calibration_error_is_that_of_the_bins(tmp_path: Path) -> N
     top = TopK(np.zeros((20, 1), np.int64), confidence[:, None])
     ranks = Ranks(confidence, np.where(is_right, 0, 1), np.ones(20, np.int64))
     draw_reliability(tmp_path / "reliability", calibration(top, ranks), "test")  # |0.95 - 0.9| and |0.55 - 0.5|
-    assert "expected calibration error 5.00%" in (tmp_path / "reliability.svg").read_text()
+    svg = (tmp_path / "reliability.svg").read_text()
+    assert "expected calibration error 5.00%" in svg
+    assert "accuracy on test images" in svg
