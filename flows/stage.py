@@ -70,7 +70,7 @@ def run(stage: str, on_line: Callable[[str], None]) -> None:
         process.stdout.close()
     if exit_status:
         status = _read_status(stage, since=started)
-        if status is None and repair(on_line):
+        if status is None and repair(on_line) and exit_status > 0:
             raise RetryableStageError(f"{stage}: DVC's own files were damaged, and are repaired; run it again")
         raise classify(stage, exit_status, list(tail), status)
 

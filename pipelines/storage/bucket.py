@@ -33,7 +33,7 @@ _ATTEMPTS = 5  # of one request, the first included
 _RESUMES = 5  # in a row, of a body that breaks off without _CHUNK more bytes than before
 _TIMEOUT_SECONDS = 60.0  # without a byte; then the request is repeated or the body resumed
 _MIN_RATE = 1_000  # bytes per second; a body that is slower for a whole timeout counts as broken off
-_CONFLICT_SECONDS = 30.0  # of other writers at the same key
+_CONFLICT_SECONDS = 30.0  # of other writers at the same key, or of too many requests
 
 _TRANSIENT = {
     "SlowDown",
@@ -266,7 +266,7 @@ class Bucket:
             raise Unreachable(f"{self}/{key}: was replaced while it was read, at byte {start:,}; run again") from None
 
     def _call(self, method: str, key: str, **arguments: Any) -> Any:
-        """What a method of boto3's client returns. 409, another write in progress, is repeated until that has ended."""
+        """What a method of boto3's client returns. Repeated while the store answers 409, another write in progress, or 429."""
         if key:
             arguments["Key"] = key
         deadline, pause = time.monotonic() + _CONFLICT_SECONDS, 0.05
@@ -276,7 +276,7 @@ class Bucket:
             except (ClientError, S3UploadFailedError) as error:
                 reply: Any = error.__context__ if isinstance(error, S3UploadFailedError) else error
                 status = reply.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                if status != 409 or time.monotonic() > deadline:
+                if status not in (409, 429) or time.monotonic() > deadline:
                     raise self._translated(reply, key, status or 0) from error
             except (BotoConnectionError, HTTPClientError) as error:
                 raise Unreachable(
@@ -297,8 +297,10 @@ class Bucket:
             return Exists(f"{where}: exists already or was changed by another writer")
         if status == 409:
             return Unreachable(f"{where}: other writers kept it busy for {_CONFLICT_SECONDS:.0f} s; run again")
+        if status == 429:
+            return Unreachable(f"{where}: the store answered {code} for {_CONFLICT_SECONDS:.0f} s; run again later")
         failed = f"{where}: {error.operation_name} failed: {code or status}"
-        if code in _TRANSIENT or status == 429 or status >= 500:
+        if code in _TRANSIENT or status >= 500:
             return Unreachable(f"{failed}, {_ATTEMPTS} times; see the store's log and run again")
         kind = Denied if status in (401, 403) else DataError
         return kind(f"{failed}; {_ADVICE.get(code, _ADVICE.get(str(status), 'see its log'))}")
