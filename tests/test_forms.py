@@ -161,6 +161,7 @@ def test_on_gpus_two_processes_are_one_device(tmp_path: Path, devices: str) -> N
         assert worst(two, one) < 1e-12, kind
 
 
+@pytest.mark.slow
 def test_one_tower_in_two_processes_is_trained_by_replicas(tmp_path: Path) -> None:
     run = Run(towers=1, steps=8)
     for name, size in (("one", 1), ("two", 2)):
@@ -192,6 +193,7 @@ def test_ranks_with_another_recipe_refuse_to_start(tmp_path: Path) -> None:
         assert "job.train.batch_size: is 5 on rank 1, but 4 on rank 0; start every rank with the same" in rank.output
 
 
+@pytest.mark.slow
 def test_replicas_with_the_same_samples_refuse_to_train(tmp_path: Path) -> None:
     ranks = start([Run(towers=1, same_samples=True)], tmp_path, 2)
     assert [rank.end() for rank in ranks] == [1, 1]

@@ -88,6 +88,7 @@ def kill_repeatedly(run: Run, folder: Path, kills: int) -> None:
     finish(start([replace(run, slow_ms=0)], folder))
 
 
+@pytest.mark.slow
 def test_one_process_killed_once_ends_with_the_unbroken_weights(tmp_path: Path, unbroken: Callable[[Run, int], str]) -> None:
     kill_repeatedly(RUN, tmp_path, 1)
     assert digest(tmp_path / "run") == unbroken(RUN, 1)
@@ -104,7 +105,7 @@ def test_one_process_killed_twenty_times_ends_with_the_unbroken_weights(
     assert digest(tmp_path / "run") == unbroken(LONG, 1)
 
 
-@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_writes_a_checkpoint_and_ends_all_ranks(tmp_path: Path, size: int, unbroken: Callable[[Run, int], str]) -> None:
     ranks = start([replace(RUN, checkpoint_seconds=1e9)], tmp_path, size)
     wait_steps(tmp_path / "run", 2, 5)

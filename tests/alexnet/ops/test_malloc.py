@@ -31,6 +31,7 @@ def _faults(how: str) -> int:
     return int(run.stdout)
 
 
+@pytest.mark.slow
 def test_large_tensors_are_not_mapped_anew() -> None:
     # How many faults a tensor costs is up to the kernel (huge pages): the twin tells. Fragments cost some, once.
     assert _faults("no trim") * 4 < _faults("default")
