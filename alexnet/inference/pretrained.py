@@ -87,13 +87,16 @@ class Pretrained:
         return replace(self, network=self.network.to(device), mean_image=self.mean_image.to(device))
 
     def at(self, precision: Precision) -> "Pretrained":
-        """The same in float32, or with weights and values between layers in bfloat16; norms and probabilities stay float32."""
-        return self if precision == "float32" else replace(self, network=deepcopy(self.network).to(torch.bfloat16))
+        """The same in float32, or with weights and values between layers in bfloat16.
+
+        Norms, fc8 and probabilities stay float32: in bfloat16 the logits of two classes would often be equal.
+        """
+        return self if precision == "float32" else replace(self, network=_in_bfloat16(self.network))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        return self.network.fc8_bias.dtype
+        """Of the weights before fc8, and of what the network reads."""
+        return self.network.parameter_slices()[0][2].dtype
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +155,15 @@ def load_pretrained(folder: Path) -> Pretrained:
     except ValueError as error:
         raise DataError(f"{folder / WEIGHTS}: {error}; it does not belong to this {CONFIG}") from None
     return Pretrained(network, config, mean_image.clone())  # a tensor of the mapped file keeps all of it in memory
+
+
+def _in_bfloat16(network: AlexNet) -> AlexNet:
+    """A copy with all weights but those of fc8 in bfloat16."""
+    network = deepcopy(network)
+    for name, _, parameter in network.parameter_slices():
+        if not name.startswith("fc8."):
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return network
 
 
 def _current(tree: object) -> object:

@@ -100,6 +100,8 @@ class AlexNet(nn.Module):
         parts = self._parts()
         if not row.is_conv:
             maps = [x.flatten(1) for x in maps]
+        if row.name == "fc8":
+            maps = [x.to(part.weight(row).dtype) for part, x in zip(parts, maps, strict=True)]
         if _splits_inputs(row):
             products = [functional.linear(x, part.weight(row)) for part, x in zip(parts, maps, strict=True)]
             if row.name == "fc8":
