@@ -41,18 +41,18 @@ def evaluate(
     """Evaluates a network on the test split, or where there is none on validation. Outputs are written whole or not at all."""
     given = params.load()
     config, manifest = given.evaluate, Manifest.read(manifest_path)
-    model = inference.open_model(model_path, manifest, config.precision)
+    model = inference.open_model(model_path, manifest)
     split = inference.report_split(manifest)
     samples = open_dataset(manifest, split)
     protocols = given.train.augment.protocols
     start = time.monotonic()
-    predictions = predict(model, samples, protocols, config.batch_size)
+    predictions = predict(model, samples, protocols, config.batch_size, config.precision)
     rate = len(samples) / (time.monotonic() - start)
     console.say(f"evaluate: {len(samples):,} {results.SPLIT_NAMES[split]} images by ten crops, {rate:,.1f} images/s")
     ensemble = None
     if names := config.ensemble.models:
-        members = open_ensemble([model_path, *map(pull, names)], config.ensemble.weights, manifest, config.precision)
-        ensemble = predict(members, samples, protocols, config.batch_size)
+        members = open_ensemble([model_path, *map(pull, names)], config.ensemble.weights, manifest)
+        ensemble = predict(members, samples, protocols, config.batch_size, config.precision)
     baselines = _baselines(manifest, config)
     found = measure.measure(predictions, manifest, split, baselines[split], ensemble)
     metrics = Metrics(split, measure.scores(found.center_crop), measure.scores(found.many_crops), baselines[split])

@@ -1,6 +1,6 @@
 """Several trained networks as one: their class probabilities averaged, as the paper's five and seven (table 2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from alexnet.inference.pretrained import Pretrained
-from alexnet.loading.config import Views
+from alexnet.loading.config import Precision, Views
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Ensemble:
     def device(self) -> torch.device:
         """Where the networks are."""
         return self.members[0].device
+
+    def at(self, precision: Precision) -> "Ensemble":
+        """The same with every network in this precision, see `Pretrained.at`."""
+        return replace(self, members=tuple(member.at(precision) for member in self.members))
 
     def by_crop(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "crops n classes"]:
         """Class probabilities by every crop of a protocol; the mean over crops of these is the mean over networks and crops."""

@@ -105,7 +105,10 @@ class Loader:
             ValueError: the epoch has no such step; its number of steps is allowed, and leaves nothing.
             DataError: from the iterator, a sample or a shard that cannot be used, or no progress for 240 seconds.
         """
-        batches = self.sampler.batches(self._counts, epoch, first_step)
+        return self.read(self.sampler.batches(self._counts, epoch, first_step))
+
+    def read(self, batches: list[Order]) -> Generator[Batch, None, None]:
+        """Batches of these samples, by their global indices, in this order; see `epoch`."""
         return self._run(batches, self._new_batch, BatchBuilder.decoded)
 
     def epoch_encoded(self, epoch: int, first_step: int = 0) -> Generator[EncodedBatch, None, None]:

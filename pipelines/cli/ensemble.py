@@ -30,8 +30,8 @@ def evaluate(
     """
     config, manifest = params.load().evaluate, Manifest.read(manifest_path)
     split = inference.report_split(manifest)
-    ensemble = open_ensemble(folders, weights, manifest, config.precision)
-    predictions = predict(ensemble, open_dataset(manifest, split), get_args(Views), config.batch_size)
+    ensemble = open_ensemble(folders, weights, manifest)
+    predictions = predict(ensemble, open_dataset(manifest, split), get_args(Views), config.batch_size, config.precision)
     if to:
         with atomic_folder(to) as folder:
             predictions.write(folder / "predictions.parquet", manifest.synsets)

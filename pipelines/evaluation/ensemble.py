@@ -5,20 +5,19 @@ from pathlib import Path
 
 from alexnet.errors import ParamsError
 from alexnet.inference.ensemble import Ensemble
-from alexnet.loading.config import Precision
 from alexnet.shards.manifest import Manifest
 from pipelines.evaluation import inference
 from pipelines.registry.client import client_of
 
 
-def open_ensemble(folders: Sequence[Path], weights: Sequence[float], manifest: Manifest, precision: Precision) -> Ensemble:
+def open_ensemble(folders: Sequence[Path], weights: Sequence[float], manifest: Manifest) -> Ensemble:
     """The networks in these folders.
 
     Raises:
         DataError: one of them is no network of the manifest's classes and images.
         ParamsError: the weights do not fit.
     """
-    members = tuple(inference.open_model(folder, manifest, precision) for folder in folders)
+    members = tuple(inference.open_model(folder, manifest) for folder in folders)
     try:
         return Ensemble(members, tuple(weights))
     except ValueError as error:

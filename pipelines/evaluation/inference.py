@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from alexnet.errors import DataError
 from alexnet.inference.pretrained import Pretrained, load_pretrained
-from alexnet.loading.config import Precision
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, Loader
-from alexnet.loading.sampler import BatchSampler
+from alexnet.loading.sampler import BatchSampler, Order
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.runtime import console, environment
@@ -19,7 +19,7 @@ from pipelines.runtime import console, environment
 _CPU = torch.device("cpu")
 
 
-def open_model(path: Path, manifest: Manifest, precision: Precision = "float32") -> Pretrained:
+def open_model(path: Path, manifest: Manifest) -> Pretrained:
     """The network on its device. Raises DataError unless its classes and the size of its images are the manifest's."""
     model = load_pretrained(path)
     synsets, side_px = model.config.synsets, model.config.preprocessing.side_px
@@ -30,7 +30,7 @@ def open_model(path: Path, manifest: Manifest, precision: Precision = "float32")
         )
     torch.set_num_threads(environment.workers())
     disable_malloc_trim()
-    return model.at(precision).to(torch.device(environment.devices()[0]))
+    return model.to(torch.device(environment.devices()[0]))
 
 
 def report_split(manifest: Manifest) -> Split:
@@ -42,10 +42,15 @@ def load_batches(
     samples: ShardDataset, batch_size: int, label: str, device: torch.device = _CPU, first_batch: int = 0
 ) -> Iterator[Batch]:
     """All samples in the manifest's order from a batch on, on the device, with progress shown by images."""
+    return load_chosen(samples, np.arange(first_batch * batch_size, len(samples)), batch_size, label, device)
+
+
+def load_chosen(samples: ShardDataset, chosen: Order, batch_size: int, label: str, device: torch.device) -> Iterator[Batch]:
+    """The same of samples that are chosen by their global indices, in this order."""
     sampler = BatchSampler(batch_size, seed=0, shuffle=False)
     loader = Loader(samples, sampler, workers=environment.workers(), pin_memory=device.type == "cuda")
-    total = max(0, len(samples) - first_batch * batch_size)
-    return console.track(to_device(loader.epoch(0, first_batch), device), total, label, size=lambda batch: len(batch.labels))
+    batches = loader.read([chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)])
+    return console.track(to_device(batches, device), len(chosen), label, size=lambda batch: len(batch.labels))
 
 
 def sample_keys(samples: ShardDataset, batch: Batch) -> list[str]:

@@ -1,12 +1,13 @@
 """The most probable classes, and the ranks of the images' own."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from alexnet.inference.ranking import from_tensors, summarize, topk
+from alexnet.inference.ranking import from_tensors, gaps, summarize, topk
 
 LEVELS = st.sampled_from([0.0, 0.1, 0.2, 0.5]).map(np.float32)  # few, so that many are equal
 
@@ -15,6 +16,13 @@ def test_of_equal_probabilities_the_lower_label_is_first() -> None:
     top = topk(torch.tensor([[0.2, 0.4, 0.4, 0.0]]))
     assert top.labels.tolist() == [[1, 2, 0, 3]]
     assert top.probabilities.tolist() == torch.tensor([[0.4, 0.4, 0.2, 0.0]]).tolist()
+
+
+def test_a_gap_is_what_the_best_class_or_the_best_five_lead_by() -> None:
+    logs = torch.tensor([[0.0, -0.5, -1.0, -2.0, -4.0, -4.25, -9.0], [-1.0, -1.125, -3.0, -3.5, -2.0, -200.0, -200.0]])
+    assert gaps(logs.exp()).tolist() == pytest.approx([0.25, 0.125], abs=1e-4)
+    assert gaps(logs[:, :5].exp()).tolist() == pytest.approx([0.5, 0.125], abs=1e-4)  # all five are the best five
+    assert gaps(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0]])).tolist() == [0.0]  # the fifth and sixth are equal
 
 
 @given(

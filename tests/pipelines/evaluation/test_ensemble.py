@@ -17,9 +17,9 @@ def place(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -
 
 def test_weights_that_do_not_fit_are_named(place: TrainedFolder) -> None:
     folders = [place.path("model")] * 2
-    assert len(open_ensemble(folders, [1.0, 3.0], place.manifest, "float32").members) == 2
+    assert len(open_ensemble(folders, [1.0, 3.0], place.manifest).members) == 2
     with pytest.raises(ParamsError, match=r"ensemble\.weights: must be none, or 2 numbers above 0, got 1.0"):
-        open_ensemble(folders, [1.0], place.manifest, "float32")
+        open_ensemble(folders, [1.0], place.manifest)
 
 
 def test_a_release_that_does_not_exist_is_named(place: TrainedFolder) -> None:
