@@ -30,6 +30,13 @@ def test_an_ensemble_of_two_is_exactly_the_mean_of_their_probabilities(members: 
     assert torch.equal(Ensemble(members[:2]).by_crop(IMAGES, "center"), (first + second) / 2)
 
 
+def test_an_ensemble_in_bf16_is_the_mean_of_its_networks_in_bf16(members: tuple[Pretrained, ...]) -> None:
+    first, second = (member.at("bf16").by_crop(IMAGES, "center") for member in members[:2])
+    pair = Ensemble(members[:2])
+    assert torch.equal(pair.at("bf16").by_crop(IMAGES, "center"), (first + second) / 2)
+    assert not torch.equal(pair.by_crop(IMAGES, "center"), (first + second) / 2)
+
+
 def test_weights_need_not_add_up_to_one(members: tuple[Pretrained, ...]) -> None:
     first, second, third = (member.by_crop(IMAGES, "center") for member in members)
     found = Ensemble(members, (2.0, 1.0, 5.0)).by_crop(IMAGES, "center")

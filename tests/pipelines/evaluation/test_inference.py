@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from alexnet.errors import DataError
-from pipelines.evaluation.inference import load_batches, open_model, sample_keys
+from pipelines.evaluation.inference import load_batches, load_chosen, open_model, sample_keys
 from pipelines.runtime.environment import Store
 from pipelines.storage.dataset import open_dataset
 from tests.support.trained_folder import TrainedFolder, make_trained_folder
@@ -24,6 +25,15 @@ def test_all_images_come_once_in_the_manifests_order_with_their_keys(place: Trai
     assert [len(batch.labels) for batch in batches] == [2, 2, 1]
     assert [key for batch in batches for key in sample_keys(samples, batch)] == [f"k{i:05}" for i in range(7, 12)]
     assert torch.cat([batch.labels for batch in batches]).tolist() == [i % 3 for i in range(7, 12)]
+
+
+def test_chosen_images_come_in_their_order(place: TrainedFolder) -> None:
+    samples = open_dataset(place.manifest, "val")
+    chosen = np.array([4, 0, 3])
+    batches = list(load_chosen(samples, chosen, 2, "test", torch.device("cpu")))
+    assert torch.cat([batch.samples for batch in batches]).tolist() == chosen.tolist()
+    (everything,) = load_batches(samples, 5, "test")
+    assert torch.equal(torch.cat([batch.images for batch in batches]), everything.images[chosen])
 
 
 def test_a_model_is_opened_where_the_stage_computes(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
