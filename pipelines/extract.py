@@ -15,6 +15,7 @@ from alexnet.inference.activations import center_activations
 from alexnet.inference.pretrained import Pretrained
 from alexnet.loading.dataset import ShardDataset
 from alexnet.loading.device import to_host
+from alexnet.ops.malloc import trim_malloc
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.config import params
 from pipelines.evaluation import inference
@@ -55,6 +56,7 @@ def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
         samples = open_dataset(manifest, split)
         _extract_split(model, samples, split, columns, parts)
         images += len(samples)
+    trim_malloc()  # joining needs memory of other sizes than the passes did
     parts.join(config.splits, path, columns.schema)
     points = ", ".join(f"{name} ({numbers:,} numbers)" for name, numbers in columns.numbers.items())
     console.say(f"extract: {points} of {images:,} {' and '.join(config.splits)} images as {config.dtype}, in {path}")

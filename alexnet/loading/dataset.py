@@ -135,8 +135,7 @@ class ShardDataset:
 
     def _open(self, number: int) -> CachedShard:
         with self._lock:  # before the next is fetched: a mapped file takes room on the disk though it was evicted
-            while len(self._opened) >= self.most_open:
-                self._opened.popitem(last=False)
+            self._close_all_but(self.most_open - 1)
         cached = self.cache.open(self.shards[number])
         labels = cached.index.labels
         if len(labels) and int(labels.max()) >= self._classes:
@@ -145,7 +144,13 @@ class ShardDataset:
             _read_ahead(cached.bytes.obj)
         with self._lock:
             self._opened[number] = cached
+            self._close_all_but(self.most_open)  # several threads may have opened one at the same time
         return cached
+
+    def _close_all_but(self, count: int) -> None:
+        """Forgets all but the last used; one that somebody still reads is unmapped when that is done. The lock is held."""
+        while len(self._opened) > count:
+            self._opened.popitem(last=False)
 
 
 def _read_ahead(mapped: mmap.mmap) -> None:

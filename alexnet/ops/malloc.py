@@ -18,3 +18,9 @@ def disable_malloc_trim() -> bool:
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _MAX_INT), (_TOP_PAD, _GROW_BYTES))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def trim_malloc() -> None:
+    """Gives what is kept and not in use back to the system, once; does nothing where the C library is not glibc."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

@@ -17,6 +17,7 @@ from alexnet.shards.manifest import Manifest, Split
 from pipelines.runtime import console, environment
 
 _CPU = torch.device("cpu")
+_OPEN_SHARDS = 2  # that stay mapped where they are read in order: what is read of them counts as this process's memory
 
 
 def open_model(path: Path, manifest: Manifest) -> Pretrained:
@@ -47,6 +48,7 @@ def load_batches(
 
 def load_chosen(samples: ShardDataset, chosen: Order, batch_size: int, label: str, device: torch.device) -> Iterator[Batch]:
     """The same of samples that are chosen by their global indices, in this order."""
+    samples.most_open = min(samples.most_open, _OPEN_SHARDS)
     sampler = BatchSampler(batch_size, seed=0, shuffle=False)
     loader = Loader(samples, sampler, workers=environment.workers(), pin_memory=device.type == "cuda")
     batches = loader.read([chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)])

@@ -36,6 +36,14 @@ def test_chosen_images_come_in_their_order(place: TrainedFolder) -> None:
     assert torch.equal(torch.cat([batch.images for batch in batches]), everything.images[chosen])
 
 
+def test_shards_that_were_read_do_not_stay_mapped(place: TrainedFolder) -> None:
+    (shard,) = place.manifest.splits["val"]
+    samples = open_dataset(replace(place.manifest, splits={"train": (), "val": (shard,) * 5}), "val")
+    batches = list(load_batches(samples, 2, "test"))
+    assert [key for batch in batches for key in sample_keys(samples, batch)] == [f"k{i:05}" for i in range(7, 12)] * 5
+    assert Path("/proc/self/maps").read_text().count(f"{shard.sha256}.tar") <= 2
+
+
 def test_a_model_is_opened_where_the_stage_computes(place: TrainedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     model = open_model(place.path("model"), place.manifest)
     assert model.device == torch.device("cpu")
