@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -152,7 +152,7 @@ class Runner:
         labels = []
         for batch in inference.load_batches(open_dataset(manifest, "val"), _BATCH, f"claims: {cell.name}", model.device):
             for views, parts in found.items():
-                parts.append(model.probabilities(batch.images, views).numpy())  # type: ignore[arg-type]  # keys of `wanted`
+                parts.append(model.probabilities(batch.images, views).numpy())  # type: ignore[arg-type]  # a str to mypy: a key of `wanted`
             labels.append(batch.labels.cpu().numpy().copy())
         arrays = {"labels": np.concatenate(labels)} | {views: np.concatenate(parts) for views, parts in found.items()}
         if cell in self.averaged:
@@ -248,7 +248,7 @@ def _devices() -> list[str]:
 
 def _judge_arrays(arrays: Mapping[str, Any]) -> dict[Views, Judged]:
     labels = arrays["labels"]
-    return {views: cells.judge(each, labels) for views, each in arrays.items() if views != "labels"}  # type: ignore[misc]
+    return {views: cells.judge(arrays[views], labels) for views in get_args(Views) if views in arrays}
 
 
 def _yaml(whole: tree.Tree) -> bytes:

@@ -44,8 +44,10 @@ def draw_neighbors(stem: Path, table: Path, split: str, samples: tuple[ShardData
 
 def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The first query of every class, in the table's order; then others, up to six."""
-    seen: set[int] = set()
-    firsts = [row for row in rows if row["label"] not in seen and not seen.add(row["label"])]  # type: ignore[func-returns-value]
+    by_class: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        by_class.setdefault(row["label"], row)
+    firsts = list(by_class.values())
     others = [row for row in rows if row not in firsts]
     return [*firsts, *others][:_QUERIES]
 
