@@ -1,6 +1,5 @@
 """The evaluate stage: errors, log loss and calibration by the center crop and by many, beside two baselines; pictures."""
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,19 +19,6 @@ from pipelines.pictures.evaluation import Evaluated, draw_all
 from pipelines.pictures.explain.subject import Training
 from pipelines.runtime import console
 from pipelines.storage.dataset import open_dataset
-
-
-def main() -> None:
-    """Reads the arguments and evaluates."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
-    parser.add_argument("--manifest", type=Path, required=True, help="the shards to evaluate on")
-    parser.add_argument("--pixels", type=Path, required=True, help="NPZ of pixel statistics, for the pictures of augmentation")
-    parser.add_argument("--history", type=Path, required=True, help="CSV of the training, for its curves")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON to write: the scores")
-    parser.add_argument("--evaluation", type=Path, required=True, help="folder to write: predictions, tables, pictures")
-    args = parser.parse_args()
-    evaluate(args.model, args.manifest, args.pixels, args.history, args.metrics, args.evaluation)
 
 
 def evaluate(
@@ -88,4 +74,13 @@ def _baselines(manifest: Manifest, config: EvaluateConfig) -> dict[Split, Baseli
 
 
 if __name__ == "__main__":
-    console.run("evaluate", main)
+    console.run_on_paths(
+        "evaluate",
+        evaluate,
+        model="folder of the trained network",
+        manifest="the shards to evaluate on",
+        pixels="NPZ of pixel statistics, for the pictures of augmentation",
+        history="CSV of the training, for its curves",
+        metrics="JSON to write: the scores",
+        evaluation="folder to write: predictions, tables, pictures",
+    )

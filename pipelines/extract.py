@@ -1,6 +1,5 @@
 """The extract stage: the values at any points of the network, for every image of any split."""
 
-import argparse
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +24,6 @@ from pipelines.runtime import console, environment
 from pipelines.storage.dataset import open_dataset
 
 _GROUP_BYTES = 64 << 20  # of a row group, uncompressed: what a reader holds in memory at a time, and what a kill loses
-
-
-def main() -> None:
-    """Reads the arguments and extracts."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.extract", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
-    parser.add_argument("--manifest", type=Path, required=True, help="the shards to read")
-    parser.add_argument("--features", type=Path, required=True, help="Parquet to write: split, key, label, name, points")
-    args = parser.parse_args()
-    extract(args.model, args.manifest, args.features)
 
 
 def extract(model_path: Path, manifest_path: Path, path: Path) -> None:
@@ -148,4 +137,10 @@ def _extract_split(model: Pretrained, samples: ShardDataset, split: Split, colum
 
 
 if __name__ == "__main__":
-    console.run("extract", main)
+    console.run_on_paths(
+        "extract",
+        extract,
+        model="folder of the trained network",
+        manifest="the shards to read",
+        features="Parquet to write: split, key, label, name, points",
+    )

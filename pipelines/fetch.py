@@ -1,9 +1,12 @@
 """The fetch stage: downloads or unpacks the source where needed, and lists its files, so that DVC sees when it changed.
 
 It also writes down what the run is for, which decides whether the last stage publishes.
+
+Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
+place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket. ALEXNET_PUBLISH is
+whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's.
 """
 
-import argparse
 import hashlib
 import json
 from dataclasses import dataclass
@@ -44,22 +47,10 @@ def main(source: Path, purpose: Path) -> None:
     console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
 
 
-_HELP = """\
-Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
-place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket. ALEXNET_PUBLISH is
-whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's.
-"""
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.fetch",
-        description=__doc__,
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    console.run_on_paths(
+        "fetch",
+        main,
+        source="JSON to write: files, bytes and digest of the source's listing",
+        purpose="JSON to write: whether the run publishes",
     )
-    parser.add_argument(
-        "--source", type=Path, required=True, help="JSON to write: files, bytes and digest of the source's listing"
-    )
-    parser.add_argument("--purpose", type=Path, required=True, help="JSON to write: whether the run publishes")
-    arguments = parser.parse_args()
-    console.run("fetch", lambda: main(arguments.source, arguments.purpose))

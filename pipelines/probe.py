@@ -1,6 +1,5 @@
 """The probe stage: what a linear classifier makes of every layer, and the nearest training images of others."""
 
-import argparse
 import csv
 from collections.abc import Iterable
 from dataclasses import astuple
@@ -29,16 +28,6 @@ from pipelines.storage.dataset import open_dataset
 
 Outputs = tuple[Tensor, dict[str, Tensor]]  # labels of a batch, and its layers' outputs
 _BLOCK = 4096  # training images that are compared at a time
-
-
-def main() -> None:
-    """Reads the arguments and probes."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.probe", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="folder of the trained network")
-    parser.add_argument("--manifest", type=Path, required=True, help="the shards to read")
-    parser.add_argument("--probe", type=Path, required=True, help="folder to write: probe.csv, neighbors.parquet, pictures")
-    args = parser.parse_args()
-    probe(args.model, args.manifest, args.probe)
 
 
 def probe(model_path: Path, manifest_path: Path, path: Path) -> None:
@@ -117,4 +106,10 @@ def _write_errors(path: Path, errors: list[tuple[str, int, int]]) -> None:
 
 
 if __name__ == "__main__":
-    console.run("probe", main)
+    console.run_on_paths(
+        "probe",
+        probe,
+        model="folder of the trained network",
+        manifest="the shards to read",
+        probe="folder to write: probe.csv, neighbors.parquet, pictures",
+    )

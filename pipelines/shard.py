@@ -2,9 +2,12 @@
 
 A shard is `train-000000.tar` under `shards/FINGERPRINT/` of the data bucket. Its side file `train-000000.json` is written after
 it; a shard that has one is not made again. The fingerprint is a digest of everything that determines the bytes.
+
+Sections `seed`, `source` and `shard` of params.yaml determine the bytes; the number of workers does not. It can be killed at
+any time: started again, it continues. ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers make the shards.
+ALEXNET_BUCKET, AWS_...: the data bucket.
 """
 
-import argparse
 import hashlib
 import json
 from collections import Counter
@@ -259,25 +262,13 @@ def _read_image(source: Source, row: dict[str, Any]) -> bytes:
     )
 
 
-_HELP = """\
-Sections `seed`, `source` and `shard` of params.yaml determine the bytes; the number of workers does not. It can be killed at
-any time: started again, it continues. ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers make the shards.
-ALEXNET_BUCKET, AWS_...: the data bucket.
-"""
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.shard",
-        description=__doc__,
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--index", type=Path, required=True, help="Parquet of the validate stage")
-    parser.add_argument(
-        "--manifest", type=Path, required=True, help="JSON to write, last: every shard's size, digest and labels"
-    )
-    parser.add_argument("--pixels", type=Path, required=True, help="NPZ to write: mean image, channel statistics, eigenvectors")
-    arguments = parser.parse_args()
     from pipelines import shard  # noqa: PLW0406 - Dask's workers import functions by their module, which cannot be __main__
 
-    console.run("shard", lambda: shard.main(arguments.index, arguments.manifest, arguments.pixels))
+    console.run_on_paths(
+        "shard",
+        shard.main,
+        index="Parquet of the validate stage",
+        manifest="JSON to write, last: every shard's size, digest and labels",
+        pixels="NPZ to write: mean image, channel statistics, eigenvectors",
+    )

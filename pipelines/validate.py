@@ -1,6 +1,11 @@
-"""The validate stage: every image is decoded once and its faults are recorded; then the index of all images is checked."""
+"""The validate stage: every image is decoded once and its faults are recorded; then the index of all images is checked.
 
-import argparse
+Sections `source` and `validate` of params.yaml determine what a fault is and what is done about it. A broken rule of critical
+severity stops the stage: the report and the Data Docs (.local/data-docs, and the data bucket) name the images.
+It can be killed at any time: started again, it continues; scanned rows are in .local/validate until the index is written.
+ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers decode. ALEXNET_BUCKET, AWS_...: the data bucket.
+"""
+
 import logging
 import warnings
 from collections import Counter
@@ -136,22 +141,11 @@ def _raise_if_broken(report: ValidationReport, table: pa.Table, path: Path) -> N
     )
 
 
-_HELP = """\
-Sections `source` and `validate` of params.yaml determine what a fault is and what is done about it. A broken rule of critical
-severity stops the stage: the report and the Data Docs (.local/data-docs, and the data bucket) name the images.
-It can be killed at any time: started again, it continues; scanned rows are in .local/validate until the index is written.
-ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers decode. ALEXNET_BUCKET, AWS_...: the data bucket.
-"""
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.validate",
-        description=__doc__,
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    console.run_on_paths(
+        "validate",
+        lambda _, index_path, report_path: main(index_path, report_path),
+        source="JSON of the fetch stage; read by DVC only, to see a change",
+        index="Parquet to write: a row for every image",
+        report="JSON to write: counts, faults, rules",
     )
-    parser.add_argument("--source", type=Path, required=True, help="JSON of the fetch stage; read by DVC only, to see a change")
-    parser.add_argument("--index", type=Path, required=True, help="Parquet to write: a row for every image")
-    parser.add_argument("--report", type=Path, required=True, help="JSON to write: counts, faults, rules")
-    arguments = parser.parse_args()
-    console.run("validate", lambda: main(arguments.index, arguments.report))

@@ -1,5 +1,6 @@
 """What a stage prints: progress bars on a terminal, plain lines otherwise, and one line when it fails."""
 
+import argparse
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
 from tqdm import tqdm
@@ -105,6 +107,16 @@ class _Output:
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_on_paths(stage: str, main: Callable[..., None], **paths: str) -> None:
+    """Runs a stage, see `run`, on the paths that its command line gives: each a required option, by its name and help."""
+    about, form = sys.modules[main.__module__].__doc__, argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=f"python -m pipelines.{stage}", description=about, formatter_class=form)
+    for name, text in paths.items():
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    given = vars(parser.parse_args())
+    run(stage, lambda: main(*(given[name] for name in paths)))
 
 
 def run(stage: str, main: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +166,18 @@ def test_bytes_transferred_without_a_terminal_are_a_line_on_stderr(
         advance(1_000_000)
         advance(2_000_000)
     assert capsys.readouterr() == ("", "publish: 3.00MB of 4.00MB (150kB/s)\n")
+
+
+def test_a_stage_gets_the_paths_of_its_command_line_in_the_order_of_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(index: Path, report: Path) -> None:
+        print(f"{index} then {report}")
+
+    monkeypatch.setattr(sys, "argv", ["validate", "--report", "b.json", "--index", "a.parquet"])
+    console.run_on_paths("validate", main, index="Parquet to write", report="JSON to write")
+    assert "a.parquet then b.json" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["validate", "--index", "a.parquet"])
+    with pytest.raises(SystemExit, match="^2$"):
+        console.run_on_paths("validate", main, index="Parquet to write", report="JSON to write")
+    assert "required: --report" in capsys.readouterr().err
