@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pipelines.config import params
 from pipelines.config.params import Params
 from pipelines.evaluation import results
 from pipelines.evaluation.results import Results
+from pipelines.publishing import provenance
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_page
 from pipelines.registry import signing
@@ -42,6 +42,8 @@ class Inputs:
     evaluation: Path
     probe: Path
     features: Path
+    source: Path
+    index: Path
     validation: Path
     manifest: Path
     pixels: Path
@@ -56,6 +58,8 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of predictions, tables, pictures")
     parser.add_argument("--probe", type=Path, required=True, help="folder of the probe stage")
     parser.add_argument("--features", type=Path, required=True, help="Parquet of a layer's output")
+    parser.add_argument("--source", type=Path, required=True, help="JSON of the fetch stage: the source's listing")
+    parser.add_argument("--index", type=Path, required=True, help="Parquet of the validate stage: a row for every image")
     parser.add_argument("--validation", type=Path, required=True, help="JSON of the validate stage")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")
     parser.add_argument("--pixels", type=Path, required=True, help="NPZ of the training set's pixel statistics")
@@ -120,6 +124,8 @@ def make_release(inputs: Inputs, given: Params) -> Release:
     """Lays out everything that is published in .local/release; equal inputs are equal bytes."""
     with atomic_folder(_FOLDER) as folder:
         _copy_all(inputs, folder)
+        made = provenance.of_checkout()
+        (folder / provenance.NAME).write_bytes(to_json(made))
         facts = Facts(
             name=given.publish.name,
             params=given,
@@ -127,7 +133,7 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             results=Results.read(inputs.evaluation / results.NAME),
             validation=ValidationReport.read(inputs.validation),
             digests={path: file.sha256 for path, file in scan(folder).items() if "/" not in path},
-            commit=git_commit(),
+            made=made,
         )
         card = render_card(facts, folder)
         (folder / "README.md").write_text(card)
@@ -142,6 +148,8 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
         "transforms.py": Path(transforms.__file__),
         "metrics.json": inputs.metrics,
         "features.parquet": inputs.features,
+        "source.json": inputs.source,
+        "index.parquet": inputs.index,
         "validation.json": inputs.validation,
         "shards.json": inputs.manifest,
         "pixels.npz": inputs.pixels,
@@ -168,19 +176,6 @@ def lineage(lock: str) -> str:
     text = io.StringIO()
     yaml.dump(tree, text)
     return text.getvalue()
-
-
-def git_commit() -> str | None:
-    """The commit that is checked out, and whether tracked files differ from it; None outside a git checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,13 @@ def test_a_run_ends_with_a_published_model(finished: Checkout) -> None:
     assert json.loads(registry.get("alexnet/aliases/latest.json"))["version"] == receipt["version"]
     metrics = json.loads((finished.root / "artifacts/metrics.json").read_text())
     assert 0 <= metrics["center_crop"]["top5_error"] <= metrics["center_crop"]["top1_error"] <= 1
+
+
+def test_a_release_is_traced_to_its_commit_and_its_images(finished: Checkout) -> None:
+    command = [sys.executable, "-m", "pipelines.cli.main", "trace", "--json"]
+    traced = subprocess.run(command, cwd=finished.root, env=finished.env, capture_output=True, text=True)
+    links = {link["name"]: link["state"] for link in json.loads(traced.stdout)["links"]}
+    assert (traced.returncode, set(links.values())) == (0, {"right"}), traced.stdout
 
 
 def test_the_summary_reports_the_results(finished: Checkout) -> None:

@@ -24,6 +24,7 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet predict photo.jpg              what is in the picture
   alexnet features photo.jpg             the numbers of a layer
   alexnet releases                       what is published; `alexnet show-release` says everything of one release
+  alexnet trace alexnet@latest           from a release back to its images, every digest compared
   alexnet ensemble DIR NAME@VERSION      networks averaged, and what they err
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet explain photo.jpg              one picture through the whole network: a page and a slide

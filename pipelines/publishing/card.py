@@ -12,6 +12,7 @@ from alexnet.model.architecture import LayerCounts, layer_counts, total_counts
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
 from pipelines.evaluation.results import Estimate, Results
+from pipelines.publishing.provenance import Provenance
 from pipelines.validation.report import ValidationReport
 
 _MAX_CLASSES = 30  # with a row of their own
@@ -65,7 +66,7 @@ _OTHER_SOURCE = SourceInfo(
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card is made of. digests: SHA-256 of the release's files, by path; commit: of git, if it is known."""
+    """What a card is made of. digests: SHA-256 of the release's files, by path; made: from which code."""
 
     name: str
     params: Params
@@ -73,7 +74,7 @@ class Facts:
     results: Results
     validation: ValidationReport
     digests: dict[str, str]
-    commit: str | None
+    made: Provenance
 
     @property
     def layers(self) -> tuple[LayerCounts, ...]:

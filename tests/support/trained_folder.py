@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -20,6 +21,7 @@ from pipelines.config import params
 from pipelines.evaluation.results import Estimate, Result, Results
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
+from pipelines.validation import index
 from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
 from tests.support import sample_shards
 from tests.support.stage_folder import PARAMS, environment
@@ -106,6 +108,8 @@ def make_trained_folder(
     place.path("history.csv").write_text(HISTORY)
     PIXELS.write(place.path("pixels.npz"))
     VALIDATION.write(place.path("validation.json"))
+    place.path("source.json").write_text("{}\n")
+    pq.write_table(index.SCHEMA.empty_table(), place.path("index.parquet"))
     return place
 
 

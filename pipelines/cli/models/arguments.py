@@ -36,6 +36,16 @@ files: {{PATH: {{bytes, sha256}}}}}}
 Errors are fractions by the center crop, null where not known; `published` is UTC; `signed_by` lists the keys whose signatures
 are there, `alexnet verify` checks them.
 {PLACES}"""
+_TRACE = f"""\
+  alexnet trace alexnet@latest                   every byte of shards and source is read where it is at hand
+  alexnet trace alexnet@latest --quick           shards by size, the source not at all
+  alexnet trace alexnet@latest --image 0_17      where that image comes from, and the shard it is in
+
+A line a link: release, code, lineage, model, index, shards, source, validation; each `right`, `wrong` (also where the release
+was made from changed code or data), or `absent`: what it names is not at hand here. The exit status is 1 if one is wrong.
+Run it in a checkout to compare the code with its commit. The source is looked for as `make run` does, with ALEXNET_SOURCE.
+--json: {{name, version, links: [{{name, state, about, files: {{PATH: SHA256}}}}], image: the row of the index with its shard}}
+{_MODEL}"""
 _ROLLBACK = f"""\
   alexnet rollback alexnet@latest
 
@@ -90,6 +100,13 @@ def _add_releases(add: Add) -> None:
 
     one = add("show-release", _of("releases", "show_release"), "Say everything of one release, without fetching it", _RELEASE)
     one.add_argument("model", nargs="?", default="alexnet@latest", metavar="NAME[@ALIAS|@VERSION]")
+
+    about = "Follow a release back to its model, shards, index, source and validation, comparing every digest"
+    trace = add("trace", _of("trace", "trace"), about, _TRACE)
+    trace.add_argument("model", nargs="?", default="alexnet@latest", metavar="MODEL", help="alexnet@latest unless given")
+    trace.add_argument("--quick", action="store_true", help="compare sizes of shards, and read no source")
+    trace.add_argument("--image", metavar="KEY", help="also print where this image comes from")
+    trace.add_argument("--offline", action="store_true", help="ask no registry: a release that was pulled before")
 
     about = "Point an alias back at what it pointed at before; twice is where it was"
     rollback = add("rollback", _of("releases", "rollback"), about, _ROLLBACK)

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.config import params
 from pipelines.publishing.card import Facts
+from pipelines.publishing.provenance import Provenance
 from tests.support import sample_shards
 from tests.support.stage_folder import PARAMS
 from tests.support.trained_folder import RESULTS, VALIDATION
@@ -17,7 +18,9 @@ PER_CLASS = "name,images,center_top1_error,five_top1_error\nclass 0,1,0.0,0.5\nc
 def facts() -> Facts:
     """Of a release with the shipped parameters and three classes."""
     manifest = sample_shards.make([3]).manifest()
-    return Facts("alexnet", params.load(PARAMS), manifest, RESULTS, VALIDATION, {"model.safetensors": "ab" * 32}, None)
+    return Facts(
+        "alexnet", params.load(PARAMS), manifest, RESULTS, VALIDATION, {"model.safetensors": "ab" * 32}, Provenance(None, ())
+    )
 
 
 @pytest.fixture

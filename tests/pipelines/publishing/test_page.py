@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_page
+from pipelines.publishing.provenance import Provenance
 
 EVIL = "<script>alert(1)</script> `x` | **b** [l](https://example.org)"
 
@@ -35,7 +36,7 @@ def test_a_page_shows_data_as_data(facts: Facts, release_folder: Path) -> None:
     page = render_page(render_card(facts, release_folder), facts, release_folder)
     assert "<script" not in page
     assert "<code>&lt;script&gt;alert(1)&lt;/script&gt; `x` | **b** [l](https://example.org)</code></td>" in page
-    named = replace(facts, commit=EVIL)
+    named = replace(facts, made=Provenance("ab12", (EVIL,)))
     assert "<script" not in render_page(render_card(named, release_folder), named, release_folder)
 
 

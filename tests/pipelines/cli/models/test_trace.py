@@ -1,0 +1,150 @@
+"""A release followed back to its images: right where all of it is at hand, and every kind of change is named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alexnet.shards.manifest import Manifest
+from pipelines import shard
+from pipelines.cli import main as cli
+from pipelines.config import params
+from pipelines.registry.release import Release
+from pipelines.runtime.environment import Store
+from pipelines.sources.open import open_source
+from pipelines.storage.bucket import Bucket
+from pipelines.validate import build_index, make_report
+from pipelines.validation import index
+from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, REPORT, make_image_folder, make_stage_folder
+
+LINKS = ["release", "code", "lineage", "model", "index", "shards", "source", "validation"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A release of sixteen images that were validated and sharded, in a folder; its network is not one."""
+    (tmp_path / "work").mkdir()
+    make_stage_folder(tmp_path / "work", fresh_store, make_image_folder(tmp_path / "images"), monkeypatch)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    given = params.load()
+    table = build_index(open_source(given.source), given.source, given.validate)
+    report = make_report("folder", table, given.validate, [], index.write(table, INDEX))
+    report.write(REPORT)
+    shard.main(INDEX, MANIFEST, PIXELS)
+    folder = Path("release")
+    folder.mkdir()
+    shutil.copy(MANIFEST, folder / "shards.json")
+    for path in (INDEX, REPORT, Path("params.yaml")):
+        shutil.copy(path, folder)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps({"synsets": json.loads(MANIFEST.read_text())["synsets"]}))
+    (folder / "provenance.json").write_text(json.dumps({"commit": "ab" * 20, "changed": []}))
+    (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {shard: {params: {params.yaml: {seed: 1}}}}\n")
+    seal(folder)
+    return folder
+
+
+def seal(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(Release.from_folder("alexnet", folder).manifest())
+
+
+def states(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Exit status, and of every link the state and the text."""
+    capsys.readouterr()
+    status = cli.main(["trace", "release", "--json", *arguments])
+    found = json.loads(capsys.readouterr().out)["links"]
+    assert [link["name"] for link in found] == LINKS
+    return status, {link["name"]: (link["state"], link["about"]) for link in found}
+
+
+def test_a_release_whose_data_is_at_hand_is_right_in_every_link(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = states(capsys)
+    assert status == 0
+    assert {name for name, (state, _) in found.items() if state != "right"} == {"code"}
+    assert found["code"] == ("absent", f"commit {'ab' * 20}, which this folder's git does not have")
+    assert "3 shards" in found["shards"][1]
+    assert found["source"][1] == "folder: 16 images, every digest as in the index"
+    status, found = states(capsys, "--quick")
+    assert (status, found["source"][0]) == (0, "absent")
+
+
+def test_an_image_is_followed_to_its_shard_and_its_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    key = index.read(INDEX)["key"][0].as_py()
+    assert cli.main(["trace", "release", "--image", key, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["image"]
+    assert Path(f"../images/{row['path']}").is_file()
+    assert row["shard"] in {each.name for shards in Manifest.read(MANIFEST).splits.values() for each in shards}
+    assert cli.main(["trace", "release", "--image", "nobody"]) == 1
+    assert "has no such key" in capsys.readouterr().err
+
+
+def _lock(folder: Path, store: Store) -> None:
+    (folder / "dvc.lock").write_text("stages: {shard: {params: {params.yaml: {seed: 2}}}}\n")
+
+
+def _changed_code(folder: Path, store: Store) -> None:
+    (folder / "provenance.json").write_text(json.dumps({"commit": "ab" * 20, "changed": ["alexnet/a.py"]}))
+
+
+def _index(folder: Path, store: Store) -> None:
+    index.write(index.read(INDEX).slice(1), folder / INDEX.name)
+
+
+def _classes(folder: Path, store: Store) -> None:
+    (folder / "config.json").write_text('{"synsets": []}')
+
+
+def _shard(folder: Path, store: Store) -> None:
+    bucket = Bucket(store.bucket, store)
+    key = f"{Manifest.read(MANIFEST).prefix}train-000001.tar"
+    body = bytearray(bucket.get(key))
+    body[700] ^= 1
+    bucket.put(key, bytes(body))
+
+
+def _source(folder: Path, store: Store) -> None:
+    path = sorted(Path("../images").rglob("*.jpg"))[3]
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong", "says"),
+    [
+        (_lock, {"lineage"}, "made from changed data or parameters"),
+        (_changed_code, {"code"}, f"made from changed code: {'ab' * 20} with changes in alexnet/a.py"),
+        (_index, {"index", "shards", "validation"}, "its images by split and class"),
+        (_classes, {"model"}, "its classes are not those"),
+        (_shard, {"shards"}, "train-000001.tar: sha256 is"),
+        (_source, {"source"}, "1 images are others now"),
+    ],
+)
+def test_what_was_changed_is_named(
+    folder: Path,
+    fresh_store: Store,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path, Store], None],
+    wrong: set[str],
+    says: str,
+) -> None:
+    change(folder, fresh_store)
+    seal(folder)
+    status, found = states(capsys)
+    assert status == 1
+    assert {name for name, (state, _) in found.items() if state == "wrong"} == wrong
+    assert says in "".join(about for _, about in found.values())
+
+
+def test_what_is_not_at_hand_is_no_fault(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALEXNET_SOURCE", "nowhere")
+    monkeypatch.setenv("ALEXNET_BUCKET", "no-such-bucket")
+    for name in ("index.parquet", "provenance.json", "dvc.lock"):
+        (folder / name).unlink()
+    seal(folder)
+    status, found = states(capsys)
+    assert status == 0
+    assert {name for name, (state, _) in found.items() if state == "right"} == {"release", "model"}
