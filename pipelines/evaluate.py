@@ -1,23 +1,29 @@
-"""The evaluate stage: errors, log loss and calibration by the center crop and by many, beside two baselines; pictures."""
+"""The evaluate stage: errors, log loss and calibration by the center crop and by many, beside baselines; pictures."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from alexnet.config import to_json
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.images.statistics import PixelStatistics
-from alexnet.inference.metrics import VIEWS_NAMES, Baseline, Baselines, Metrics
+from alexnet.inference.metrics import VIEWS_NAMES, Baseline, Metrics
+from alexnet.inference.pretrained import Pretrained
+from alexnet.loading.config import Views
+from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.config import params
-from pipelines.evaluation import inference, measure, results, tables
+from pipelines.evaluation import inference, measure, results, tables, throughput, trained
 from pipelines.evaluation.baselines import Batch, majority_error, ridge_errors
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.ensemble import open_ensemble, pull
 from pipelines.evaluation.predictions import predict
 from pipelines.pictures.evaluation import Evaluated, draw_all
 from pipelines.pictures.explain.subject import Training
-from pipelines.runtime import console
+from pipelines.runtime import console, environment
 from pipelines.storage.dataset import open_dataset
 
 
@@ -33,15 +39,17 @@ def evaluate(
     protocols = given.train.augment.protocols
     start = time.monotonic()
     predictions = predict(model, samples, protocols, config.batch_size, config.precision)
-    rate = len(samples) / (time.monotonic() - start)
-    console.say(f"evaluate: {len(samples):,} {results.SPLIT_NAMES[split]} images by ten crops, {rate:,.1f} images/s")
+    _write_throughput(len(samples) / (time.monotonic() - start), model, samples, protocols, config)
     ensemble = None
     if names := config.ensemble.models:
         members = open_ensemble([model_path, *map(pull, names)], config.ensemble.weights, manifest)
         ensemble = predict(members, samples, protocols, config.batch_size, config.precision)
     baselines = _baselines(manifest, config)
-    found = measure.measure(predictions, manifest, split, baselines[split], ensemble)
-    metrics = Metrics(split, measure.scores(found.center_crop), measure.scores(found.many_crops), baselines[split])
+    data = (manifest_path, pixels_path)
+    beside = baselines[split] | {name: _variant_error(name, samples, manifest, data) for name in config.baselines}
+    found = measure.measure(predictions, manifest, split, beside, ensemble)
+    rows = {name: Baseline(error) for name, error in beside.items()}
+    metrics = Metrics(split, measure.scores(found.center_crop), measure.scores(found.many_crops), rows)
     training = Training(given.train.augment, PixelStatistics.read(pixels_path))
     with atomic_folder(evaluation_path) as folder:
         predictions.write(folder / "predictions.parquet", manifest.synsets)
@@ -50,7 +58,7 @@ def evaluate(
         (folder / results.NAME).write_bytes(to_json(found))
         tables.write_all(folder, predictions, manifest.synsets)
         tables.write_curves(folder / "curves.csv", history_path, baselines["val"])
-        ridge_error = baselines["val"].ridge.top1_error
+        ridge_error = baselines["val"]["ridge"]
         draw_all(folder, Evaluated(model, samples, found.split_name, predictions, history_path, ridge_error, training))
     atomic_write_bytes(metrics_path, to_json(metrics))
     errors = ", ".join(f"{VIEWS_NAMES[row.views]} {row.top1_error.value:.2%}" for row in found.protocols)
@@ -60,7 +68,27 @@ def evaluate(
     )
 
 
-def _baselines(manifest: Manifest, config: EvaluateConfig) -> dict[Split, Baselines]:
+def _write_throughput(
+    rate: float, model: Pretrained, samples: ShardDataset, protocols: Sequence[Views], config: EvaluateConfig
+) -> None:
+    chosen = np.arange(min(len(samples), config.batch_size))
+    (batch,) = inference.load_chosen(samples, chosen, config.batch_size, "evaluate: throughput", model.device)
+    rates = throughput.measure(model.at(config.precision), batch.images, protocols, config.batch_size)
+    found = results.Throughput(environment.machine(), config.precision, rate, rates)
+    atomic_write_bytes(results.THROUGHPUT, to_json(found))
+    console.say(f"evaluate: {len(samples):,} images, {found.text}")
+
+
+def _variant_error(variant: str, samples: ShardDataset, manifest: Manifest, data: tuple[Path, Path]) -> float:
+    """Top-1 error by the center crop of a variant of this run, trained here."""
+    given = params.load(variant=variant)
+    recipe = {"seed": given.seed, "filter": given.shard.filter, "model": asdict(given.model), "train": asdict(given.train)}
+    model = inference.open_model(trained.train(variant, recipe, data), manifest)
+    found = predict(model, samples, ["center"], given.evaluate.batch_size, given.evaluate.precision)
+    return measure.measure_protocols(found)[0].top1_error.value
+
+
+def _baselines(manifest: Manifest, config: EvaluateConfig) -> dict[Split, dict[str, float]]:
     """On the validation split, beside which the training's curves are drawn, and on the one that is reported."""
 
     def batches(split: Split) -> Iterator[Batch]:
@@ -70,7 +98,7 @@ def _baselines(manifest: Manifest, config: EvaluateConfig) -> dict[Split, Baseli
 
     judged = {split: batches(split) for split in ("val", inference.report_split(manifest))}
     errors = ridge_errors(batches("train"), judged, len(manifest.synsets), config.thumbnail_px, config.ridge_alpha)
-    return {split: Baselines(Baseline(majority_error(manifest, split)), Baseline(error)) for split, error in errors.items()}
+    return {split: {"ridge": error, "majority": majority_error(manifest, split)} for split, error in errors.items()}
 
 
 if __name__ == "__main__":

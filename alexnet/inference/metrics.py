@@ -74,25 +74,18 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Baselines:
-    """majority: always the most frequent class of training. ridge: ridge regression on thumbnails."""
-
-    majority: Baseline
-    ridge: Baseline
-
-
-@dataclass(frozen=True)
 class Metrics:
     """metrics.json. The number to quote is the center crop's, whichever is lower.
 
     split: whose images all of them are of, test where the source has one, else val. many_crops: by the five crops of 4.1, or by
-    all ten if training flips images.
+    all ten if training flips images. baselines: `majority`, always the most frequent class of training; `ridge`, ridge
+    regression on thumbnails; the variants of `evaluate.baselines`, by the center crop.
     """
 
     split: Split
     center_crop: Scores
     many_crops: Scores
-    baselines: Baselines
+    baselines: dict[str, Baseline]
 
     @classmethod
     def read(cls, path: Path) -> "Metrics":

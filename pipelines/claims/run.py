@@ -7,7 +7,6 @@ checkpoint if it was killed. What is kept is its result file (`cells`), and in t
 import dataclasses
 import io
 import os
-import platform
 import queue
 import shlex
 import shutil
@@ -181,7 +180,7 @@ class Runner:
     ) -> Result:
         images = sum(shard.samples for shard in manifest.splits["val"])
         recipe, data = self.recipes.digest(cell), cells.data_digest(manifest)
-        return Result(cell.variant, cell.seeds, recipe, data, images, errors, judged, round(seconds, 1), machine())
+        return Result(cell.variant, cell.seeds, recipe, data, images, errors, judged, round(seconds, 1), environment.machine())
 
     def _probabilities(self, cell: Cell) -> Path:
         return self.place / cell.name / "probabilities.npz"
@@ -225,18 +224,6 @@ class Runner:
         finally:
             self._stop()
             signal.signal(signal.SIGTERM, before)
-
-
-def machine() -> str:
-    """What a cell ran on, for people: GPU, or processor and cores."""
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {environment.workers()} cores"
 
 
 def _devices() -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from alexnet.config import read_json
 from alexnet.errors import DataError
 from alexnet.inference.metrics import VIEWS_NAMES
-from pipelines.evaluation.results import NAME, Estimate, Results
+from pipelines.evaluation.results import NAME, THROUGHPUT, Estimate, Results, Throughput
 from pipelines.registry.release import Receipt
 from pipelines.registry.store import Registry
 from pipelines.runtime import environment
@@ -42,6 +42,7 @@ def summary() -> str:
         *((f"ensemble, {VIEWS_NAMES[row.views]}", row.top1_error, row.top5_error) for row in results.ensemble[:2]),
         ("baseline: majority", results.majority, None),
         ("baseline: ridge", results.ridge, None),
+        *((f"trained alike: {name}", error, None) for name, error in results.variants.items()),
     ]
     figures = len(list(EVALUATION.rglob("*.png")))
     return "\n".join(
@@ -49,6 +50,7 @@ def summary() -> str:
             "",
             f"{title}{'top-1':>10}{'95% interval':>18}{'top-5':>10}",
             *(f"{'  ' + name:<{len(title)}}{_cells(top1)}{f'{top5.value:10.2%}' if top5 else ''}" for name, top1, top5 in rows),
+            *_throughput(),
             f"figures     {EVALUATION}/ ({figures})",
             *_published(receipt),
         ]
@@ -68,6 +70,10 @@ def _published(receipt: Receipt) -> list[str]:
         if held_back
         else f"alias       {alias} is this version; `alexnet pull {alias}`",
     ]
+
+
+def _throughput() -> list[str]:
+    return [f"throughput  {read_json(Throughput, THROUGHPUT, _ADVICE).text}"] if THROUGHPUT.exists() else []
 
 
 def _cells(estimate: Estimate) -> str:

@@ -49,7 +49,10 @@ def load(path: Path = FILE, preset: str | None = None, variant: str | None = Non
         ParamsError: the file, the preset or the variant does not exist or does not fit. The message names the path of what is
             wrong.
     """
-    return build(Params, load_tree(path, preset, variant), str(path))
+    loaded = build(Params, load_tree(path, preset, variant), str(path))
+    for name in loaded.evaluate.baselines:
+        load_tree(path, preset, name)
+    return loaded
 
 
 def load_tree(

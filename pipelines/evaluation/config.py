@@ -23,17 +23,23 @@ class EnsembleConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Crops per forward pass, and the ridge baseline: the side of its thumbnails in pixels, and its regularization."""
+    """batch_size: crops per forward pass. baselines: variants that are trained under the same budget, to stand beside ridge.
+
+    thumbnail_px, ridge_alpha: of the ridge regression, the side of its thumbnails, and its regularization.
+    """
 
     batch_size: int
     precision: Precision
     ensemble: EnsembleConfig
+    baselines: tuple[str, ...]
     thumbnail_px: int
     ridge_alpha: float
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size: must be at least 1, got {self.batch_size}")
+        if len(set(self.baselines)) != len(self.baselines):
+            raise ValueError(f"baselines: must name each variant once, got {', '.join(self.baselines)}")
         if self.thumbnail_px < 1:
             raise ValueError(f"thumbnail_px: must be at least 1, got {self.thumbnail_px}")
         if self.ridge_alpha <= 0:

@@ -1,6 +1,8 @@
 """Results from predictions: every number with its interval."""
 
-from alexnet.inference.metrics import TOP, Baselines, Ranks, Scores, TopK, calibration, calibration_error, error
+from collections.abc import Mapping
+
+from alexnet.inference.metrics import TOP, Ranks, Scores, TopK, calibration, calibration_error, error
 from alexnet.loading.config import Views
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.evaluation import intervals
@@ -9,13 +11,18 @@ from pipelines.evaluation.results import Result, Results
 
 
 def measure(
-    predictions: Predictions, manifest: Manifest, split: Split, baselines: Baselines, ensemble: Predictions | None = None
+    predictions: Predictions,
+    manifest: Manifest,
+    split: Split,
+    baselines: Mapping[str, float],
+    ensemble: Predictions | None = None,
 ) -> Results:
-    """The numbers of predictions, of an ensemble's and of the baselines on the same images."""
+    """The numbers of predictions, of an ensemble's and of the baselines (majority, ridge, variants) on the same images."""
     images, protocols = len(predictions.keys), measure_protocols(predictions)
-    majority, ridge = (intervals.share(each.top1_error, images) for each in (baselines.majority, baselines.ridge))
+    variants = {name: intervals.share(error, images) for name, error in baselines.items()}
+    majority, ridge = variants.pop("majority"), variants.pop("ridge")
     averaged = measure_protocols(ensemble) if ensemble else ()
-    return Results(split, images, len(manifest.synsets), protocols, averaged, majority, ridge)
+    return Results(split, images, len(manifest.synsets), protocols, averaged, majority, ridge, variants)
 
 
 def measure_protocols(predictions: Predictions) -> tuple[Result, ...]:

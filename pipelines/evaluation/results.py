@@ -1,13 +1,16 @@
-"""evaluation/results.json: every headline number with its interval, by the protocols that follow the training."""
+"""What an evaluation finds: in evaluation/results.json every headline number with its interval, and how fast it was."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.config import read_json
-from alexnet.loading.config import Views
+from alexnet.inference.metrics import VIEWS_NAMES
+from alexnet.loading.config import Precision, Views
 from alexnet.shards.manifest import Split
+from pipelines.runtime import environment
 
 NAME = "results.json"
+THROUGHPUT = environment.LOCAL / "throughput.json"  # no output, nor in a release: those are the same bytes when made again
 SPLIT_NAMES: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -37,6 +40,7 @@ class Results:
 
     protocols: the center crop, whose errors are the ones to quote, then many crops, then what is shown beside them.
     ensemble: the same of this network averaged with those of `evaluate.ensemble`; empty where that names none.
+    majority, ridge, variants: top-1 errors of the baselines, those of the trained variants by the center crop.
     """
 
     split: Split
@@ -46,6 +50,7 @@ class Results:
     ensemble: tuple[Result, ...]
     majority: Estimate
     ridge: Estimate
+    variants: dict[str, Estimate]
 
     @classmethod
     def read(cls, path: Path) -> "Results":
@@ -66,3 +71,22 @@ class Results:
     def many_crops(self) -> Result:
         """Five crops, or ten where training flips images."""
         return self.protocols[1]
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images per second on this machine. evaluation: of the whole, by all protocols, with reading and decoding.
+
+    protocols: of the network alone, by each protocol; for bf16 without what is computed again in float32.
+    """
+
+    machine: str
+    precision: Precision
+    evaluation: float
+    protocols: dict[Views, float]
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        rates = (f"{VIEWS_NAMES[views]} {rate:,.0f}" for views, rate in self.protocols.items())
+        return f"{self.evaluation:,.0f} images/s by all crops; the network alone, {self.precision}: {', '.join(rates)}"

@@ -1,13 +1,13 @@
 """The tables of an evaluation, as CSV: errors by class, confusions, calibration, and the most confident mistakes."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 
-from alexnet.inference.metrics import BINS, TOP, Baselines, calibration, errors_by_class
+from alexnet.inference.metrics import BINS, TOP, calibration, errors_by_class
 from alexnet.shards.manifest import Synset
 from pipelines.evaluation.predictions import Predictions
 
@@ -22,12 +22,11 @@ def write_all(folder: Path, predictions: Predictions, synsets: Sequence[Synset])
     _write(folder / "mistakes.csv", _mistakes(predictions, synsets))
 
 
-def write_curves(path: Path, history: Path, base: Baselines) -> None:
+def write_curves(path: Path, history: Path, errors: Mapping[str, float]) -> None:
     """The history, epochs counted from 1, and the baselines' errors on validation beside it, as DVC's line plots read them."""
     with history.open(newline="") as file:
         (epoch, *header), *rows = csv.reader(file)
-    errors = [base.ridge.top1_error, base.majority.top1_error]
-    _write(path, [[epoch, *header, "ridge", "majority"], *([int(number) + 1, *row, *errors] for number, *row in rows)])
+    _write(path, [[epoch, *header, *errors], *([int(number) + 1, *row, *errors.values()] for number, *row in rows)])
 
 
 def _per_class(predictions: Predictions, synsets: Sequence[Synset]) -> Iterable[Sequence[object]]:

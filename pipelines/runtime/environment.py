@@ -6,6 +6,7 @@ With ALEXNET_BUCKET set, the standard AWS variables say how to reach it. Without
 import json
 import math
 import os
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,20 @@ def devices() -> list[str]:
             there = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0" if count else "no GPU"
             raise DataError(f"ALEXNET_DEVICES: names cuda:{max(gpus)}, but torch sees {there}; name what is there, or cpu")
     return names
+
+
+def machine() -> str:
+    """The first device, for people: the name of a GPU, or processor and threads."""
+    if (device := devices()[0]) != "cpu":
+        import torch  # as above
+
+        return str(torch.cuda.get_device_name(device))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {workers()} threads"
 
 
 def device_of_rank(local_rank: int, local_size: int) -> tuple[str, bool]:

@@ -8,15 +8,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from alexnet.config import read_json
 from alexnet.errors import DataError
 from alexnet.inference.metrics import Metrics
 from alexnet.inference.pretrained import load_pretrained, save_pretrained
 from alexnet.model.network import initial_weights
 from pipelines.cli.main import main as cli
+from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.evaluation.intervals import share
 from pipelines.evaluation.predictions import predict
-from pipelines.evaluation.results import Results
+from pipelines.evaluation.results import THROUGHPUT, Results, Throughput
 from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
@@ -70,6 +72,9 @@ def test_an_evaluation_says_the_same_in_all_its_files_and_made_again(
     with place.path("evaluation/calibration.csv").open() as file:
         assert sum(int(row["images"]) for row in csv.DictReader(file)) == 4 * 5
     assert "evaluate: validation top-1 error" in capsys.readouterr().out
+    speed = read_json(Throughput, THROUGHPUT, "")
+    assert list(speed.protocols) == ["center", "five", "flipped", "ten"]
+    assert min(speed.evaluation, *speed.protocols.values()) > 0
     run_evaluate(place, "again.json", "again")  # the same bytes, pictures and all
     assert place.path("metrics.json").read_bytes() == place.path("again.json").read_bytes()
     names = sorted(path.name for path in place.path("evaluation").iterdir())
@@ -107,13 +112,38 @@ def test_a_test_split_is_reported_on_also_for_an_ensemble_with_a_release_and_cur
     assert metrics.center_crop.top1_error == 1 - sum(row["center_top1"] for row in alone) / 4
     assert [row["key"] for row in alone] == [f"k{i:05}" for i in range(12, 16)]
     assert "of 4 test images are wrong" in place.path("evaluation/predictions.svg").read_text()
-    assert metrics.baselines.majority.top1_error == 0.5  # the labels are 0, 1, 2, 0, and training's are mostly 0
+    assert metrics.baselines["majority"].top1_error == 0.5  # the labels are 0, 1, 2, 0, and training's are mostly 0
     with place.path("evaluation/curves.csv").open() as file:
         assert {row["majority"] for row in csv.DictReader(file)} == {"0.8"}  # validation's are 1, 2, 0, 1, 2
     assert "evaluate: test top-1 error by center crop" in capsys.readouterr().out
     assert cli(["ensemble", str(place.path("model")), f"alexnet@{release.version}", "--to", "averaged", "--json"]) == 0
     assert {row["split"] for row in json.loads(capsys.readouterr().out)} == {"test"}
     assert pq.read_table("averaged/predictions.parquet").to_pylist() == both
+
+
+@pytest.mark.slow
+def test_a_variant_is_trained_alike_once_and_stands_beside_ridge(
+    place: TrainedFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path("params.yaml")
+    text = file.read_text().replace("baselines: []", "baselines: [tanh]").replace("epochs: 14", "epochs: 2")
+    file.write_text(text)
+    run_evaluate(place)
+    results, metrics = Results.read(place.path("evaluation/results.json")), Metrics.read(place.path("metrics.json"))
+    assert "evaluate: tanh: train: epoch 2/2" in capsys.readouterr().out
+    (folder,) = Path(".local/baselines").glob("tanh-*")
+    model = load_pretrained(folder / "model")
+    assert model.config.model == params.load(variant="tanh").model
+    samples = open_dataset(place.manifest, "val")
+    wrong = 1 - predict(model, samples, ["center"], 60).ranks["center"].credit(1)
+    assert results.variants == {"tanh": share(wrong.mean(), 5)}
+    assert metrics.baselines["tanh"].top1_error == wrong.mean()
+    run_evaluate(place, "again.json", "again")
+    assert "train:" not in capsys.readouterr().out
+    assert place.path("again.json").read_bytes() == place.path("metrics.json").read_bytes()
+    file.write_text(text.replace("momentum: 0.9", "momentum: 0.8"))
+    run_evaluate(place)
+    assert len(list(Path(".local/baselines").glob("tanh-*"))) == 2
 
 
 def test_a_damaged_model_is_named(place: TrainedFolder) -> None:

@@ -13,7 +13,7 @@ import torch
 from ruamel.yaml import YAML
 
 from alexnet.images.statistics import PixelStatistics
-from alexnet.inference.metrics import Baseline, Baselines, Metrics, Scores
+from alexnet.inference.metrics import Baseline, Metrics, Scores
 from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig, load_pretrained, save_pretrained
 from alexnet.model.network import initial_weights
 from alexnet.shards.manifest import Manifest, Shard, Split
@@ -31,7 +31,9 @@ HISTORY = """epoch,step,lr,train_loss,train_top1_error,val_loss,val_top1_error,v
 0,2,0.01,1.2,0.7,1.1,0.6,0.1,10.0
 1,4,0.001,0.9,0.5,0.8,0.4,0.0,10.0
 """
-METRICS = Metrics("val", Scores(0.1, 0.0, 0.5, 0.05), Scores(0.2, 0.0, 0.6, 0.06), Baselines(Baseline(0.7), Baseline(0.3)))
+METRICS = Metrics(
+    "val", Scores(0.1, 0.0, 0.5, 0.05), Scores(0.2, 0.0, 0.6, 0.06), {"majority": Baseline(0.7), "ridge": Baseline(0.3)}
+)
 RESULTS = Results(
     split="val",
     images=5,
@@ -43,6 +45,7 @@ RESULTS = Results(
     ensemble=(),
     majority=Estimate(0.7, 0.6, 0.8),
     ridge=Estimate(0.3, 0.2, 0.4),
+    variants={},
 )
 VALIDATION = ValidationReport(
     source="test",

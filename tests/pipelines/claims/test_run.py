@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.claims import cells, mapping, run
+from pipelines.claims import cells, mapping
 from pipelines.claims.cells import Cell, Recipes
 from pipelines.claims.run import Runner
 from pipelines.runtime.environment import Store
@@ -87,10 +87,6 @@ def test_a_member_is_trained_again_for_an_ensemble_that_lacks_its_probabilities(
     place.mkdir(parents=True)
     (place / "probabilities.npz").touch()
     assert made.unfinished() == [Cell((101,), "base"), PAIR]
-
-
-def test_the_machine_has_a_name() -> None:
-    assert len(run.machine()) > 5
 
 
 def command(folder: Path) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ import pytest
 from alexnet.config import to_json
 from pipelines.cli import summary
 from pipelines.evaluation.intervals import share
-from pipelines.evaluation.results import Estimate, Result, Results
+from pipelines.evaluation.results import THROUGHPUT, Estimate, Result, Results, Throughput
 
 RESULTS = Results(
     split="val",
@@ -24,6 +24,7 @@ RESULTS = Results(
     ensemble=(),
     majority=share(0.9, 1250),
     ridge=share(0.1392, 1250),
+    variants={},
 )
 RECEIPT: dict[str, Any] = {"name": "alexnet", "alias": "latest", "version": "0123", "files": {"a": "b"}, "held_back": None}
 
@@ -57,6 +58,14 @@ def test_error_rates_have_their_intervals_and_stand_beside_the_baselines(finishe
     assert lines[6] == "figures     artifacts/evaluation/ (1)"
     assert lines[7].startswith("published   alexnet@0123, 1 files, at s3://registry/alexnet/versions/0123")
     assert lines[8] == "alias       alexnet@latest is this version; `alexnet pull alexnet@latest`"
+
+
+def test_variants_trained_alike_and_the_throughput_are_named_where_there_are_any(finished: Path) -> None:
+    summary.RESULTS.write_bytes(to_json(replace(RESULTS, variants={"torchvision": share(0.0208, 1250)})))
+    THROUGHPUT.write_bytes(to_json(Throughput("a machine", "float32", 321.4, {"center": 3000.2, "five": 600.1})))
+    lines = summary.summary().splitlines()
+    assert lines[6].split() == ["trained", "alike:", "torchvision", "2.08%", "1.42", "to", "3.03%"]
+    assert lines[7] == "throughput  321 images/s by all crops; the network alone, float32: center crop 3,000, five crops 600"
 
 
 def test_the_split_that_is_reported_on_is_named(finished: Path) -> None:

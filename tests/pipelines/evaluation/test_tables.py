@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.inference.metrics import Baseline, Baselines
 from pipelines.evaluation import tables
 from pipelines.evaluation.predictions import Predictions
 from tests.pipelines.evaluation.conftest import SYNSETS
@@ -44,6 +43,6 @@ def test_every_table_says_what_the_predictions_say(tmp_path: Path, predictions: 
 
 def test_curves_count_epochs_from_one_and_have_the_baselines_beside_them(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("epoch,step,val_top1_error\n0,3,0.5\n1,6,0.25\n")
-    tables.write_curves(tmp_path / "curves.csv", tmp_path / "history.csv", Baselines(Baseline(0.9), Baseline(0.125)))
+    tables.write_curves(tmp_path / "curves.csv", tmp_path / "history.csv", {"ridge": 0.125, "majority": 0.9})
     lines = (tmp_path / "curves.csv").read_text().splitlines()
     assert lines == ["epoch,step,val_top1_error,ridge,majority", "1,3,0.5,0.125,0.9", "2,6,0.25,0.125,0.9"]

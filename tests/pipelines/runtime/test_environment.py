@@ -1,5 +1,6 @@
 """What the environment says of this machine, and what it must not say."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -79,6 +80,12 @@ def test_a_gpu_that_is_not_there_is_named(count: int, there: str, monkeypatch: p
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:2")
     with pytest.raises(DataError, match=f"names cuda:2, but torch sees {there}; name what is there, or cpu"):
         environment.devices()
+
+
+def test_the_machine_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
+    monkeypatch.setenv("ALEXNET_WORKERS", "3")
+    assert re.fullmatch(r".{5,}, 3 threads", environment.machine())
 
 
 def test_ranks_take_devices_in_turn_and_know_whether_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
