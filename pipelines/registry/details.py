@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alexnet.errors import DataError
+from pipelines.registry.aliases import Alias
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release, ReleaseFile
-from pipelines.registry.store import Alias, Registry
+from pipelines.registry.store import Registry
 from pipelines.runtime.errors import Missing
 
 _METRICS = "metrics.json"

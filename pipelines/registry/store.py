@@ -1,45 +1,28 @@
 """The registry of published models: versions that never change, and aliases that move from one to another.
 
 NAME/versions/VERSION/...             the files, then signatures/, then manifest.json: without it there is no such version
-NAME/aliases/ALIAS.json               which version, by which digest; written only over what was read
+NAME/aliases/, NAME/history/          see `aliases`
 """
 
 import hashlib
 import mimetypes
-import random
-import secrets
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet.config import parse_json
 from alexnet.errors import DataError
-from pipelines.registry.release import MANIFEST, Release, is_version, signature_path
+from pipelines.registry.aliases import Alias, AliasHistory, Record, Target, Why
+from pipelines.registry.release import MANIFEST, Release, signature_path
+from pipelines.registry.signing import PublicKey
 from pipelines.runtime.errors import Exists, Missing
 
 if TYPE_CHECKING:
     from pipelines.storage.bucket import Bucket
 
 _STREAMS = 4  # files uploaded at a time
-_ATTEMPTS = 20  # to move an alias that others are moving too
+_PUBLISH = Why("publish")
 _TYPES = {".md": "text/markdown; charset=utf-8", ".html": "text/html; charset=utf-8", ".yaml": "text/yaml; charset=utf-8"}
-
-
-@dataclass(frozen=True)
-class Alias:
-    """Where an alias points, where it pointed before, and a nonce: no two moves are the same bytes."""
-
-    version: str
-    manifest_sha256: str
-    previous: str | None
-    nonce: str
-
-    def __post_init__(self) -> None:
-        if not is_version(self.version):
-            raise ValueError(f"version: is none, got {self.version!r}")
 
 
 class Registry:
@@ -126,7 +109,7 @@ class Registry:
 
     def alias(self, alias: str) -> Alias | None:
         """Where an alias points; None if there is none."""
-        return self._alias(alias)[0]
+        return AliasHistory(self.bucket, self.name, alias).read()
 
     def aliases(self) -> dict[str, Alias]:
         """All of them, by name."""
@@ -134,48 +117,38 @@ class Registry:
         names = [key.removeprefix(prefix).removesuffix(".json") for key in self.bucket.sizes(prefix)]
         return {name: found for name in names if (found := self.alias(name))}
 
-    def move(self, alias: str, release: Release) -> Alias:
-        """Points an alias at a published release, and records what it pointed at before. Concurrent moves happen in turn."""
-        digest = hashlib.sha256(release.manifest()).hexdigest()
-        return self._move(alias, lambda current: (release.version, digest))
+    def history(self, alias: str, key: PublicKey | None = None) -> list[Record]:
+        """Every move of an alias, the first one first, see `AliasHistory.records`."""
+        return AliasHistory(self.bucket, self.name, alias).records(key)
 
-    def rollback(self, alias: str) -> Alias:
+    def move(self, alias: str, release: Release, why: Why = _PUBLISH) -> Alias:
+        """Points an alias at a published release, and records what it pointed at before. Concurrent moves happen in turn."""
+        return AliasHistory(self.bucket, self.name, alias).move(lambda current: _target(release), why)
+
+    def replace(self, alias: str, before: str | None, release: Release, why: Why) -> Alias:
+        """The same, if the alias still points at the version `before`; None: if there is none. Raises Exists otherwise."""
+
+        def target(current: Alias | None) -> Target:
+            if (current.version if current else None) not in (before, release.version):
+                raise Exists(f"{self.name}@{alias}: another run has moved it to {current.version if current else 'nothing'}")
+            return _target(release)
+
+        return AliasHistory(self.bucket, self.name, alias).move(target, why)
+
+    def rollback(self, alias: str, reason: str = "") -> Alias:
         """Points an alias back at what it pointed at before; a second rollback undoes the first."""
 
-        def previous(current: Alias | None) -> tuple[str, str]:
+        def previous(current: Alias | None) -> Target:
             if current is None or current.previous is None:
                 why = "no such alias" if current is None else "pointed at nothing before"
                 raise DataError(f"{self.name}@{alias}: {why}; there is nothing to roll back")
             return current.previous, hashlib.sha256(self.manifest(current.previous)).hexdigest()
 
-        return self._move(alias, previous)
+        return AliasHistory(self.bucket, self.name, alias).move(previous, Why("rollback", reason))
 
-    def _move(self, alias: str, target: Callable[[Alias | None], tuple[str, str]]) -> Alias:
-        """Points an alias at the version and manifest digest that `target` gives for where it points now."""
-        for attempt in range(_ATTEMPTS):
-            current, etag = self._alias(alias)
-            version, digest = target(current)
-            if current and current.version == version:
-                return current
-            moved = Alias(version, digest, current.version if current else None, secrets.token_hex(8))
-            try:
-                self.bucket.put_json(self._alias_key(alias), asdict(moved), if_match=etag, if_absent=etag is None)
-                return moved
-            except (Exists, Missing):
-                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
-        raise DataError(f"{self.bucket}/{self._alias_key(alias)}: others moved it {_ATTEMPTS} times meanwhile; run again")
 
-    def _alias(self, alias: str) -> tuple[Alias | None, str | None]:
-        """An alias and its object's entity tag."""
-        key = self._alias_key(alias)
-        try:
-            body, etag = self.bucket.get_with_etag(key)
-        except Missing:
-            return None, None
-        return parse_json(Alias, body, f"{self.bucket}/{key}", "it is damaged: publish again, or remove it"), etag
-
-    def _alias_key(self, alias: str) -> str:
-        return f"{self.name}/aliases/{alias}.json"
+def _target(release: Release) -> Target:
+    return release.version, hashlib.sha256(release.manifest()).hexdigest()
 
 
 def _content_type(path: str) -> str:
