@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from alexnet.errors import DataError
 from pipelines.registry.aliases import Alias
@@ -12,12 +13,15 @@ from pipelines.registry.store import Registry
 from pipelines.runtime.errors import Missing
 
 _METRICS = "metrics.json"
+_RESULTS = "evaluation/results.json"
+_PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)
 class Details:
     """A version. published: UTC, ISO 8601. top1_error, top5_error: by the center crop, fractions; None if not known.
 
+    top1_interval: 95%. baselines: their top-1 errors. commit: of git, and whether files differed from it; None if unknown.
     signed_by: the ids of the keys; whether a signature is right is not checked here. where: its folder in the bucket.
     """
 
@@ -26,7 +30,10 @@ class Details:
     published: str
     aliases: tuple[str, ...]
     top1_error: float | None
+    top1_interval: tuple[float, float] | None
     top5_error: float | None
+    baselines: Mapping[str, float]
+    commit: str | None
     bytes: int
     signed_by: tuple[str, ...]
     where: str
@@ -36,15 +43,21 @@ class Details:
 def details(registry: Registry, version: str, aliases: Mapping[str, Alias]) -> Details:
     """Of a version. Raises DataError if there is none, or its manifest or metrics.json was changed."""
     release = Release.from_manifest(registry.manifest(version), f"{registry.name}@{version}: {MANIFEST}")
-    errors = _errors(registry, release)
+    metrics, results, provenance = (_read(registry, release, path) for path in (_METRICS, _RESULTS, _PROVENANCE))
+    low, high = (_number(results, "protocols", 0, "top1_error", end) for end in ("low", "high"))
+    baselines = {name: _number(metrics, "baselines", name, "top1_error") for name in ("majority", "ridge")}
+    commit = provenance.get("commit")
     prefix = registry.key(version, f"{SIGNATURES}/")
     return Details(
         name=registry.name,
         version=version,
         published=registry.bucket.modified(registry.key(version, MANIFEST)).isoformat(timespec="seconds"),
         aliases=tuple(sorted(name for name, alias in aliases.items() if alias.version == version)),
-        top1_error=errors.get("top1_error"),
-        top5_error=errors.get("top5_error"),
+        top1_error=_number(metrics, "center_crop", "top1_error"),
+        top1_interval=None if low is None or high is None else (low, high),
+        top5_error=_number(metrics, "center_crop", "top5_error"),
+        baselines={name: error for name, error in baselines.items() if error is not None},
+        commit=f"{commit}{' with changes' if provenance.get('changed') else ''}" if commit else None,
         bytes=release.total_bytes,
         signed_by=tuple(key.removeprefix(prefix).removesuffix(".sig") for key in registry.bucket.sizes(prefix)),
         where=f"{registry.bucket}/{registry.key(version)}",
@@ -52,16 +65,29 @@ def details(registry: Registry, version: str, aliases: Mapping[str, Alias]) -> D
     )
 
 
-def _errors(registry: Registry, release: Release) -> dict[str, float]:
-    """The error rates by the center crop; nothing if the release has no metrics of that form."""
-    if _METRICS not in release.files:
+def _read(registry: Registry, release: Release, path: str) -> dict[str, Any]:
+    """A JSON file of the release; empty if the release has none of that form."""
+    if path not in release.files:
         return {}
-    where = f"{registry.name}@{release.version}: {_METRICS}"
+    where = f"{registry.name}@{release.version}: {path}"
     try:
-        body = registry.bucket.get(registry.key(release.version, _METRICS))
+        body = registry.bucket.get(registry.key(release.version, path))
     except Missing:
         raise DataError(f"{where}: is missing, the manifest names it; publish the release again") from None
-    if hashlib.sha256(body).hexdigest() != release.files[_METRICS].sha256:
+    if hashlib.sha256(body).hexdigest() != release.files[path].sha256:
         raise DataError(f"{where}: is not what the manifest names; it was changed, do not use it")
-    errors = json.loads(body).get("center_crop", {})
-    return {name: float(errors[name]) for name in ("top1_error", "top5_error") if name in errors}
+    try:
+        tree = json.loads(body)
+    except (ValueError, RecursionError):
+        tree = None
+    return tree if isinstance(tree, dict) else {}
+
+
+def _number(tree: Any, *path: str | int) -> float | None:
+    """The number at a path of keys and places; None if there is none."""
+    for key in path:
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return float(tree) if isinstance(tree, int | float) else None

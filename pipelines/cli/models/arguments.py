@@ -13,6 +13,11 @@ What was fetched is kept in ALEXNET_REGISTRY_CACHE, ~/.cache/alexnet unless set.
 _MODEL = f"""\
 MODEL is NAME@ALIAS or NAME@VERSION in the registry, s3://BUCKET/NAME@ALIAS, s3://BUCKET/NAME/versions/VERSION, or a folder.
 {PLACES}"""
+_MOVE = f"""\
+--json: {{name, alias, version, previous, number, action, who, at, reason, manifest_sha256, before_sha256, nonce}}
+The move is recorded for good, with its time and who made it: ALEXNET_WHO, or this user and machine. The record is signed by the
+Ed25519 private key whose file ALEXNET_SIGNING_KEY names, if it is set.
+{PLACES}"""
 _PULL = f"""\
   alexnet pull                                   alexnet@latest, into the cache
   alexnet pull alexnet@4fe4230fd51a6830 --to m   that version, into the folder m
@@ -24,15 +29,16 @@ _VERIFY = """\
 
 --json: {name, version, signed_by}, the last null where no key is set"""
 _RELEASES = f"""\
-  alexnet releases        date (UTC), top-1 error by the center crop, size, whether it is signed, aliases
+  alexnet releases        date (UTC), top-1 error by the center crop with its 95% interval, size, git commit (+: files differed
+                          from it), the keys that signed it, aliases
 
 --json: {{releases: [as `show-release` gives them], aliases: {{ALIAS: {{version, previous}}}}}}
 {PLACES}"""
 _RELEASE = f"""\
   alexnet show-release alexnet@latest
 
---json: {{name, version, published, aliases, top1_error, top5_error, bytes, signed_by, where,
-files: {{PATH: {{bytes, sha256}}}}}}
+--json: {{name, version, published, aliases, top1_error, top1_interval, top5_error, baselines: {{NAME: top-1 error}}, commit,
+bytes, signed_by, where, files: {{PATH: {{bytes, sha256}}}}}}
 Errors are fractions by the center crop, null where not known; `published` is UTC; `signed_by` lists the keys whose signatures
 are there, `alexnet verify` checks them.
 {PLACES}"""
@@ -46,10 +52,24 @@ was made from changed code or data), or `absent`: what it names is not at hand h
 Run it in a checkout to compare the code with its commit. The source is looked for as `make run` does, with ALEXNET_SOURCE.
 --json: {{name, version, links: [{{name, state, about, files: {{PATH: SHA256}}}}], image: the row of the index with its shard}}
 {_MODEL}"""
-_ROLLBACK = f"""\
-  alexnet rollback alexnet@latest
+_PROMOTE = f"""\
+  alexnet promote alexnet@latest                                            to be the champion
+  alexnet promote alexnet@4fe4230fd51a6830 --reason 'new classes'
+  alexnet promote alexnet@4fe4230fd51a6830 --alias latest
 
---json: {{name, alias, version, previous}}
+`publish` moves champion only to a model that is not worse, see README; this moves any alias to any version.
+{_MOVE}"""
+_ROLLBACK = f"""\
+  alexnet rollback alexnet@champion --reason 'takes birds for planes'
+
+{_MOVE}"""
+_HISTORY = f"""\
+  alexnet history                    of every alias, the newest move last
+  alexnet history alexnet@champion
+
+--json: [{{alias, move: {{version, manifest_sha256, previous, number, action, who, at, reason, before_sha256, nonce}},
+signed_by, faults}}]
+A move that was changed, left out or is not signed by ALEXNET_VERIFY_KEY is named on standard error, and the exit status is 1.
 {PLACES}"""
 _PREDICT = f"""\
   alexnet predict photo.jpg                      with alexnet@latest
@@ -108,9 +128,17 @@ def _add_releases(add: Add) -> None:
     trace.add_argument("--image", metavar="KEY", help="also print where this image comes from")
     trace.add_argument("--offline", action="store_true", help="ask no registry: a release that was pulled before")
 
+    about = "Point an alias, champion unless given, at a release, whatever publish decided; --reason is recorded"
+    promote = add("promote", _of("aliases", "promote"), about, _PROMOTE)
+    promote.add_argument("model", metavar="NAME@VERSION|NAME@ALIAS")
+    promote.add_argument("--alias", default="champion", help="champion unless given")
     about = "Point an alias back at what it pointed at before; twice is where it was"
-    rollback = add("rollback", _of("releases", "rollback"), about, _ROLLBACK)
+    rollback = add("rollback", _of("aliases", "rollback"), about, _ROLLBACK)
     rollback.add_argument("model", metavar="NAME@ALIAS")
+    for command in (promote, rollback):
+        command.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever reads the history")
+    history = add("history", _of("aliases", "history"), "List every move of an alias: who, when and why", _HISTORY)
+    history.add_argument("model", nargs="?", default="alexnet", metavar="NAME[@ALIAS]", help="all of alexnet's unless given")
 
 
 def _add_photos(add: Add) -> None:

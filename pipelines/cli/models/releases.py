@@ -1,17 +1,20 @@
-"""`alexnet pull`, `verify`, `releases`, `show-release` and `rollback`: released models, as they are published and fetched."""
+"""`alexnet pull`, `verify`, `releases` and `show-release`: released models, as they are published and fetched."""
 
 import argparse
 import dataclasses
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from alexnet.errors import DataError
 from pipelines.cli.output import escaped, print_result
 from pipelines.registry.client import client_of
-from pipelines.registry.details import details
+from pipelines.registry.details import Details, details
 from pipelines.registry.release import MANIFEST, Release, is_version, parse_reference, signature_path
 from pipelines.registry.signing import trusted_key
 from pipelines.registry.store import Registry
 from pipelines.storage.bucket import registry_bucket
+
+_STREAMS = 8  # releases read at a time
 
 
 def pull(args: argparse.Namespace) -> int:
@@ -48,27 +51,28 @@ def verify(args: argparse.Namespace) -> int:
 
 def list_releases(args: argparse.Namespace) -> int:
     """Lists all versions of a model, the newest first; one that is damaged is named, and hides no other."""
-    registry, damaged = Registry(registry_bucket(), args.name), False
-    aliases, found = registry.aliases(), []
-    for version in registry.versions():
+    registry = Registry(registry_bucket(), args.name)
+    aliases, damaged = registry.aliases(), []
+
+    def read(version: str) -> Details | None:
         try:
-            found.append(details(registry, version, aliases))
+            return details(registry, version, aliases)
         except DataError as error:
-            damaged = True
-            print(f"alexnet releases: error: {escaped(error)}", file=sys.stderr)
+            damaged.append(error)
+            return None
+
+    with ThreadPoolExecutor(_STREAMS) as pool:
+        found = [each for each in pool.map(read, registry.versions()) if each]
+    for error in damaged:
+        print(f"alexnet releases: error: {escaped(error)}", file=sys.stderr)
     found.sort(key=lambda each: (each.published, each.version), reverse=True)
     tree = {
         "releases": [dataclasses.asdict(each) for each in found],
         "aliases": {name: {"version": alias.version, "previous": alias.previous} for name, alias in sorted(aliases.items())},
     }
-    lines = [
-        f"{each.name}@{each.version}  {each.published[:16].replace('T', ' ')}  "
-        f"{'' if each.top1_error is None else f'{each.top1_error:.2%}':>8}  {each.bytes / 1e6:7,.1f} MB  "
-        f"{'signed' if each.signed_by else 'not signed':10}  {' '.join(each.aliases)}".rstrip()
-        for each in found
-    ]
+    lines = [_line(each) for each in found]
     print_result(args.json, tree, "\n".join(lines) or f"{args.name}: nothing is published in {registry.bucket}")
-    return int(damaged)
+    return int(bool(damaged))
 
 
 def show_release(args: argparse.Namespace) -> int:
@@ -83,8 +87,9 @@ def show_release(args: argparse.Namespace) -> int:
         f"{found.name}@{found.version}",
         f"published    {found.published}",
         f"aliases      {' '.join(found.aliases) or 'none'}",
-        f"top-1 error  {'not known' if found.top1_error is None else f'{found.top1_error:.2%}'}",
+        f"top-1 error  {_error(found) or 'not known'}",
         f"top-5 error  {'not known' if found.top5_error is None else f'{found.top5_error:.2%}'}",
+        f"git commit   {escaped(found.commit or 'not known')}",
         f"signed by    {' '.join(found.signed_by) or 'nobody'}",
         f"where        {found.where}",
         f"files        {len(found.files)}, {found.bytes / 1e6:,.1f} MB",
@@ -94,12 +99,23 @@ def show_release(args: argparse.Namespace) -> int:
     return 0
 
 
-def rollback(args: argparse.Namespace) -> int:
-    """Points an alias back."""
-    name, alias = parse_reference(args.model)
-    if "@" not in args.model or is_version(alias):
-        raise DataError(f"{args.model}: a version never moves; name an alias, for instance alexnet@latest")
-    moved = Registry(registry_bucket(), name).rollback(alias)
-    tree = {"name": name, "alias": alias, "version": moved.version, "previous": moved.previous}
-    print_result(args.json, tree, f"{name}@{alias} is {moved.version} (before: {moved.previous})")
-    return 0
+def _line(each: Details) -> str:
+    """Version, date (UTC), error with its interval, size, git commit, signers, aliases."""
+    commit, _, changed = (each.commit or "").partition(" ")
+    cells = [
+        f"{each.name}@{each.version}",
+        each.published[:16].replace("T", " "),
+        f"{_error(each):26}",
+        f"{each.bytes / 1e6:7,.1f} MB",
+        f"{escaped(commit[:8]) + ('+' if changed else ''):9}",
+        f"{' '.join(each.signed_by) or 'not signed':16}",
+        " ".join(each.aliases),
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _error(each: Details) -> str:
+    if each.top1_error is None:
+        return ""
+    interval = each.top1_interval
+    return f"{each.top1_error:6.2%}" + (f" ({100 * interval[0]:.2f} to {interval[1]:.2%})" if interval else "")

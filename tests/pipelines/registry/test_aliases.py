@@ -84,7 +84,7 @@ def test_movers_that_race_leave_one_unbroken_history(registry: Registry, release
 def test_a_mover_killed_before_its_record_is_recorded_by_the_next(
     registry: Registry, releases: list[Release], far: Bucket, proxy: FaultProxy
 ) -> None:
-    proxy.faults = lambda request: Fault(status=403, code="Killed") if "/history/" in request.path else None  # type: ignore[misc]
+    proxy.faults = lambda request: Fault(status=403, code="Killed") if "/history/" in request.path else None
     with pytest.raises(DataError, match="history/latest/000000.json"):
         Registry(far, "alexnet").move("latest", releases[0])
     assert [each.move.version for each in registry.history("latest")] == [releases[0].version]  # from the alias itself

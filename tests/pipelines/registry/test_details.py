@@ -34,8 +34,26 @@ def test_a_version_has_a_date_errors_aliases_and_signers(registry: Registry, tmp
     assert found.where == f"{registry.bucket}/alexnet/versions/{release.version}/"
 
 
-def test_metrics_of_another_form_are_errors_not_known(registry: Registry, tmp_path: Path) -> None:
-    release = publish(registry, tmp_path / "model", '{"accuracy": 1}')
+def test_a_version_has_an_interval_baselines_and_a_commit(registry: Registry, tmp_path: Path) -> None:
+    _, folder = make(tmp_path)
+    (folder / "evaluation").mkdir()
+    files = {
+        "metrics.json": {"center_crop": {"top1_error": 0.25}, "baselines": {"ridge": {"top1_error": 0.5}, "x": 1}},
+        "evaluation/results.json": {"protocols": [{"top1_error": {"value": 0.25, "low": 0.2, "high": 0.3}}]},
+        "provenance.json": {"commit": "ab" * 20, "changed": ["params.yaml"]},
+    }
+    for name, tree in files.items():
+        (folder / name).write_text(json.dumps(tree))
+    release = Release.from_folder("alexnet", folder)
+    registry.publish(release, folder, None)
+    found = details(registry, release.version, {})
+    assert (found.top1_interval, found.baselines) == ((0.2, 0.3), {"ridge": 0.5})
+    assert found.commit == f"{'ab' * 20} with changes"
+
+
+@pytest.mark.parametrize("metrics", ['{"accuracy": 1}', "[" * 10_000, '{"center_crop": []}', "[]"])
+def test_metrics_of_another_form_are_errors_not_known(registry: Registry, tmp_path: Path, metrics: str) -> None:
+    release = publish(registry, tmp_path / "model", metrics)
     assert details(registry, release.version, {}).top1_error is None
 
 
