@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run experiments test test-slow test-gpu lint format up down doctor flow deploy solar-cells lock clean
+.PHONY: help run experiments test test-slow test-gpu bench lint format up down doctor flow deploy solar-cells lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,11 @@ test-slow: $(READY) ## The tests that take minutes or a server of their own
 
 test-gpu: $(READY) ## The tests that need a CUDA device
 	@$(PY) -m pytest -m gpu
+
+bench: $(READY) ## Every benchmark, each beside its peers; forty minutes that want the machine to themselves
+	@for name in prep validate input train_step train_epoch two_gpu evaluate extract store registry commands; do \
+	  echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+	@$(PY) -m benchmarks.report
 
 lint: $(READY) ## Style, types and who may import whom
 	@$(VENV)/ruff check .

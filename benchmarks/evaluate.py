@@ -34,7 +34,8 @@ _BATCHES = {"cpu": 4, "cuda": 10}  # a round
 _AGAIN = 32  # of so many images one is computed again
 
 
-def _ours(device: torch.device) -> Pretrained:
+def full_width(device: torch.device) -> Pretrained:
+    """The network of the preset imagenet with its start values, ready to judge."""
     model = params.load(preset="imagenet").model
     network = AlexNet(model).to(memory_format=torch.channels_last)
     network.load_full(initial_weights(model, 1))
@@ -96,7 +97,7 @@ def measure(rounds: int, device: torch.device) -> dict[str, Any]:
     images = torch.randint(0, 256, (count, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     images, labels = images.to(device), torch.arange(count, device=device)
     obvious, last = Obvious().eval().to(device), Obvious().eval().to(device).to(memory_format=torch.channels_last)
-    exact = _ours(device)
+    exact = full_width(device)
     fast = exact.at("bf16")
     candidates: dict[str, Callable[[], object]] = {
         "ours, float32": lambda: _evaluate_ours(exact, exact, images, labels, batches),

@@ -199,23 +199,49 @@ def _code(text: str) -> str:
     )
 
 
-def test_every_path_in_the_readme_exists() -> None:
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_in_a_document_exists(document: Path) -> None:
     top = {path.relative_to(ROOT).parts[0] for path in _tracked()}
-    named = {path for path in re.findall(r"(?<![\w/.@-])[\w.-]+(?:/[\w.-]+)*/?", _code(README)) if path.split("/")[0] in top}
-    paths = {path for path in named if "/" in path or "." in path}
-    assert {"dvc.yaml", "alexnet/model/network.py", "infra/"} <= paths
+    code = _code(document.read_text())
+    named = {path for path in re.findall(r"(?<![\w/.@-])[\w.-]+(?:/[\w.-]+)*/?", code) if path.split("/")[0] in top}
+    paths = {path for path in named if ("/" in path or "." in path) and not re.search(r"VERB|NAME", path)}
     assert {path for path in paths if not (ROOT / path).exists()} == set()
 
 
-def test_every_command_in_the_readme_exists() -> None:
-    modules = set(re.findall(r"-m ((?:alexnet|benchmarks|flows|infra|pipelines|tests|tools)[\w.]*)", _code(README)))
+def test_every_command_in_the_documents_exists() -> None:
+    code = "\n".join(_code(document.read_text()) for document in DOCUMENTS)
+    modules = set(re.findall(r"-m ((?:alexnet|benchmarks|flows|infra|pipelines|tests|tools)(?:\.[a-z_]+)*)", code))
     assert "infra.stack" in modules
-    assert {module for module in modules if not (ROOT / Path(*module.split("."))).with_suffix(".py").exists()} == set()
-    verbs = set(re.findall(r"(?:^|[\s/])alexnet ([a-z-]+)", _code(README), re.MULTILINE))
+    assert {module for module in modules if not _is_module(ROOT / Path(*module.split(".")))} == set()
+    verbs = set(re.findall(r"(?:^|[\s/])alexnet ([a-z-]+)", code, re.MULTILINE))
     assert {"pull", "use"} <= verbs
     for verb in verbs:
         with pytest.raises(SystemExit, match="^0$"):
             main.main([verb, "--help"])
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_suffix(".py").exists() or (path / "__main__.py").exists() or path.is_dir()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
+    prose = re.sub(r"^```\n.*?^```$|`[^`\n]+`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose):
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), f"{document.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {_anchor(heading) for heading in headings}, f"{document.name} links to {target}"
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\s-]", "", heading.lower()).replace(" ", "-")
 
 
 def test_the_readme_shows_every_folder_and_no_other() -> None:

@@ -33,8 +33,10 @@ def test_every_target_is_in_the_help() -> None:
     assert [target for target in targets.split() if f"make {target} " not in text] == []
 
 
-def test_every_target_in_the_readme_exists() -> None:
-    code = "\n".join(span or line for span, line in re.findall(r"`([^`\n]+)`|^    (.+)$", README, re.MULTILINE))
+def test_every_target_in_the_documents_exists() -> None:
+    documents = [README, (ROOT / "CONTRIBUTING.md").read_text(), *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
+    found = re.findall(r"`([^`\n]+)`|^    (.+)$", "\n".join(documents), re.MULTILINE)
+    code = "\n".join(span or line for span, line in found)
     named = set(re.findall(r"\bmake ([a-z][a-z-]+)\b", code))
     (targets,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
     assert {"run", "test"} <= named <= set(targets.split())

@@ -1,0 +1,216 @@
+"""What the benchmarks have found, as Markdown and a picture, from benchmarks/results alone.
+
+    python -m benchmarks.report                # writes the tables of docs/benchmarks.md and README, and docs/benchmarks.svg
+
+A row is a ratio of paired runs: how many times as fast as a peer, or which share of a limit. Rates belong to their machine.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alexnet.files.atomic import atomic_write_bytes
+from benchmarks.timing import RESULTS
+from pipelines.pictures import style
+from tools.blocks import replace_block
+
+ROOT = Path(__file__).parents[1]
+PAGE, README, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "README.md", ROOT / "docs" / "benchmarks.svg"
+GPU = "train_step-nvidia-h200"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ratio in a result: where it stands in the JSON, or what is to be divided by what."""
+
+    result: str
+    what: str
+    peer: str
+    path: str
+    over: str | None = None
+    in_readme: bool = True
+
+    def ratio(self, result: Any) -> float:
+        """Ours over the peer's, as rates."""
+        return float(_at(result, self.path)) / (float(_at(result, self.over)) if self.over else 1)
+
+
+def _peers(result: str, what: str, path: str, peers: dict[str, str], *, in_readme: bool = True) -> list[Row]:
+    """Rows that differ in the peer alone, whose key in the JSON goes into the path."""
+    return [Row(result, what, name, path.format(key), in_readme=in_readme) for key, name in peers.items()]
+
+
+_BATCHES = "shards to 224-pixel batches, two workers, wall clock"
+_STEP = "a training step, full width, batch 128"
+_TEN = "ten-crop evaluation, full width"
+_SHARD = "a shard read, verified and on the disk"
+ROWS = [
+    Row(
+        "prep",
+        "decode, resize to 256, statistics, encode, a core",
+        "Pillow as usually written",
+        "speed.times_the_usual_script.ours",
+    ),
+    Row("prep", "", "libjpeg-turbo alone, a limit", "speed.share_of_the_limit"),
+    *_peers(
+        "validate", "decode whole, name every fault, digest, a core", "faster_than.{}", {"pillow": "Pillow's verify and load"}
+    ),
+    *_peers("validate", "", "faster_than.{}", {"decoding": "libjpeg-turbo's decoding alone, a limit"}),
+    *_peers("input", _BATCHES, "two_workers.loaders.{}.ours_is_faster_by", {"imagefolder": "ImageFolder"}),
+]
+ROWS += _peers(
+    "input",
+    "",
+    "two_workers.loaders.{}.ours_is_faster_by",
+    {
+        "webdataset": "WebDataset, as its manual has it",
+        "ffcv": "FFCV",
+        "dali": "DALI",
+        "litdata": "LitData",
+        "grain": "Grain",
+        "torchdata": "torchdata",
+        "limit": "libjpeg-turbo's decoding alone, a limit",
+    },
+)
+ROWS += [
+    Row("train_step", f"{_STEP}, float32", "the same net as usually written", "rows.0.faster_than_obvious"),
+    Row("train_step", "", "torchvision's AlexNet, a net without norms", "rows.0.faster_than_torchvision", in_readme=False),
+    Row("train_step", "", "our own net without norms, a limit", "rows.0.share_of_the_same_net_without_norms"),
+    Row("train_step", f"{_STEP}, bfloat16", "the same net as usually written, bfloat16", "rows.1.faster_than_obvious"),
+    Row(
+        "train_step",
+        "",
+        "torchvision's AlexNet, a net without norms, bfloat16",
+        "rows.1.faster_than_torchvision",
+        in_readme=False,
+    ),
+    Row(
+        GPU,
+        f"{_STEP}, bfloat16, not interleaved",
+        "the same net as usually written, bfloat16",
+        "rows.0.images_per_second.ours",
+        "rows.0.images_per_second.obvious",
+    ),
+    Row(
+        GPU,
+        "the same, batch 256",
+        "the same net as usually written, bfloat16",
+        "rows.1.images_per_second.ours",
+        "rows.1.images_per_second.obvious",
+    ),
+    Row(
+        "two_gpu",
+        "two towers in two processes, batch 32, a thread each",
+        "one device with one thread",
+        "results.0.forms.a process a tower.times_one_device",
+    ),
+    Row(
+        "two_gpu",
+        "",
+        "one device with two threads",
+        "results.0.forms.a process a tower.images_per_second",
+        "results.0.forms.one device, two threads.images_per_second",
+    ),
+]
+for kind in ("bf16", "float32"):
+    peers = {"obvious": "a float32 pass a crop", "torchvision": "torchvision's evaluate loop", "timm": "timm's validation"}
+    ROWS += _peers("evaluate", f"{_TEN}, {kind}", f"faster_than.{{}}.ours, {kind}", peers, in_readme=kind == "bf16")
+ROWS += [
+    Row("extract", "fc7 of every image into Parquet, full width, float32", "a forward hook", "faster_than_hook.ours"),
+    Row("extract", "the same, bf16", "a forward hook", "faster_than_hook.ours, bf16", in_readme=False),
+    Row("store", _SHARD, "boto3, verifying nothing", "clients.ours, verified and on the disk, 1 stream.of_unverified_boto3"),
+    Row("registry", "a release of 266 MB published", "boto3's upload_file, verifying nothing", "faster_than_boto3.publish"),
+    Row(
+        "registry", "the same pulled, every byte verified", "boto3's download_file, verifying nothing", "faster_than_boto3.pull"
+    ),
+    *_peers(
+        "commands",
+        "`alexnet predict PHOTO`, imports included",
+        "faster_than.{}",
+        {"torchvision, predict": "torchvision's script"},
+    ),
+    *_peers(
+        "commands",
+        "`dvc repro` where nothing has changed",
+        "faster_than.{}",
+        {"dvc status, no-op": "`dvc status`, which only looks"},
+    ),
+]
+
+
+def _at(tree: Any, path: str) -> Any:
+    """What stands at a path of keys and numbers, joined by points; a key may hold commas and blanks."""
+    for key in path.split("."):
+        tree = tree[int(key)] if isinstance(tree, list) else tree[key]
+    return tree
+
+
+def read_results() -> dict[str, Any]:
+    """Every committed result by its name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def shown(ratio: float) -> str:
+    """As people read it."""
+    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.1f}x"
+
+
+def table(results: dict[str, Any], rows: list[Row]) -> str:
+    """Markdown: what is done, beside what, the ratio, and the program that measures it."""
+    lines = ["| what | beside | as fast | `python -m benchmarks.` |", "|---|---|---|---|"]
+    lines += [
+        f"| {row.what} | {row.peer} | {shown(row.ratio(results[row.result]))} | `{row.result.partition('-')[0]}` |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def machines(results: dict[str, Any]) -> str:
+    """Which machine each result was measured on."""
+    lines = ["| result | machine | cores | torch |", "|---|---|---|---|"]
+    for name, result in results.items():
+        found = result["machine"]
+        lines.append(f"| `{name}` | {found.get('gpu') or found['cpu']} | {found['cores']} | {found['torch']} |")
+    return "\n".join(lines)
+
+
+def measured(results: dict[str, Any]) -> list[Row]:
+    """The rows whose program has left a result."""
+    return [row for row in ROWS if row.result in results]
+
+
+def draw(results: dict[str, Any], rows: list[Row]) -> None:
+    """Every ratio as a bar from 1 on a logarithmic scale, in the order of the table; limits in grey."""
+
+    def bars(figure: Any) -> None:
+        axes = figure.subplots()
+        for place, row in enumerate(rows):
+            color = style.GREY if row.peer.endswith("a limit") else style.BLUE
+            axes.barh(place, row.ratio(results[row.result]) - 1, left=1, color=color, height=0.62)
+        programs = [row.result.replace("-nvidia-", ", ") for row in rows]
+        names = [f"{program}: {row.peer.removesuffix(', a limit')}" for program, row in zip(programs, rows, strict=True)]
+        axes.set_yticks(range(len(rows)), names, fontsize=style.SMALL, color=style.INK)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xscale("log")
+        axes.set_xticks([0.5, 1, 2, 5, 10], ["1/2", "as fast", "2x", "5x", "10x"])
+        axes.minorticks_off()
+        axes.axvline(1, color=style.FAINT, linewidth=1.2)
+        axes.grid(visible=False, axis="y")
+
+    size = (style.WIDTH + 2.2, 0.8 + 0.24 * len(rows))
+    atomic_write_bytes(PICTURE, style.render(size, bars, "How many times as fast as each peer")["svg"])
+
+
+def main() -> None:
+    """Writes what README and docs/benchmarks.md say of the results."""
+    results = read_results()
+    rows = measured(results)
+    replace_block(PAGE, "benchmarks", table(results, rows))
+    replace_block(PAGE, "machines", machines(results))
+    replace_block(README, "benchmarks", table(results, [row for row in rows if row.in_readme]))
+    draw(results, rows)
+
+
+if __name__ == "__main__":
+    main()

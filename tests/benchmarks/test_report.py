@@ -1,0 +1,38 @@
+"""What documents say of the benchmarks is what the committed results hold."""
+
+import re
+
+import pytest
+
+from benchmarks import report, timing
+from tools.blocks import with_block
+
+RESULTS = report.read_results()
+
+
+def test_the_documents_say_what_the_results_hold() -> None:
+    rows = report.measured(RESULTS)
+    page, readme = report.PAGE.read_text(), report.README.read_text()
+    assert page == with_block(with_block(page, "benchmarks", report.table(RESULTS, rows)), "machines", report.machines(RESULTS))
+    assert readme == with_block(readme, "benchmarks", report.table(RESULTS, [row for row in rows if row.in_readme]))
+
+
+def test_every_row_has_a_ratio() -> None:
+    for row in report.measured(RESULTS):
+        assert 0.01 < row.ratio(RESULTS[row.result]) < 100
+
+
+def test_a_ratio_is_one_number_over_another() -> None:
+    row = report.Row("store", "", "", "a.1.x y", "b", in_readme=False)
+    assert row.ratio({"a": [0, {"x y": 6}], "b": 4}) == 1.5
+
+
+def test_every_program_that_writes_a_result_has_a_row() -> None:
+    programs = {path.stem for path in timing.RESULTS.parent.glob("*.py") if "timing.write(" in path.read_text()} - {"timing"}
+    assert programs == {row.result.partition("-")[0] for row in report.ROWS} | {"train_epoch"}
+    assert set(re.findall(r"^\| `(\w+)` \| [a-z]", report.PAGE.read_text(), re.MULTILINE)) == programs
+
+
+def test_a_document_without_the_marks_is_named() -> None:
+    with pytest.raises(ValueError, match="the marks of benchmarks stand 0 times"):
+        with_block("# Title\n", "benchmarks", "text")
