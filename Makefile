@@ -66,8 +66,8 @@ deploy: $(READY) ## Prefect server, work pool gpu, a worker and the deployment, 
 
 # --- development
 
-test: $(READY) ## The tests
-	@$(PY) -m pytest
+test: $(READY) ## The tests, in two processes
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## The tests that take minutes or a server of their own
 	@$(PY) -m pytest -m "slow and not gpu"

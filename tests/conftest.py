@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -19,7 +20,12 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # jaxtyping's shape checks cannot be compiled; tests/support/kernels.py compares compiled kernels in a process without them.
     "TORCHDYNAMO_DISABLE": "1",
+    # As many threads as the tests that run at once need; small tensors gain nothing from more.
+    "OMP_NUM_THREADS": "1",
 }
+# Cached bytecode saves most of the import of torch, which many tests do in processes of their own.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Tests do not use the user's store and source.
 for _name in (
     "ALEXNET_BUCKET",
@@ -41,9 +47,27 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # a loaded machi
 hypothesis.settings.load_profile("untimed")
 
 
+# The files with the longest tests, longest first.
+LONGEST = (
+    "test_pipeline.py",
+    "test_forms.py",
+    "test_kill.py",
+    "test_train.py",
+    "test_stage.py",
+    "test_shard.py",
+    "test_paper.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts the longest files first, so that of several processes none is left with one of them at the end."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running SeaweedFS server with its own ports and data."""
+    """A running SeaweedFS server with its own ports and data, one for every process that runs tests."""
     stack = Stack(tmp_path_factory.mktemp("stack"))
     stack.up()
     yield stack
