@@ -4,53 +4,112 @@ It also writes down what the run is for, which decides whether the last stage pu
 
 Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
 place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket. ALEXNET_PUBLISH is
-whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's.
+whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's. A file counts as changed when its size,
+its times to the nanosecond, its inode or, in a bucket, its entity tag has; --rehash reads every file, and the next `make run` sees
+what has changed besides.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet.config import to_json
+from alexnet.config import read_json, to_json
+from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
 from pipelines.runtime import console, environment
-from pipelines.sources.base import LICENSES
+from pipelines.sources.base import LICENSES, PLACED, SourceConfig
 from pipelines.sources.open import Source, open_source
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A digest of the source's files. It names no place, so that the same files elsewhere are the same source."""
+    """A digest of the source's files. It names no place, so that the same files elsewhere are the same source.
+
+    layout: what they were taken for. left_out: files that are no images by their names, by suffix. sha256: of every file's
+    path, size and stamp. content: SHA-256 of paths and contents, by the last `--rehash` of these files; empty without one.
+    """
 
     name: str
     files: int
     bytes: int
-    sha256: str  # of every file's path, size and stamp
+    layout: str
+    left_out: dict[str, int]
+    sha256: str
+    content: str
 
 
-def listing(name: str, source: Source) -> Listing:
-    """Lists a source. Raises DataError when it has no images, or none in some class."""
+def listing(name: str, source: Source, before: Listing | None = None, *, rehash: bool = False) -> Listing:
+    """Lists a source.
+
+    Args:
+        name: The source's.
+        source: The source.
+        before: The listing before this one, whose `content` is kept while nothing else has changed.
+        rehash: Whether every file is read, for changes that times, inodes and entity tags do not show.
+
+    Raises:
+        DataError: It has no images, or none in some class, or can be read in two ways.
+    """
     files = source.files()
     lines = "".join(f"{file.path}\0{file.size}\0{file.stamp}\n" for file in files)
-    return Listing(name, len(files), sum(file.size for file in files), hashlib.sha256(lines.encode()).hexdigest())
+    sha256 = hashlib.sha256(lines.encode()).hexdigest()
+    content = before.content if before and before.sha256 == sha256 else ""
+    if rehash:
+        digests = console.track(
+            (f"{file.path}\0{source.folder.digest(file)}\n" for file in files), len(files), "rehash", "files"
+        )
+        content = hashlib.sha256("".join(digests).encode()).hexdigest()
+    left_out = dict(sorted(source.left_out().suffixes.items()))
+    return Listing(name, len(files), sum(file.size for file in files), source.layout(), left_out, sha256, content)
 
 
-def main(source: Path, purpose: Path) -> None:
-    """Lists the source that params.yaml names."""
-    config = params.load().source
+def main(source: Path, purpose: Path, *, rehash: bool = False) -> None:
+    """Lists the source that params.yaml names, and prints what it was taken for and what is left out."""
+    given = params.load()
+    config = given.source
     atomic_write_bytes(purpose, (json.dumps({"publish": environment.publishes()}) + "\n").encode())
-    found = listing(config.name, open_source(config))
-    atomic_write_bytes(source, to_json(found))
+    for note in unused(config):
+        console.say(f"fetch: {note}")
+    opened = open_source(config)
+    found = listing(config.name, opened, _before(source), rehash=rehash)
     terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
     console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
+    console.say(f"fetch: {found.layout}")
+    for line in opened.left_out().lines():
+        console.say(f"fetch: {line}")
+    classes = len(opened.class_names())
+    for key, count in (("model.classes", given.model.classes), ("validate.counts.classes", given.validate.counts.classes)):
+        if count not in (None, classes):
+            raise ParamsError(
+                f"{key}: is {count}, and the source has {classes} classes; set it to {classes}, or see the lines above"
+            )
+    atomic_write_bytes(source, to_json(found))
+
+
+def unused(config: SourceConfig) -> Iterator[str]:
+    """What is set and not used by this source."""
+    if config.name not in (*PLACED, "imagenette") and environment.source():
+        yield f"ALEXNET_SOURCE is set and not used: the source is {config.name}; `alexnet use folder` reads what it names"
+    if config.name not in PLACED and (config.given_splits or config.ignore):
+        yield f"source.splits and source.ignore are not used: the files of {config.name} are known"
+
+
+def _before(path: Path) -> Listing | None:
+    """The listing of the last run; None if there is none of today's form."""
+    try:
+        return read_json(Listing, path, "")
+    except DataError:
+        return None
 
 
 if __name__ == "__main__":
     console.run_on_paths(
         "fetch",
         main,
-        source="JSON to write: files, bytes and digest of the source's listing",
+        {"rehash": "read every file, for changes that no time or inode shows"},
+        source="JSON to write: what the source was taken for, files, bytes and digest of its listing",
         purpose="JSON to write: whether the run publishes",
     )

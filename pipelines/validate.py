@@ -9,6 +9,7 @@ ALEXNET_WORKERS: threads. ALEXNET_DASK: a Dask scheduler whose workers decode. A
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from mimetypes import guess_type
 from pathlib import Path
@@ -35,7 +36,7 @@ DOCS = environment.LOCAL / "data-docs"
 _NAMED = 5  # images, and keys of a rule, that the error names
 
 
-def main(index_path: Path, report_path: Path) -> None:
+def main(index_path: Path, report_path: Path, listing_path: Path | None = None) -> None:
     """Validates the source that params.yaml names. The index is written only if nothing stops the stage.
 
     Raises:
@@ -48,13 +49,14 @@ def main(index_path: Path, report_path: Path) -> None:
     bucket = data_bucket()
     bucket.check()
     source = open_source(given.source)
-    cache = open_scan_cache(given.source.name, source, given.validate)
+    listing = listing_path.read_bytes() if listing_path and listing_path.exists() else b""
+    cache = open_scan_cache(given.source.name, source, given.validate, listing)
     table = build_index(source, given.source, given.validate, cache)
     index_path.unlink(missing_ok=True)  # an older one must not be taken for this source's
     with atomic_write(index_path) as part:
         digest = index.write(table, part)
         rules = check_index(table, given.validate, sorted(source.class_names()), DOCS, digest)
-        report = make_report(given.source.name, table, given.validate, rules, digest)
+        report = make_report(given.source.name, table, given.validate, rules, digest, source.left_out().suffixes)
         write_front_page(DOCS, report)
         _upload_docs(bucket, report.data_docs.removesuffix("index.html"))
         report.write(report_path)
@@ -71,7 +73,14 @@ def build_index(source: Source, config: SourceConfig, rules: ValidateConfig, cac
     return index.complete(batches, rules, config.val_fraction)
 
 
-def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[Rule], digest: str) -> ValidationReport:
+def make_report(
+    name: str,
+    table: pa.Table,
+    config: ValidateConfig,
+    rules: list[Rule],
+    digest: str,
+    left_out: Mapping[str, int] | None = None,
+) -> ValidationReport:
     """The report on an index.
 
     Args:
@@ -80,6 +89,7 @@ def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[
         config: The policy by which it was made.
         rules: The results of the expectations.
         digest: SHA-256 of the index.
+        left_out: Files of the source that are no images by their names, by suffix.
     """
     rows = table.select(["key", "split", "wnid", "faults", "action"]).to_pandas()
     used = rows[rows["action"].isin(["use", "repair"])]
@@ -97,6 +107,7 @@ def make_report(name: str, table: pa.Table, config: ValidateConfig, rules: list[
         faults=_faults(rows, config),
         rules=tuple(rules),
         index_sha256=digest,
+        left_out=dict(sorted((left_out or {}).items())),
     )
     # Data Docs are uploaded under the digest of the whole report: another policy makes another report on the same index.
     return replace(report, data_docs=f"data-docs/{report.digest()}/index.html")
@@ -144,8 +155,8 @@ def _raise_if_broken(report: ValidationReport, table: pa.Table, path: Path) -> N
 if __name__ == "__main__":
     console.run_on_paths(
         "validate",
-        lambda _, index_path, report_path: main(index_path, report_path),
-        source="JSON of the fetch stage; read by DVC only, to see a change",
+        lambda listing, index_path, report_path: main(index_path, report_path, listing),
+        source="JSON of the fetch stage, which changes with the source",
         index="Parquet to write: a row for every image",
         report="JSON to write: counts, faults, rules",
     )

@@ -41,19 +41,19 @@ FAULT_MEANINGS: dict[Fault, str] = {
     "exif_rotated": "an EXIF orientation, which is not applied",
 }
 DECODE_FAULTS: frozenset[Fault] = frozenset({"not_an_image", "truncated", "bomb", "damaged"})  # a bad transfer looks the same
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-SUFFIXES = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".gif": "GIF",
-    ".bmp": "BMP",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
+_SUFFIXES = {  # the usual first; HEIC is not here, for no library of the lock decodes it
+    "JPEG": ".jpg .jpeg .jpe .jfif .jif",
+    "PNG": ".png .apng",
+    "GIF": ".gif",
+    "BMP": ".bmp .dib",
+    "WEBP": ".webp",
+    "TIFF": ".tif .tiff",
+    "PPM": ".ppm .pgm .pbm .pnm",
+    "AVIF": ".avif",
+    "JPEG2000": ".jp2 .j2k .jpf .jpx .j2c .jpc",
 }
+FORMATS = tuple(_SUFFIXES)
+SUFFIXES = {each: name for name, suffixes in _SUFFIXES.items() for each in suffixes.split()}
 _MODES: dict[Fault, tuple[str, ...]] = {  # Pillow's modes that are faults
     "cmyk": ("CMYK", "YCbCr", "LAB", "HSV"),
     "deep": ("I", "I;16", "I;16B", "I;16L", "I;16N"),
@@ -61,10 +61,10 @@ _MODES: dict[Fault, tuple[str, ...]] = {  # Pillow's modes that are faults
     "palette": ("P",),
     "grey": ("L", "1"),
 }
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _EXIF_ORIENTATION = 0x0112
 _EXIF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-_WEBP_COPIES = 2  # its decoder takes twice the memory of the others for a pixel
+_COPIES = {"WEBP": 2, "AVIF": 2, "JPEG2000": 4}  # how much more memory these decoders take for a pixel than the others
 _LARGE_PX = 4_000_000
 _large_image = threading.Lock()
 
@@ -147,7 +147,7 @@ def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport
     with image:
         width, height = image.size
         file_format = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG followed by further pictures
-        if width * height * (_WEBP_COPIES if file_format == "WEBP" else 1) > config.max_pixels:
+        if width * height * _COPIES.get(file_format, 1) > config.max_pixels:
             return ImageReport(width, height, image.mode, file_format, frozenset({"bomb"}))
         if image.mode == "F":  # nothing says which number is white
             return ImageReport(width, height, image.mode, file_format, frozenset({"not_an_image"}))

@@ -1,5 +1,6 @@
 """params.yaml as one frozen tree. Every stage reads all of it, so that a mistake anywhere is found before any work."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +73,12 @@ def load_tree(
 
 
 def current(base: tree.Tree) -> tree.Tree:
-    """The tree of a params.yaml of today, also of one written before the architecture had today's keys."""
-    return base | {name: current_model(base[name]) for name in base if name == "model"}
+    """The tree of a params.yaml of today, also of one written before the architecture or the source had today's keys."""
+    newer: dict[str, Callable[[tree.Tree], tree.Tree]] = {
+        "model": current_model,
+        "source": lambda source: {"splits": dict.fromkeys(("train", "val", "test")), "ignore": []} | source,
+    }
+    return base | {name: of(base[name]) for name, of in newer.items() if isinstance(base.get(name), dict)}
 
 
 def preset_file(name: str, folder: Path = PRESETS) -> Path:

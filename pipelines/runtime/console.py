@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
@@ -109,14 +109,19 @@ class _Output:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_on_paths(stage: str, main: Callable[..., None], **paths: str) -> None:
-    """Runs a stage, see `run`, on the paths that its command line gives: each a required option, by its name and help."""
+def run_on_paths(stage: str, main: Callable[..., None], switches: Mapping[str, str] | None = None, **paths: str) -> None:
+    """Runs a stage, see `run`, on the paths that its command line gives: each a required option, by its name and help.
+
+    switches: options without a value, by name and help; true where they are given.
+    """
     about, form = sys.modules[main.__module__].__doc__, argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog=f"python -m pipelines.{stage}", description=about, formatter_class=form)
     for name, text in paths.items():
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    for name, text in (switches or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     given = vars(parser.parse_args())
-    run(stage, lambda: main(*(given[name] for name in paths)))
+    run(stage, lambda: main(*(given[name] for name in paths), **{name: given[name] for name in switches or {}}))
 
 
 def run(stage: str, main: Callable[[], None]) -> None:

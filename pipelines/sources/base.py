@@ -1,6 +1,7 @@
 """What a source of images is made of: its configuration, its files, its images, and the partitions that workers read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from alexnet.shards.manifest import Split
@@ -9,6 +10,8 @@ LICENSES = {  # of sources that may not be used for every purpose
     "solar-cells": "CC BY-NC-SA 4.0 (Buerhop-Lutz et al., ELPV; non-commercial use only)",
     "imagenet": "non-commercial research and education only (image-net.org/download)",
 }
+
+PLACED = ("folder", "imagenet")  # the sources that are what lies at ALEXNET_SOURCE
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,28 @@ class SourceConfig:
 
     val_fraction: of every class's training images, where the source has no validation split of its own.
     archives: whose MD5 is checked; only `imagenet` has any.
+    splits: folders of the splits, where their names do not tell; {train: .} says that the classes lie in the source itself.
+    ignore: patterns of paths, or of names at any depth, that are left out.
     """
 
     name: Literal["digits", "solar-cells", "folder", "imagenet", "imagenette"]
     val_fraction: float
     archives: tuple[ArchiveConfig, ...]
+    splits: Mapping[Split, str | None] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"val_fraction: must be between 0 and 1, got {self.val_fraction}")
         if self.archives and self.name != "imagenet":
             raise ValueError(f"archives: must be [] for {self.name!r}, got {self.archives[0].file!r}; only imagenet has any")
+        if self.given_splits and "train" not in self.given_splits:
+            raise ValueError(f"splits: names {', '.join(self.given_splits)} without train, the folder of the training images")
+
+    @property
+    def given_splits(self) -> dict[Split, str]:
+        """`splits` without those that are null."""
+        return {split: path for split, path in self.splits.items() if path}
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,11 @@ class SourceFile:
     path: str
     size: int
     stamp: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is no file: a folder that is empty or not looked into, or an object that stands for a folder."""
+        return self.path.endswith("/")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from alexnet.errors import DataError
 from pipelines.sources.base import SourceFile
 
 if TYPE_CHECKING:
-    from pipelines.sources.folder import Folder
+    from pipelines.sources.places import Folder
 
 # WNID and name in every line, parted by a space or a tab; or JSON, {WNID: name} or {label: [WNID, name]}.
 LISTS = ("LOC_synset_mapping.txt", "words.txt", "synset_words.txt", "classes.json")
@@ -20,7 +20,7 @@ def read_class_names(folder: "Folder", files: list[SourceFile], where: str) -> d
     if name is None:
         return {}
     try:
-        text = folder.read(name, 0, sizes[name]).decode()
+        text = folder.read(name, 0, sizes[name]).decode("utf-8-sig")
         return _from_json(json.loads(text)) if name.endswith(".json") else _from_lines(text)
     except (ValueError, AttributeError, TypeError):
         raise DataError(

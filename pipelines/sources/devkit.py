@@ -1,14 +1,21 @@
 """ImageNet's development kit: the classes with their names, and the labels of the validation images."""
 
 import io
+import re
 import tarfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Split
+from pipelines.sources.base import SourceFile
 
+if TYPE_CHECKING:
+    from pipelines.sources.places import Folder
+
+GZIP = b"\x1f\x8b"
 _MAX_BYTES = 64 << 20  # of a file in it; the real ones have less than 1 MB
 
 
@@ -70,29 +77,48 @@ class Devkit:
     train_images: int
 
     def wnid(self, split: Split | None, folder: str, key: str) -> str:
-        """The class of an image in a class's folder, or in none ("").
+        """The class of an image in a class's folder, or in another or none ("").
 
         Empty where folder, key and devkit contradict each other.
         """
         if split == "val":
             wnid = self.val_wnids.get(key, "")
-            return wnid if folder in ("", wnid) else ""
+            return wnid if folder not in self.names or folder == wnid else ""
+        folder = folder or key.partition("_")[0]
         return folder if folder in self.names and key.startswith(f"{folder}_") else ""
 
 
-def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
-    """Reads the devkit in a year's archive.
+def find_devkit(files: Iterable[SourceFile], year: Year) -> tuple[SourceFile, ...]:
+    """The devkit among a source's files: its archive, also gunzipped or renamed by a browser; or its two files, unpacked.
 
-    Its ids are not labels: a label here is the index of a wnid among all wnids, sorted.
+    Empty if there is none.
+    """
+    stem = re.escape(year.devkit.removesuffix(".tar.gz"))
+    by_name = {file.path.rpartition("/")[2]: file for file in sorted(files, key=lambda file: -file.path.count("/"))}
+    archive = re.compile(rf"{stem}( ?\(\d+\)|-\d+| copy)?(\.tar|\.tgz|\.tar\.gz)( ?\(\d+\))?")
+    if name := next((name for name in (year.devkit, *sorted(by_name)) if name in by_name and archive.fullmatch(name)), None):
+        return (by_name[name],)
+    both = [by_name.get(path.rpartition("/")[2]) for path in (year.meta, year.truth)]
+    return tuple(file for file in both if file) if all(both) else ()
+
+
+def load_devkit(folder: "Folder", found: tuple[SourceFile, ...], year: Year, where: str) -> Devkit:
+    """The devkit that `find_devkit` has found."""
+    parts = [folder.read(file.path, 0, file.size) for file in found]
+    if len(parts) == 1:
+        return read_devkit(parts[0], year, f"{where}/{found[0].path}")
+    return parse_devkit(dict(zip((year.meta, year.truth), parts, strict=True)), year, f"{where}/{found[0].path}")
+
+
+def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
+    """Reads the devkit in a year's archive, gzipped or not.
 
     Raises:
         DataError: The archive is damaged or another year's, or its ids do not match its synsets.
     """
-    from scipy.io import loadmat
-
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz" if data.startswith(GZIP) else "r:") as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
                 if name in (year.meta, year.truth) and member.size <= _MAX_BYTES and (body := tar.extractfile(member)):
@@ -101,6 +127,16 @@ def read_devkit(data: bytes, year: Year, where: str) -> Devkit:
         raise DataError(f"{where}: damaged: {error}; fetch it again") from None
     if missing := sorted({year.meta, year.truth} - files.keys()):
         raise DataError(f"{where}: has no {', '.join(missing)}; is it another year's?")
+    return parse_devkit(files, year, where)
+
+
+def parse_devkit(files: dict[str, bytes], year: Year, where: str) -> Devkit:
+    """The devkit in its two files, by their names in the archive.
+
+    Its ids are not labels: a label here is the index of a wnid among all wnids, sorted.
+    """
+    from scipy.io import loadmat
+
     try:
         rows: Any = loadmat(io.BytesIO(files[year.meta]), squeeze_me=True)["synsets"]
         synsets = {int(row[f"{year.name}_ID"]): row for row in rows if int(row["num_children"]) == 0}

@@ -1,136 +1,53 @@
 """The source `folder`: one folder a class, on disk or in a bucket, with or without given splits.
 
 hat/1.jpg                                  the split is decided by the image's digest
-train/hat/1.jpg, val/hat/2.jpg             given; `validation` or `valid` count as val
+train/hat/1.jpg, val/hat/2.jpg             given, by any usual name: Training, valid, seg_test, ...
 test/hat/3.jpg                             where it is there: what the report is on; without a val, train is split by digest
+val/images/4.jpg, val/val_annotations.txt  as tiny-imagenet-200 has it: the list says the classes
 """
 
 import hashlib
-import os
 import re
-import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
-from pipelines.runtime import environment
-from pipelines.sources.base import Partition, SourceFile, SourceImage
-from pipelines.sources.class_names import read_class_names
+from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage
+from pipelines.sources.class_names import LISTS, read_class_names
 from pipelines.sources.devkit import Devkit
+from pipelines.sources.labels import LABEL_LISTS, read_labels
+from pipelines.sources.layout import LeftOut, Node, find_splits, outside, take, tree
+from pipelines.sources.places import Folder
 from pipelines.sources.tar_stream import LARGEST
 
-if TYPE_CHECKING:
-    from pipelines.storage.bucket import Bucket
-
-_VAL_FOLDERS = ("val", "validation", "valid")  # the first that exists
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _KEY_BYTES = 80
 _IMAGES_PER_PARTITION = 256
+_NAMED = 5  # classes that an error names at most
+_WNID = re.compile(r"(n\d{8})_")
+_LISTS = {*LISTS, *LABEL_LISTS, "wnids.txt"}  # they are read, or say nothing that is not known
+_ANY = SourceConfig("folder", 0.25, ())
 
 
 @dataclass(frozen=True)
-class LocalFolder:
-    """A folder of this machine."""
+class Found:
+    """What the files of a source are taken for.
 
-    root: Path
-
-    def list(self) -> list[SourceFile]:
-        """All files by path, and empty folders with a slash at their end; hidden ones are left out."""
-        if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX")
-        return sorted(_walk(str(self.root), "", frozenset()), key=lambda file: file.path)
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        """A range of a file. Raises DataError when it has fewer bytes."""
-        try:
-            with (self.root / path).open("rb") as file:
-                file.seek(offset)
-                data = file.read(size)
-        except OSError as error:
-            raise DataError(f"{self.root / path}: {error.strerror}; the source changed or is damaged") from None
-        if len(data) != size:
-            raise DataError(f"{self.root / path}: has {len(data)} bytes, {size} were listed; the source changed, run again")
-        return data
-
-
-def _walk(folder: str, prefix: str, parents: frozenset[tuple[int, int]]) -> Iterator[SourceFile]:
-    """All files below a folder, through links. os.walk would follow a link to a parent for ever.
-
-    parents: device and inode of the folders that this one lies in.
+    files: all but litter. places: the folders of the splits. out: what is not taken. images: split, wnid and file of each, by
+    path. counts: of images. deep: images in folders below a class's.
     """
-    try:
-        own = Path(folder).stat()
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        where = _escaped(error.filename or folder)
-        raise DataError(f"{where}: {error.strerror}; a link that leads nowhere, or no right to read it; mend it") from None
-    parents |= {(own.st_dev, own.st_ino)}
-    if not found and prefix:
-        yield SourceFile(prefix, 0, "")
-    for name, status in found:
-        if _escaped(name) != name:
-            raise DataError(f"{_escaped(f'{folder}/{name}')}: a name that is not UTF-8; rename it")
-        if (status.st_dev, status.st_ino) in parents:
-            raise DataError(f"{folder}/{name}: a link to a folder that it lies in; remove it")
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(f"{folder}/{name}", f"{prefix}{name}/", parents)
-        elif stat.S_ISREG(status.st_mode):
-            yield SourceFile(f"{prefix}{name}", status.st_size, str(status.st_mtime_ns))
 
-
-def _escaped(path: str) -> str:
-    """The path, with escapes for bytes that are not UTF-8."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
-@dataclass(frozen=True)
-class BucketFolder:
-    """Objects below a prefix of a bucket, read with the credentials of the data bucket."""
-
-    bucket: str
-    prefix: str
-
-    def list(self) -> list[SourceFile]:
-        """All objects by path, with their entity tags as stamps; hidden ones are left out."""
-        found = self._objects.listing(self.prefix)
-        files = [SourceFile(key.removeprefix(self.prefix), size, etag) for key, size, etag in found]
-        return sorted((file for file in files if "/." not in f"/{file.path}"), key=lambda file: file.path)
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        """A ranged read."""
-        return self._objects.get_range(self.prefix + path, offset, size) if size else b""
-
-    @property
-    def _objects(self) -> "Bucket":
-        from pipelines.storage.bucket import bucket_at  # boto3 takes a second to import
-
-        return bucket_at(self.bucket, environment.store())
-
-
-Folder = LocalFolder | BucketFolder
-
-
-def folder_of(source: str) -> tuple[Folder, str]:
-    """The files at ALEXNET_SOURCE, a local path or an s3://BUCKET/PREFIX, and that place."""
-    place = environment.source()
-    if not place:
-        raise DataError(f"ALEXNET_SOURCE: not set; the source `{source}` reads the folder or s3://BUCKET/PREFIX that it names")
-    if not place.startswith("s3://"):
-        return LocalFolder(Path(place).expanduser()), place
-    parts = urlsplit(place)
-    if not parts.netloc:
-        raise DataError(f"ALEXNET_SOURCE: {place!r} has no bucket; write s3://BUCKET/PREFIX")
-    prefix = parts.path.strip("/")
-    return BucketFolder(parts.netloc, f"{prefix}/" if prefix else ""), place
+    files: list[SourceFile]
+    places: dict[str, Split | None]
+    out: LeftOut
+    images: list[tuple[Split | None, str, SourceFile]] = field(default_factory=list)
+    counts: Counter[tuple[Split | None, str]] = field(default_factory=Counter)
+    deep: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -139,7 +56,7 @@ class FolderSource:
 
     where: the source's name in errors. words: readable names of classes, where they are known. name_is_key: an image's key is
     its own name, as in ImageNet, whose test images have no classes and are left out; otherwise the class comes before it.
-    devkit: an image that contradicts it has no class.
+    devkit: an image that contradicts it has no class. config: which folders are splits and what is left out, where it says so.
     """
 
     folder: Folder
@@ -147,27 +64,47 @@ class FolderSource:
     words: dict[str, str] = field(default_factory=dict)
     name_is_key: bool = False
     devkit: Devkit | None = None
+    config: SourceConfig = _ANY
 
     def files(self) -> list[SourceFile]:
-        """All files, images or not."""
-        assert self._found  # raises if there are no images
-        return [file for file in self._listing if not file.path.endswith("/")]
+        """All files, images or not, but litter and what `source.ignore` names."""
+        return [file for file in self._found.files if not file.is_folder]
 
     def images(self) -> Iterator[SourceImage]:
-        """Every file with an image's suffix that lies in a class's folder, by path."""
-        for key, (split, wnid, file) in zip(_keys(self._found, self.name_is_key), self._found, strict=True):
+        """Every file with an image's suffix that lies in a class's folder, or whose class a list tells, by path."""
+        found = self._found.images
+        for key, (split, wnid, file) in zip(_keys(found, self.name_is_key), found, strict=True):
             yield SourceImage(key, split, wnid, file.path, 0, file.size, suffix(file.path))
 
     def class_names(self) -> dict[str, str]:
         """The devkit's; without one, a class is called what its folder is called, unless `words` or a list there names it."""
         if self.devkit:
             return self.devkit.names
-        words = self.words or read_class_names(self.folder, self._listing, self.where)
-        return {wnid: words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found})}
+        words = self.words or read_class_names(self.folder, self._found.files, self.where)
+        return {wnid: words.get(wnid, wnid) for wnid in sorted({wnid for _, wnid, _ in self._found.images if wnid})}
 
     def num_images(self) -> int:
         """All images."""
-        return len(self._found)
+        return len(self._found.images)
+
+    def layout(self) -> str:
+        """What the folders were understood as, in one line."""
+        found = self._found
+        counts = Counter(split for split, _, _ in found.images)
+        text = f"{len(found.images):,} images of {len(self.class_names()):,} classes"
+        if "" not in found.places:
+            parts = (f"{place} ({split or 'train'}, {counts[split]:,})" for place, split in found.places.items())
+            text += f" in {', '.join(parts)}"
+        text += f"; {'' if '' in found.places else 'SPLIT/'}CLASS/{'.../' if found.deep else ''}IMAGE"
+        if found.deep:
+            text += f" ({len(found.deep):,} images in folders below a class's count as that class's: {found.deep[0]})"
+        if None in found.places.values():
+            text += "; no validation split of its own: source.val_fraction is drawn from the training images"
+        return text
+
+    def left_out(self) -> LeftOut:
+        """What is not taken."""
+        return self._found.out
 
     def partitions(self) -> Iterator[Partition]:
         """Some images each."""
@@ -187,63 +124,121 @@ class FolderSource:
         return self.folder.read(path, offset, size)
 
     def __reduce__(self) -> tuple[type["FolderSource"], tuple[object, ...]]:
-        return FolderSource, (self.folder, self.where, self.words, self.name_is_key, self.devkit)  # without the long listing
+        # Without the long listing.
+        return FolderSource, (self.folder, self.where, self.words, self.name_is_key, self.devkit, self.config)
 
     @cached_property
-    def _listing(self) -> list[SourceFile]:
-        return self.folder.list()
+    def _found(self) -> Found:
+        out = LeftOut()
+        files = take(self.folder.list(), self.config, out)
+        root = tree(files)
+        labels = self.devkit.val_wnids if self.devkit else read_labels(self.folder, files, self.where)
+        places = find_splits(root, self.where, self.config, labelled=self.name_is_key or bool(labels))
+        classes = set(self.devkit.names) if self.devkit else _classes(root, places)
+        for place in [place for place, split in places.items() if split == "test"]:
+            # Images in `test` itself, or in folders of no class, are to be predicted.
+            if self.name_is_key or not _classes(root, {place: None}) & classes:
+                del places[place]
+        found = Found(files, places, out)
+        if "" not in places:
+            out.folders |= outside(root, places)
+        self._classify(found, labels, classes)
+        self._check(found, root, bool(labels), classes)
+        return found
 
-    @cached_property
-    def _found(self) -> list[tuple[Split | None, str, SourceFile]]:
-        """Split, wnid and file of every image, by path."""
-        found: list[tuple[Split | None, str, SourceFile]] = []
-        counts: Counter[tuple[Split | None, str]] = Counter()  # of images, by split and class's folder
-        for root, split in _split_folders(self._listing, has_test=not self.name_is_key).items():
-            for file in self._listing:
-                if not file.path.startswith(root):
-                    continue
-                *folders, name = file.path.removeprefix(root).split("/")
-                is_image = suffix(name) in SUFFIXES
-                folder = folders[0] if folders else ""
-                if folders:
-                    counts[split, folder] += is_image
-                elif is_image and root and not self.devkit:
-                    raise DataError(
-                        f"{self.where}/{file.path}: an image in no class's folder; move it to {root}CLASS/, or remove it"
-                    )
-                if is_image and (folders or (self.devkit and split)):
-                    key = name.removesuffix(".JPEG")
-                    found.append((split, self.devkit.wnid(split, folder, key) if self.devkit else folder, file))
-        self._check(counts)
-        return sorted(found, key=lambda each: each[2].path)
+    def _classify(self, found: Found, labels: Mapping[str, str], classes: set[str]) -> None:
+        """Splits and classes of all files, or where those that have none are counted."""
+        place_of = cache(partial(_place_of, found.places))
+        for file in found.files:
+            folder, _, name = file.path.rpartition("/")
+            place = place_of(folder)
+            if not found.out.is_image(file, _LISTS):
+                continue
+            if place is None:
+                found.out.loose += [] if folder else [file.path]
+                continue
+            at, split, class_folder, is_deep = place
+            wnid = self._wnid(split, class_folder, name.rpartition(".")[0], labels, classes)
+            if not wnid and not self.devkit and not (split == "val" and labels):
+                if at:
+                    raise DataError(f"{self.where}/{file.path}: {self._misplaced(at, split)}")
+                found.out.loose.append(file.path)
+                continue
+            found.images.append((split, wnid, file))
+            found.counts[split, wnid] += 1
+            if not wnid:
+                found.out.unlabelled.append(file.path)
+            elif is_deep and wnid == class_folder:
+                found.deep.append(file.path)
 
-    def _check(self, counts: Counter[tuple[Split | None, str]]) -> None:
-        if not counts.total():
+    def _wnid(self, split: Split | None, folder: str, key: str, labels: Mapping[str, str], classes: set[str]) -> str:
+        if self.devkit:
+            return self.devkit.wnid(split, folder, key)
+        if split == "val" and labels:
+            wnid = labels.get(key, "")
+            return wnid if (wnid in classes or not classes) and (folder not in classes or folder == wnid) else ""
+        if not folder and self.name_is_key and (match := _WNID.match(key)):
+            return match[1]
+        return folder
+
+    def _misplaced(self, place: str, split: Split | None) -> str:
+        if self.name_is_key and split == "val":
+            return (
+                f"nothing tells the classes of the images in {place}; put ILSVRC2012_devkit_t12.tar.gz or Kaggle's "
+                f"LOC_val_solution.csv into {self.where}, or move them to {place}WNID/"
+            )
+        return f"an image in no class's folder; move it to {place}CLASS/, or remove it"
+
+    def _check(self, found: Found, root: Node, has_labels: bool, classes: set[str]) -> None:
+        if not found.images:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.out.suffixes.most_common(_NAMED))
             raise DataError(
                 f"{self.where}: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, "
-                f"with IMAGE ending in {', '.join(SUFFIXES)}"
+                f"with IMAGE ending in {', '.join(SUFFIXES)}" + (f"; it has {kinds}" if kinds else "")
             )
-        splits, classes = {split for split, _ in counts}, {wnid for _, wnid in counts}
+        splits = dict.fromkeys(found.places.values())
+        for place, split in found.places.items():
+            inside = _classes(root, {place: None}, with_empty=True)
+            if split == "val" and not has_labels and not inside & classes:
+                raise DataError(
+                    f"{self.where}: {place} has no folder of a class of the training images; needs {place}CLASS/IMAGE"
+                )
+            if not self.devkit and not (split == "val" and has_labels):
+                classes |= inside or {wnid for _, wnid, _ in found.images if wnid}
         if self.devkit:
-            splits, classes = splits & {"train"}, set(self.devkit.names)  # validation images may lie in one folder
-        if empty := sorted(
-            f"{split}/{wnid}" if split else wnid for split in splits for wnid in classes if not counts[split, wnid]
-        ):
-            raise DataError(f"{self.where}: no images in class {', '.join(empty)}; add some, or remove the class's folder")
+            splits = {"train": None}  # a published set; validation images may lie in one folder
+        empty = sorted(
+            f"{split}/{wnid}" if split else wnid for split in splits for wnid in classes if not found.counts[split, wnid]
+        )
+        if empty:
+            more = f" and {len(empty) - _NAMED:,} more" if len(empty) > _NAMED else ""
+            strange = sorted(_classes(root, {"train/": None}) - classes)
+            also = f"; {strange[0]} is no class of the development kit: rename it" if self.devkit and strange else ""
+            raise DataError(
+                f"{self.where}: no images in class {', '.join(empty[:_NAMED])}{more}; add some, remove the class's folder, "
+                f"or name it in source.ignore{also}"
+            )
         if len(classes) < 2:
             raise DataError(f"{self.where}: one class only, {classes.pop()}; it takes two to tell apart")
 
 
-def _split_folders(files: list[SourceFile], has_test: bool) -> dict[str, Split | None]:
-    """The folders that hold the classes' folders (or, with a devkit, the images themselves), and their splits, if any."""
-    tops = {file.path.split("/")[0] for file in files if file.path.count("/") > 1}
-    loose = {file.path.split("/")[0] for file in files if file.path.count("/") == 1 and suffix(file.path) in SUFFIXES}
-    if "train" not in tops:
-        return {"": None}
-    val = next((f"{name}/" for name in _VAL_FOLDERS if name in tops | loose), None)
-    splits: dict[str, Split | None] = {"train/": "train", val: "val"} if val else {"train/": None}
-    # Images in `test` itself have no class, for they are to be predicted; in the others they are misplaced.
-    return splits | {"test/": "test"} if has_test and "test" in tops else splits
+def _classes(root: Node, places: Mapping[str, Split | None], *, with_empty: bool = False) -> set[str]:
+    """The folders of classes in the training split, or where there are none in the source."""
+    names: set[str] = set()
+    for place, split in places.items():
+        node = root.at(place.rstrip("/"))
+        if node and split in (None, "train"):
+            names |= {name for name, child in node.children.items() if child.total or with_empty}
+    return names
+
+
+def _place_of(places: Mapping[str, Split | None], folder: str) -> tuple[str, Split | None, str, bool] | None:
+    """The split's folder that a folder lies in, its split, the class's folder, and whether this one lies below it."""
+    for place, split in places.items():
+        if f"{folder}/".startswith(place):
+            name, *below = f"{folder}/".removeprefix(place).strip("/").split("/")
+            return place, split, name, bool(below)
+    return None
 
 
 def _keys(found: list[tuple[Split | None, str, SourceFile]], name_is_key: bool) -> Iterator[str]:

@@ -5,52 +5,76 @@
     ILSVRC2012_devkit_t12.tar.gz    the synsets and the validation images' labels
 
 ILSVRC2010 has other names, and a fourth archive, patch_images.tar, of
-images that take the place of blank ones. Unpacked: train/WNID/IMAGE and
-val/WNID/IMAGE, with or without the devkit, or val/IMAGE with it.
+images that take the place of blank ones. The devkit may be gunzipped or
+unpacked. Unpacked: train/WNID/IMAGE and val/WNID/IMAGE; or val/IMAGE,
+with the devkit or Kaggle's LOC_val_solution.csv; also in Kaggle's
+ILSVRC/Data/CLS-LOC/.
 """
 
 import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import pairwise
 from tarfile import TarInfo
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
-from alexnet.images.inspect import SUFFIXES, suffix
+from alexnet.images.inspect import suffix
+from alexnet.shards.manifest import Split
 from alexnet.shards.tar import iter_headers
 from pipelines.runtime import console, environment
-from pipelines.sources.base import ArchiveConfig, Partition, SourceFile, SourceImage
-from pipelines.sources.devkit import YEARS, Devkit, Year, read_devkit
-from pipelines.sources.folder import Folder, FolderSource, folder_of
+from pipelines.sources.base import ArchiveConfig, Partition, SourceConfig, SourceFile, SourceImage
+from pipelines.sources.devkit import GZIP, YEARS, Devkit, Year, find_devkit, load_devkit
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.known_names import split_names
+from pipelines.sources.layout import LeftOut, places_of_splits, take, tree
+from pipelines.sources.places import Folder, folder_of
 from pipelines.sources.tar_stream import LARGEST, ReadAhead, split_points
 
 _TRAIN_TAR = re.compile(r"(n\d{8})\.tar")
 _IMAGES = {"train": re.compile(r"(n\d{8}_\d+)\.JPEG"), "val": re.compile(r"(ILSVRC20\d\d_val_\d{8})\.JPEG")}
 _PATCH = re.compile(r"(?:.*/)?(train|val)/([^/]+)\.JPEG")
+_KAGGLE = ("ILSVRC/Data/CLS-LOC/", "Data/CLS-LOC/")
 _DIGESTS = environment.SHARED / "sources" / "digests.json"  # of archives, by path, size and stamp: computed once
 _PARTITION_BYTES = 128 << 20  # of an archive: about what a synset's tar has
 
 
 @dataclass(frozen=True)
 class ArchivesSource:
-    """One year's archives. where: the place's name in errors; listed: all by name; archives: those whose MD5 is checked."""
+    """One year's archives.
+
+    where: the place's name in errors. listed: the archives of images by name. devkit: its archive, or its two files. archives:
+    those whose MD5 is checked. out: what else lies there.
+    """
 
     folder: Folder
     where: str
     year: Year
     listed: dict[str, SourceFile]
+    devkit: tuple[SourceFile, ...]
     archives: tuple[ArchiveConfig, ...]
+    out: LeftOut = field(default_factory=LeftOut)
 
     def files(self) -> list[SourceFile]:
         """The archives. Raises DataError when an MD5 is not the published one, or the devkit is damaged."""
-        _check_digests(self.folder, self.where, self.listed, self.archives)
+        files = {file.path: file for file in (*self.listed.values(), *self.devkit)}
+        _check_digests(self.folder, self.where, files, self.archives)
         assert self._devkit  # raises when it is damaged
-        return sorted(self.listed.values(), key=lambda file: file.path)
+        return sorted(files.values(), key=lambda file: file.path)
+
+    def layout(self) -> str:
+        """What was found, in one line."""
+        kit = self._devkit
+        counts = f"{kit.train_images:,} images to train on and {len(kit.val_wnids):,} for validation"
+        return f"the archives of {self.year.name}; by its development kit, {counts}, of {len(kit.names):,} classes"
+
+    def left_out(self) -> LeftOut:
+        """What else lies there."""
+        return self.out
 
     def class_names(self) -> dict[str, str]:
         """The devkit's."""
@@ -125,7 +149,7 @@ class ArchivesSource:
 
     @property
     def _devkit(self) -> Devkit:
-        return _devkit_at(self.folder, self.listed[self.year.devkit], self.year, self.where)
+        return _devkit_at(self.folder, self.devkit, self.year, self.where)
 
     @property
     def _patches(self) -> dict[tuple[str, str], TarInfo]:
@@ -133,9 +157,9 @@ class ArchivesSource:
 
 
 @cache
-def _devkit_at(folder: Folder, file: SourceFile, year: Year, where: str) -> Devkit:
+def _devkit_at(folder: Folder, found: tuple[SourceFile, ...], year: Year, where: str) -> Devkit:
     """Cached in the process: every unpickled copy of a source asks again."""
-    return read_devkit(folder.read(file.path, 0, file.size), year, f"{where}/{file.path}")
+    return load_devkit(folder, found, year, where)
 
 
 @cache
@@ -150,6 +174,8 @@ def _check_digests(folder: Folder, where: str, files: dict[str, SourceFile], arc
     for archive in archives:
         if (file := files.get(archive.file)) is None:
             continue
+        if file.path.endswith(".gz") and file.size and folder.read(file.path, 0, len(GZIP)) != GZIP:
+            continue  # a browser has gunzipped it: its publisher's MD5 is not of these bytes, and what it holds is checked
         cache_key = f"{where}/{file.path} {file.size} {file.stamp}"
         try:
             digests = json.loads(_DIGESTS.read_text())
@@ -169,35 +195,78 @@ def _check_digests(folder: Folder, where: str, files: dict[str, SourceFile], arc
             )
 
 
-def open_imagenet(archives: tuple[ArchiveConfig, ...]) -> ArchivesSource | FolderSource:
-    """The archives, or the unpacked folders, at ALEXNET_SOURCE."""
+def open_imagenet(config: SourceConfig) -> ArchivesSource | FolderSource:
+    """The archives, or the unpacked folders, at ALEXNET_SOURCE. Raises DataError that says what is missing."""
     folder, place = folder_of("imagenet")
     where = place.rstrip("/")
     published = [name for year in YEARS for name in year.archives]
-    if unknown := [archive.file for archive in archives if archive.file not in published]:
+    if unknown := [archive.file for archive in config.archives if archive.file not in published]:
         raise DataError(f"source.archives: {unknown[0]!r} is no archive of imagenet; allowed: {', '.join(published)}")
-    listed = {file.path: file for file in folder.list()}
-    images = [path for path in listed if suffix(path) in SUFFIXES]
-    unpacked = [split for split in ("train", "val") if any(path.startswith(f"{split}/") for path in images)]
+    out = LeftOut()
+    files = take(folder.list(), config, out)
+    listed = {file.path: file for file in files}
+    root = tree(files)
+    unpacked = [split for split in ("train", "val") if (node := root.children.get(split)) and node.total]
     for year in YEARS:
+        images = [name for name in (year.train, year.val, year.patches) if name]
         tars = [name for name in (year.train, year.val) if name in listed]
         if len(tars) == 1 and unpacked:
             raise DataError(
                 f"{where}: has {tars[0]} beside an unpacked {unpacked[0]}/; "
                 f"needs {year.train} and {year.val}, or train/ and val/: unpack both or neither"
             )
-        if tars and (missing := [name for name in year.archives if name not in listed]):
-            raise DataError(f"{where}: has no {', '.join(missing)}; imagenet needs {', '.join(year.archives)}")
+        devkit = find_devkit(files, year)
+        missing = [name for name in images if name not in listed] + ([] if devkit else [year.devkit])
+        if tars and missing:
+            raise DataError(
+                f"{where}: has no {', '.join(missing)}{_instead(missing, files)}; imagenet needs {', '.join(year.archives)}"
+            )
         if tars:
-            return ArchivesSource(folder, where, year, {name: listed[name] for name in year.archives}, archives)
-    if len(unpacked) < 2:
-        raise DataError(
-            f"{where}: has neither archives nor unpacked images of both splits; imagenet needs {', '.join(YEARS[0].archives)}, "
-            "or train/WNID/IMAGE and val/WNID/IMAGE"
-        )
-    devkit = None
-    for year in YEARS:
-        if year.devkit in listed and devkit is None:
-            _check_digests(folder, where, listed, archives)
-            devkit = _devkit_at(folder, listed[year.devkit], year, where)
-    return FolderSource(folder, where, name_is_key=True, devkit=devkit)
+            used = {name: listed[name] for name in images}
+            for file in files:
+                if file.path not in used and file not in devkit and out.is_image(file):
+                    out.loose.append(file.path)
+            return ArchivesSource(folder, where, year, used, devkit, config.archives, out)
+    if not config.given_splits:
+        config = replace(config, splits=_unpacked_splits(files, where))
+    found, year = next(((found, year) for year in YEARS if (found := find_devkit(files, year))), ((), YEARS[0]))
+    _check_digests(folder, where, listed, config.archives)
+    return FolderSource(folder, where, {}, True, _devkit_at(folder, found, year, where) if found else None, config)
+
+
+def _unpacked_splits(files: list[SourceFile], where: str) -> dict[Split, str]:
+    """The folders of unpacked images: train and val of the place itself, or Kaggle's. Raises DataError when there are none."""
+    root = tree(files)
+    for base in ("", *_KAGGLE):
+        node = root.at(base.rstrip("/"))
+        names = split_names(node.with_images()) if node else {}
+        by_split = {split: f"{base}{name}" for name, split in names.items()}
+        if "train" in by_split and "val" in by_split:
+            return {"train": by_split["train"], "val": by_split["val"]}
+    needs = f"imagenet needs {', '.join(YEARS[0].archives)}, or train/WNID/IMAGE and val/WNID/IMAGE"
+    above = {
+        file.path.rpartition("/")[0]
+        for file in files
+        for year in YEARS
+        if file.path.endswith(("/" + year.train, "/" + year.val))
+    }
+    if below := sorted({*places_of_splits(root), *above}):
+        raise DataError(f"{where}: one level too high, or more; set ALEXNET_SOURCE to {where}/{below[0]}")
+    raise DataError(
+        f"{where}: has neither archives nor unpacked images of both splits{_instead(YEARS[0].archives, files)}; {needs}"
+    )
+
+
+def _instead(missing: Sequence[str], files: list[SourceFile]) -> str:
+    """Files that may be one of the missing ones under another name, or further down."""
+    for name in missing:
+        stem, dot, end = name.partition(".")
+        for file in files:
+            own = file.path.rpartition("/")[2]
+            if own == name:
+                return f"; it lies at {file.path}: move it up"
+            if own.startswith(stem) and own != name and dot + end in own:
+                return f"; is it {own!r}? rename it to {name}"
+    if tars := [file.path for file in files if _TRAIN_TAR.fullmatch(file.path.rpartition("/")[2])]:
+        return f"; the {len(tars):,} tars of synsets ({tars[0]}) are not read: keep the archive they came in, or unpack all"
+    return ""

@@ -13,8 +13,9 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
-from pipelines.sources.folder import FolderSource, LocalFolder
+from pipelines.sources.folder import FolderSource
 from pipelines.sources.packaged import write_once
+from pipelines.sources.places import LocalFolder
 from pipelines.sources.tar_stream import LARGEST
 
 URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
@@ -59,7 +60,7 @@ def open_imagenette(url: str = URL, sha256: str = SHA256) -> FolderSource:
             where = given or url
             raise DataError(f"{where}: sha256 is {found}, should be {sha256}; it is damaged or was changed, fetch it again")
         write_once(root, lambda: _images(archive))
-    return FolderSource(LocalFolder(root), "imagenette", NAMES, name_is_key=True)
+    return FolderSource(LocalFolder(root, by_digest=True), "imagenette", NAMES, name_is_key=True)
 
 
 def _download(url: str, archive: Path) -> None:

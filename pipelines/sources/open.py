@@ -1,10 +1,11 @@
 """Opens the source that params.yaml names."""
 
 from pipelines.sources.base import SourceConfig
-from pipelines.sources.folder import FolderSource, folder_of
+from pipelines.sources.folder import FolderSource
 from pipelines.sources.imagenet import ArchivesSource, open_imagenet
 from pipelines.sources.imagenette import open_imagenette
 from pipelines.sources.packaged import open_packaged
+from pipelines.sources.places import folder_of
 
 Source = FolderSource | ArchivesSource  # can be pickled for a worker that reaches the same files
 
@@ -17,6 +18,6 @@ def open_source(config: SourceConfig) -> Source:
         case "imagenette":
             return open_imagenette()
         case "imagenet":
-            return open_imagenet(config.archives)
+            return open_imagenet(config)
         case "folder":
-            return FolderSource(*folder_of("folder"))
+            return FolderSource(*folder_of("folder"), config=config)

@@ -3,7 +3,6 @@
 import gzip
 import importlib.util
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ from alexnet.files.atomic import atomic_folder
 from alexnet.files.locks import flock
 from pipelines.runtime import environment
 from pipelines.sources.base import LICENSES
-from pipelines.sources.folder import FolderSource, LocalFolder
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.places import LocalFolder
 
 _LOCK_SECONDS = 600.0  # more than any of these takes
 
@@ -64,14 +64,11 @@ def open_packaged(name: Literal["digits", "solar-cells"]) -> FolderSource:
             package = module.replace("_", "-")
             raise DataError(f"{name}: the package {package}, which holds them, is not installed; run {install}")
         write_once(root, lambda: images(path))
-    return FolderSource(LocalFolder(root), name)
+    return FolderSource(LocalFolder(root, by_digest=True), name)
 
 
 def write_once(root: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
-    """Writes the path and bytes of every file below `root`, atomically, unless `root` is there.
-
-    Modification times are set to 0: they are the stamps in the source's listing, which must be the same on every machine.
-    """
+    """Writes the path and bytes of every file below `root`, atomically, unless `root` is there."""
     root.parent.mkdir(parents=True, exist_ok=True)
     with flock(root.with_name(f".{root.name}.lock"), _LOCK_SECONDS, str(root)):
         if root.is_dir():
@@ -81,4 +78,3 @@ def write_once(root: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> 
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-                os.utime(path, (0, 0))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +62,8 @@ class Rule:
 class ValidationReport:
     """Counts, faults and rules. It holds no times and no paths of this machine: equal sources have equal reports.
 
-    success: no rule of critical severity is broken. data_docs: the key of their front page in the data bucket.
+    success: no rule of critical severity is broken. data_docs: the key of their front page in the data bucket. left_out: files
+    of the source that are no images by their names, by suffix.
     """
 
     source: str
@@ -74,6 +75,7 @@ class ValidationReport:
     rules: tuple[Rule, ...]
     index_sha256: str
     data_docs: str = ""
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def broken_rules(self) -> list[Rule]:
         """The rules of critical severity that do not hold."""

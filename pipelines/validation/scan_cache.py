@@ -53,9 +53,13 @@ class ScanCache:
         return self.folder / f"{hashlib.sha256(repr(partition).encode()).hexdigest()[:32]}.parquet"
 
 
-def open_scan_cache(name: str, source: Source, config: ValidateConfig) -> ScanCache:
-    """The cache of a source as it is now, scanned by this code. The rows of all other scans are removed."""
+def open_scan_cache(name: str, source: Source, config: ValidateConfig, listing: bytes = b"") -> ScanCache:
+    """The cache of a source as it is now, scanned by this code. The rows of all other scans are removed.
+
+    listing: the fetch stage's, which a `--rehash` changes when a content has.
+    """
     inputs = {
+        "listing": hashlib.sha256(listing).hexdigest(),
         "name": name,
         "files": [(file.path, file.size, file.stamp) for file in source.files()],
         "classes": sorted(source.class_names()),

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from alexnet.errors import DataError, ParamsError
 from pipelines import fetch
 from pipelines.cli import pictures
 from pipelines.runtime.environment import Store
+from pipelines.sources.base import SourceConfig
+from pipelines.sources.places import LocalFolder
 from tests.support.stage_folder import StageFolder, make_image_folder, make_small_ilsvrc, make_stage_folder
 
 SOURCE, PURPOSE = Path("artifacts/source.json"), Path("artifacts/purpose.json")
@@ -18,7 +21,9 @@ NO_STORE = Store("b", "r", None, None, None, None)
 @pytest.fixture
 def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:
     (tmp_path / "work").mkdir()
-    return make_stage_folder(tmp_path / "work", NO_STORE, make_image_folder(tmp_path / "images"), monkeypatch)
+    folder = make_stage_folder(tmp_path / "work", NO_STORE, make_image_folder(tmp_path / "images"), monkeypatch)
+    folder.params(model={"classes": 2})
+    return folder
 
 
 def fetched() -> dict[str, object]:
@@ -84,7 +89,52 @@ def test_data_that_may_not_be_used_freely_say_so(
 ) -> None:
     make_small_ilsvrc(tmp_path / "archives")
     monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
-    stage_folder.params(source={"name": "imagenet"})
+    stage_folder.params(source={"name": "imagenet"}, model={"classes": 3})
     fetch.main(SOURCE, PURPOSE)
     assert "fetch: imagenet, 3 files, " in (out := capsys.readouterr().out)
     assert "its license: non-commercial research and education only" in out
+
+
+def test_what_was_understood_and_what_is_left_out_is_said_first(
+    stage_folder: StageFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        (tmp_path / f"images/class0/{number}.heic").touch()
+    found = fetched()
+    assert found["left_out"] == {".heic": 3}
+    assert "fetch: 16 images of 2 classes; CLASS/IMAGE; " in (out := capsys.readouterr().out)
+    assert "fetch: not taken, no images by their names: 3 .heic; " in out
+
+
+@pytest.mark.parametrize("key", ["model.classes", "validate.counts.classes"])
+def test_a_wrong_number_of_classes_is_told_before_any_work(stage_folder: StageFolder, key: str) -> None:
+    of_model = key == "model.classes"
+    stage_folder.params(model={"classes": 2 + of_model}, validate={"counts": {"classes": None if of_model else 3}})
+    with pytest.raises(ParamsError, match=f"{key}: is 3, and the source has 2 classes; set it to 2"):
+        fetch.main(SOURCE, PURPOSE)
+    assert not SOURCE.exists()
+
+
+def test_what_is_set_and_not_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_SOURCE", "photos")
+    notes = list(fetch.unused(SourceConfig("digits", 0.25, (), {"train": "a"})))
+    assert notes[0] == "ALEXNET_SOURCE is set and not used: the source is digits; `alexnet use folder` reads what it names"
+    assert notes[1] == "source.splits and source.ignore are not used: the files of digits are known"
+    assert not list(fetch.unused(SourceConfig("folder", 0.25, (), {"train": "a"})))
+
+
+def test_rehash_sees_what_times_and_inodes_do_not(
+    stage_folder: StageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalFolder, "list", lambda self, of=LocalFolder.list: [replace(file, stamp="") for file in of(self)])
+    first = fetched()
+    path = tmp_path / "images/class0/0.jpg"
+    path.write_bytes(path.read_bytes()[::-1])
+    assert fetched() == first
+    fetch.main(SOURCE, PURPOSE, rehash=True)
+    rehashed = json.loads(SOURCE.read_text())
+    assert rehashed != first
+    assert fetched() == rehashed  # so that the next run sees it
+    path.write_bytes(path.read_bytes()[::-1])
+    fetch.main(SOURCE, PURPOSE, rehash=True)
+    assert json.loads(SOURCE.read_text()) != rehashed

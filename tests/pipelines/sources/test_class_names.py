@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines.sources.folder import FolderSource, LocalFolder
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.places import LocalFolder
 
 
 def names(root: Path, file: str, text: str) -> dict[str, str]:

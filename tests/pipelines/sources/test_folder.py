@@ -1,4 +1,3 @@
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +8,9 @@ from hypothesis import strategies as st
 from alexnet.errors import DataError
 from pipelines.runtime.environment import Store
 from pipelines.sources.base import SourceConfig, SourceFile
-from pipelines.sources.folder import FolderSource, LocalFolder
+from pipelines.sources.folder import FolderSource
 from pipelines.sources.open import open_source
+from pipelines.sources.places import LocalFolder
 from pipelines.storage.bucket import Bucket
 
 
@@ -25,14 +25,14 @@ def make(root: Path, *paths: str) -> FolderSource:
 class Listed(LocalFolder):
     """A tree that is only a list of names."""
 
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
 
     def list(self) -> list[SourceFile]:
         return [SourceFile(path, 1, "") for path in sorted(self.paths)]
 
 
 def listed(*paths: str) -> list[tuple[str, str | None, str]]:
-    return [(item.key, item.split, item.path) for item in FolderSource(Listed(Path(), paths), "here").images()]
+    return [(item.key, item.split, item.path) for item in FolderSource(Listed(Path(), paths=paths), "here").images()]
 
 
 def test_one_folder_a_class_has_no_split_of_its_own(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_imagenets_test_images_are_left_out() -> None:
     paths = tuple(
         f"{split}/{wnid}/{wnid}_{number}.jpg" for number, split in enumerate(("train", "val", "test")) for wnid in "ab"
     )
-    source = FolderSource(Listed(Path(), paths), "here", name_is_key=True)
+    source = FolderSource(Listed(Path(), paths=paths), "here", name_is_key=True)
     assert {image.split for image in source.images()} == {"train", "val"}
 
 
@@ -94,7 +94,13 @@ def test_keys_are_safe_and_names_that_clash_get_different_ones() -> None:
 
 
 @settings(deadline=None)
-@given(st.sets(st.text("aB.- é/_", min_size=1, max_size=100).filter(lambda name: name.strip("/.")), min_size=1, max_size=12))
+@given(
+    st.sets(
+        st.text("aB.- é/_", min_size=1, max_size=100).filter(lambda name: name.strip("/.") and "/." not in f"/{name}"),
+        min_size=1,
+        max_size=12,
+    )
+)
 def test_every_key_is_one_that_a_shard_may_hold_and_stands_once(names: set[str]) -> None:
     from alexnet.shards.tar import Sample, index_tar, tar_of
 
@@ -115,7 +121,7 @@ def test_keys_do_not_depend_on_what_else_is_there() -> None:
             "here: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, with",
         ),
         (["1.jpg"], "here: no images in class folders"),
-        (["a/1.jpg", "b/notes.txt"], "here: no images in class b; add some, or remove the class's folder"),
+        (["a/1.jpg", "b/notes.txt"], "here: no images in class b; add some, remove the class's folder, or name it"),
         (["a/1.jpg", "b/"], "here: no images in class b; add some"),
         (["a/1.jpg"], "here: one class only, a; it takes two to tell apart"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"], "here: no images in class val/b; add some"),
@@ -134,13 +140,6 @@ def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
         list(make(tmp_path, "a/1.jpg").images())
 
 
-def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
-    source = make(tmp_path, "a/1.jpg", "b/1.jpg")
-    (tmp_path / "a/1.jpg").unlink()
-    with pytest.raises(DataError, match=r"a/1\.jpg: No such file or directory; the source changed or is damaged"):
-        source.read("a/1.jpg", 0, 5)
-
-
 def test_a_bucket_is_the_same_source_as_a_folder(
     bucket: Bucket, fresh_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -157,31 +156,6 @@ def test_a_bucket_is_the_same_source_as_a_folder(
     bucket.put("some/where/train/a/1.jpg", b"TRAIN/a/1.jpg")
     changed = open_source(SourceConfig("folder", 0.25, ())).files()
     assert [a == b for a, b in zip(before, changed, strict=True)] == [False, True, True, True]
-
-
-def test_links_that_lead_nowhere_or_round_are_named(tmp_path: Path) -> None:
-    source = make(tmp_path / "source", "a/1.jpg", "b/1.jpg")
-    link = tmp_path / "source/b/2.jpg"
-    for target in ("gone.jpg", "2.jpg"):
-        link.symlink_to(target)
-        with pytest.raises(DataError, match=r"b/2\.jpg: .*; a link that leads nowhere, or no right to read it; mend it"):
-            LocalFolder(tmp_path / "source").list()
-        link.unlink()
-    (tmp_path / "source/b/more").symlink_to("..")
-    with pytest.raises(DataError, match="b/more: a link to a folder that it lies in; remove it"):
-        LocalFolder(tmp_path / "source").list()
-    (tmp_path / "source/b/more").unlink()
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/3.jpg").write_bytes(b"3")
-    (tmp_path / "source/b/more").symlink_to(tmp_path / "elsewhere")
-    assert [item.path for item in source.images()] == ["a/1.jpg", "b/1.jpg", "b/more/3.jpg"]
-
-
-def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
-    make(tmp_path, "a/1.jpg", "b/1.jpg")
-    (tmp_path / "b" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
-    with pytest.raises(DataError, match=r"b/\\xff\.jpg: a name that is not UTF-8; rename it"):
-        LocalFolder(tmp_path).list()
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "train"])

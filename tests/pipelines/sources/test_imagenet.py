@@ -177,7 +177,9 @@ def test_flat_validation_images_without_a_devkit_are_refused(tmp_path: Path, mon
     made = make_small_ilsvrc(tmp_path / "archives")
     root = unpack(made, tmp_path / "archives", tmp_path / "unpacked", flat=True)
     (root / KIT).unlink()
-    with pytest.raises(DataError, match=r"val/ILSVRC2012_val_0+1\.JPEG: an image in no class's folder; move it to val/CLASS/"):
+    with pytest.raises(
+        DataError, match=r"val/ILSVRC2012_val_0+1\.JPEG: nothing tells the classes of the images in val/; put ILSVRC2012_devkit"
+    ):
         opened(root, monkeypatch).files()
 
 
@@ -215,7 +217,7 @@ def test_archives_make_the_shards_that_a_folder_makes(
         (tmp_path / name).mkdir()
         stage_folder = make_stage_folder(tmp_path / name, fresh_store, Path(), monkeypatch)
         monkeypatch.setenv("ALEXNET_SOURCE", str(source))
-        stage_folder.params(source={"name": "imagenet"})
+        stage_folder.params(source={"name": "imagenet"}, model={"classes": 3})
         fetch.main(Path("artifacts/source.json"), Path("artifacts/purpose.json"))
         given = params.load()
         index.write(validate.build_index(open_source(given.source), given.source, given.validate), INDEX)

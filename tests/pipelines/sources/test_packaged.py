@@ -16,11 +16,10 @@ def _files() -> Iterator[tuple[str, bytes]]:
     yield "b/2.png", b"two"
 
 
-def test_a_folder_is_written_once_with_times_that_are_equal_everywhere(tmp_path: Path) -> None:
+def test_a_folder_is_written_once(tmp_path: Path) -> None:
     root = tmp_path / "sources" / "digits"
     write_once(root, _files)
     assert (root / "b" / "2.png").read_bytes() == b"two"
-    assert (root / "a" / "1.png").stat().st_mtime == 0
     write_once(root, lambda: pytest.fail("written again"))
     assert [path.name for path in root.parent.iterdir()] == ["digits"]
 
@@ -58,7 +57,7 @@ def test_the_digits_are_ten_classes_of_five_hundred(tmp_path: Path, monkeypatch:
     assert {wnid: sum(image.wnid == wnid for image in images) for wnid in source.class_names()} == {
         str(d): 500 for d in range(10)
     }
-    assert {file.stamp for file in source.files()} == {"0"}
+    assert {len(file.stamp) for file in source.files()} == {64}  # digests, which are the same on every machine
     assert open_packaged("digits").files() == source.files()
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from alexnet.errors import DataError
 from alexnet.images.inspect import ValidateConfig
 from pipelines.config import params
-from pipelines.sources.folder import FolderSource, LocalFolder
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.places import LocalFolder
 from pipelines.validation import index
 from tests.support.stage_folder import make_image_folder
 
