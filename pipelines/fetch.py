@@ -4,9 +4,9 @@ It also writes down what the run is for, which decides whether the last stage pu
 
 Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
 place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket. ALEXNET_PUBLISH is
-whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's. A file counts as changed when its size,
-its times to the nanosecond, its inode or, in a bucket, its entity tag has; --rehash reads every file, and the next `make run` sees
-what has changed besides.
+whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's. A file counts as changed when
+its size, its times to the nanosecond, its inode or, in a bucket, its entity tag has; --rehash reads every file, and the
+next `make run` sees what has changed besides.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
-"""Readable names of a folder's classes, from the list that lies beside them."""
+"""Lists that lie beside the folders of a source: readable names of classes, and the classes of images in one folder."""
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 # WNID and name in every line, parted by a space or a tab; or JSON, {WNID: name} or {label: [WNID, name]}.
 LISTS = ("LOC_synset_mapping.txt", "words.txt", "synset_words.txt", "classes.json")
+# Kaggle's ImageNet: `ILSVRC2012_val_00000001,n01440764 1 2 3 4` below a header.
+# tiny-imagenet-200: `val_0.JPEG<tab>n01440764<tab>1<tab>2<tab>3<tab>4`.
+LABEL_LISTS = ("LOC_val_solution.csv", "val_annotations.txt")
 
 
 def read_class_names(folder: "Folder", files: list[SourceFile], where: str) -> dict[str, str]:
@@ -36,3 +40,27 @@ def _from_lines(text: str) -> dict[str, str]:
 def _from_json(tree: dict[str, str | list[str]]) -> dict[str, str]:
     pairs = [(key, value) if isinstance(value, str) else tuple(value) for key, value in tree.items()]
     return {str(wnid): str(name) for wnid, name in pairs}
+
+
+def find_labels(files: Iterable[SourceFile]) -> list[SourceFile]:
+    """Those of a source's files that are such lists, wherever they lie."""
+    return [file for file in files if file.path.rpartition("/")[2] in LABEL_LISTS]
+
+
+def read_labels(folder: "Folder", files: Iterable[SourceFile], where: str) -> dict[str, str]:
+    """The class by the name of the image without its suffix; empty if there is no list. Raises DataError on a damaged one."""
+    labels: dict[str, str] = {}
+    for file in find_labels(files):
+        try:
+            lines = folder.read(file.path, 0, file.size).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise DataError(f"{where}/{file.path}: not UTF-8 text; fetch it again, or remove it") from None
+        for number, line in enumerate(lines, 1):
+            name, _, rest = line.partition("," if file.path.endswith(".csv") else "\t")
+            words = rest.split()
+            if not line.strip() or name == "ImageId":
+                continue
+            if not words:
+                raise DataError(f"{where}/{file.path}: line {number} names no class; it should be an image's name, then a WNID")
+            labels[name.rpartition(".")[0] or name] = words[0]
+    return labels

@@ -18,9 +18,8 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage
-from pipelines.sources.class_names import LISTS, read_class_names
+from pipelines.sources.class_names import LABEL_LISTS, LISTS, read_class_names, read_labels
 from pipelines.sources.devkit import Devkit
-from pipelines.sources.labels import LABEL_LISTS, read_labels
 from pipelines.sources.layout import LeftOut, Node, find_splits, outside, take, tree
 from pipelines.sources.places import Folder
 from pipelines.sources.tar_stream import LARGEST

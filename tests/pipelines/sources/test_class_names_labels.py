@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
-from pipelines.sources.labels import read_labels
+from pipelines.sources.class_names import read_labels
 from pipelines.sources.places import LocalFolder
 
 
