@@ -19,7 +19,7 @@ from alexnet.files.atomic import atomic_write_bytes
 from alexnet.inference.metrics import TOP
 from alexnet.loading.config import Views
 from alexnet.shards.manifest import Manifest
-from pipelines.claims.mapping import Mapping, Scale, Side
+from pipelines.claims.mapping import Claim, Mapping, Scale, Side
 from pipelines.config import params, tree
 
 RESULTS = Path("claims/results")
@@ -31,21 +31,26 @@ Probabilities = Float32[np.ndarray, "images classes"]
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """What is trained: a recipe by the name of its variant, `base` for none; and its seeds, more than one of an ensemble."""
+    """What is trained: a recipe by the name of its variant, `base` for none; and its seeds, more than one of an ensemble.
+
+    rate: of learning, for weights, from the start to the end; None: the recipe's own.
+    """
 
     seeds: tuple[int, ...]
     variant: str
+    rate: float | None = None
 
     @property
     def name(self) -> str:
         """Of its files."""
         members = f"-x{len(self.seeds)}" if len(self.seeds) > 1 else ""
-        return f"{self.variant}{members}-{self.seeds[0]}"
+        rate = f"-lr{self.rate:g}" if self.rate is not None else ""
+        return f"{self.variant}{rate}{members}-{self.seeds[0]}"
 
     @property
     def members(self) -> tuple["Cell", ...]:
         """The cells of its single networks."""
-        return tuple(Cell((seed,), self.variant) for seed in self.seeds)
+        return tuple(Cell((seed,), self.variant, self.rate) for seed in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,13 @@ class Recipes:
         self.scale = scale
         self._trees: dict[str, tree.Tree] = {"base": self._load(None)}
 
-    def cell(self, side: Side, seed: int) -> Cell:
+    def cell(self, side: Side, seed: int, rate: float | None = None) -> Cell:
         """The cell of a side of a claim."""
         name = side.variant or "base"
         if name not in self._trees:
             self._trees[name] = self._load(side.variant)
-        return Cell(side.seeds(seed), next(each for each, found in self._trees.items() if found == self._trees[name]))
+        variant = next(each for each, found in self._trees.items() if found == self._trees[name])
+        return Cell(side.seeds(seed), variant, rate)
 
     def views(self, side: Side) -> Views:
         """The protocol of a side."""
@@ -118,11 +124,16 @@ class Recipes:
 
     def params(self, cell: Cell) -> tree.Tree:
         """The parameters of a cell of one seed, as params.yaml has them."""
-        return self._trees[cell.variant] | {"seed": cell.seeds[0]}
+        whole = self._trees[cell.variant] | {"seed": cell.seeds[0]}
+        if cell.rate is None:
+            return whole
+        rates = {name: [{"epoch": 0, "lr": lr}] for name, lr in (("weights", cell.rate), ("biases", 2 * cell.rate))}
+        return tree.overlay(whole, {"train": {"schedule": rates}}, "rates")
 
     def digest(self, cell: Cell) -> str:
         """Of the parameters that decide a cell's result, and of its seeds."""
-        decide = {name: self._trees[cell.variant][name] for name in _DECIDE} | {"seeds": cell.seeds}
+        whole = self.params(cell)
+        decide = {name: whole[name] for name in _DECIDE} | {"seeds": cell.seeds}
         return hashlib.sha256(json.dumps(decide, sort_keys=True).encode()).hexdigest()[:16]
 
     def _load(self, variant: str | None) -> tree.Tree:
@@ -136,12 +147,17 @@ def plan(mapping: Mapping, scale: Scale, recipes: Recipes) -> dict[Cell, set[Vie
     """
     found: dict[Cell, set[Views]] = {}
     for seed in range(1, scale.seeds + 1):
-        for claim in mapping.claims.values():
-            for side in (claim.base, claim.other):
-                cell = recipes.cell(side, seed)
+        for claim in mapping.claims_of(scale).values():
+            for side, rate in _sides(claim, scale):
+                cell = recipes.cell(side, seed, rate)
                 for each in (*cell.members, cell):
                     found.setdefault(each, set()).add(recipes.views(side))
     return {cell: found[cell] for cell in sorted(found, key=lambda cell: (_own(cell), len(cell.seeds)))}
+
+
+def _sides(claim: Claim, scale: Scale) -> list[tuple[Side, float | None]]:
+    """Both sides, with every rate that they choose from."""
+    return [(side, rate) for side in (claim.base, claim.other) for rate in scale.rates.get(side.variant or "", (None,))]
 
 
 def _own(cell: Cell) -> int:

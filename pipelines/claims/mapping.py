@@ -61,10 +61,26 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Assumed:
+    """What was taken for granted when a scale was designed, to compute what it can resolve before anything is run.
+
+    error: of a network, top-1. seeds_std: of that error from seed to seed. shared: of one network's wrong images, the part that
+    another network of the same error is wrong on too. images: that networks are judged on.
+    """
+
+    error: float
+    seeds_std: float
+    shared: float
+    images: int
+
+
+@dataclass(frozen=True)
 class Scale:
     """What a claim is run at: a preset with changes, and how many seeds of every side.
 
     many: the protocol that `many` views are. judged_shards: of the validation split, that many of the first; None: all.
+    claims: that it is for; none: all. rates: by variant, of weights from the start to the end, biases twice as much; a side
+    gets the one by which it is soonest at the claim's training error. Without an entry it has the recipe's own schedule.
     """
 
     about: str
@@ -72,6 +88,9 @@ class Scale:
     seeds: int
     many: Views
     judged_shards: int | None
+    claims: tuple[str, ...]
+    rates: dict[str, tuple[float, ...]]
+    assumed: Assumed | None
     params: tree.Tree
 
 
@@ -88,6 +107,10 @@ class Mapping:
             raise ParamsError(f"{FILE}: has no scale {name!r}; it has {', '.join(self.scales)}")
         return self.scales[name]
 
+    def claims_of(self, scale: Scale) -> dict[str, Claim]:
+        """Those that a scale is for."""
+        return {name: claim for name, claim in self.claims.items() if name in (scale.claims or self.claims)}
+
 
 def read(path: Path = FILE) -> Mapping:
     """The claims in a file. Raises ParamsError that names the path of what is wrong, also of two sides that are the same."""
@@ -99,9 +122,12 @@ def read(path: Path = FILE) -> Mapping:
     scales = {}
     for name, scale in whole["scales"].items():
         changes = scale.pop("params", {})  # a partial tree of any form: `params.load_tree` checks it
-        scales[name] = replace(build(Scale, scale | {"params": {}}, f"scales.{name}"), params=changes)
+        given = {"claims": [], "rates": {}, "assumed": None} | scale | {"params": {}}
+        scales[name] = replace(build(Scale, given, f"scales.{name}"), params=changes)
         if scales[name].seeds < 2:
             raise ParamsError(f"scales.{name}.seeds: must be at least 2, got {scales[name].seeds}")
+        if unknown := set(scales[name].claims) - claims.keys():
+            raise ParamsError(f"scales.{name}.claims: there is no {', '.join(unknown)}; there are {', '.join(claims)}")
     return Mapping(claims, scales)
 
 

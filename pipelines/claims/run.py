@@ -193,6 +193,7 @@ class Runner:
         checkout = str(Path.cwd())
         variables = {"DVC_ROOT": checkout, "DVC_EXP_BASELINE_REV": "claims", "PYTHONPATH": checkout}
         env = os.environ | variables | ({"ALEXNET_DEVICES": device} if device else {})
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # a small cell is mostly its program's start, which cached bytecode halves
         pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipe) as program, log.open("w") as file:
             self._programs.add(program)

@@ -153,3 +153,20 @@ def seeds_needed(size: float, of: Components, images: int, claims: int = 1) -> i
         else:
             most = middle
     return fewest
+
+
+def expected_components(error: float, seeds_std: float, shared: float) -> Components:
+    """Of a difference between two recipes that err alike, before anything is measured; see `mapping.Assumed`.
+
+    On an image that only one of two networks is wrong on, the difference is 1 or -1.
+    """
+    return Components(seeds=2 * seeds_std**2, images=0.0, rest=2 * error * (1 - shared))
+
+
+def smallest_effect(of: Components, shape: tuple[int, int], claims: int = 1) -> float:
+    """The least true difference that is resolved with (seeds, images) with a power of 80%."""
+    low, high = 0.0, 1.0
+    for _ in range(30):  # power grows with the difference
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle, of, shape, claims) >= POWER else (middle, high)
+    return high

@@ -135,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     what = claims.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="train nothing: say which cells are finished")
     what.add_argument("--table", action="store_true", help="train nothing: compare the cells that are finished")
+    what.add_argument(
+        "--write", action="store_true", help="train nothing: bring README and docs/ up to the results, of all scales"
+    )
 
     add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
     return parser
@@ -251,11 +254,15 @@ def _make_ilsvrc(args: argparse.Namespace) -> int:
 
 
 def _claims(args: argparse.Namespace) -> int:
-    from pipelines.claims import compare, mapping
+    from pipelines.claims import compare, documents, mapping, table
     from pipelines.claims.cells import Recipes, plan
     from pipelines.claims.run import Runner
 
     whole = mapping.read()
+    if args.write:
+        written = [str(path) for path in documents.write(whole)]
+        print_result(args.json, written, "\n".join(written))
+        return 0
     scale = whole.scale(args.scale)
     recipes = Recipes(scale)
     runner = Runner(args.scale, recipes, plan(whole, scale, recipes))
@@ -266,9 +273,9 @@ def _claims(args: argparse.Namespace) -> int:
         return 0
     if not args.table:
         runner.run()
-    table = compare.compare(args.scale, whole, recipes)
-    compare.write(table)
-    print_result(args.json, dataclasses.asdict(table), compare.markdown(table))
+    found = compare.compare(args.scale, whole, recipes)
+    table.write(found)
+    print_result(args.json, dataclasses.asdict(found), table.markdown(found))
     return 0
 
 

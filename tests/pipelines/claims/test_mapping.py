@@ -40,7 +40,7 @@ def recipe(scale: str, variant: str | None) -> Params:
 
 @pytest.mark.parametrize("scale", MAPPING.scales)
 def test_every_claim_compares_two_recipes_that_differ(scale: str) -> None:
-    for claim in MAPPING.claims.values():
+    for claim in MAPPING.claims_of(MAPPING.scales[scale]).values():
         sides = [(recipe(scale, side.variant), side.views, side.members) for side in (claim.base, claim.other)]
         assert sides[0] != sides[1], claim
         assert all(layer_counts(params.model) for params, _, _ in sides)
@@ -106,3 +106,5 @@ def test_a_scale_needs_two_seeds(tmp_path: Path) -> None:
         read(tmp_path, good, "{about: a, preset: digits, seeds: 1, many: five, judged_shards: null, params: {}}")
     with pytest.raises(ParamsError, match="has no scale 'big'; it has tiny"):
         read(tmp_path, good).scale("big")
+    with pytest.raises(ParamsError, match="scales.tiny.claims: there is no two; there are one"):
+        read(tmp_path, good, "{about: a, preset: digits, seeds: 2, many: five, judged_shards: null, claims: [two], params: {}}")

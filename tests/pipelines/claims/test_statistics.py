@@ -117,3 +117,15 @@ def test_sides_of_other_images_are_refused() -> None:
         statistics.differences(np.zeros((3, 5), bool), np.zeros((3, 6), bool))
     with pytest.raises(ValueError, match="two at least"):
         statistics.differences(np.zeros((1, 5), bool), np.zeros((1, 5), bool))
+
+
+def test_what_a_design_resolves_is_computed_before_anything_is_run() -> None:
+    """Two networks that err on 4% of the images, and share half of these, differ on 4% of them."""
+    random = np.random.default_rng(6)
+    of = statistics.expected_components(0.04, 0.0, 0.5)
+    shared, own = random.random(4000) < 0.02, random.random((2, 6, 4000)) < 0.02 / 0.98
+    base, other = (shared | (each & ~shared) for each in own)
+    assert statistics.components(statistics.differences(base, other)).rest == pytest.approx(of.rest, rel=0.15)
+    smallest = statistics.smallest_effect(of, (6, 4000), claims=15)
+    assert statistics.power(smallest, of, (6, 4000), claims=15) == pytest.approx(0.8, abs=0.001)
+    assert smallest < statistics.smallest_effect(statistics.expected_components(0.04, 0.004, 0.5), (6, 4000), claims=15)
