@@ -11,41 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexnet.errors import DataError, ParamsError
-    from alexnet.images.resize import prepare
-    from alexnet.images.statistics import PixelStatistics
-    from alexnet.inference.photos import Classifier, load
-    from alexnet.inference.pretrained import Pretrained
-    from alexnet.loading.dataset import ShardDataset
-    from alexnet.loading.loader import Loader
-    from alexnet.model.architecture import ModelConfig
-    from alexnet.model.network import AlexNet
-    from alexnet.shards.manifest import Manifest
-    from alexnet.training.checkpoint import Checkpoints
-    from alexnet.training.loop import Callbacks, fit
-    from alexnet.training.schedule import TrainConfig
-    from alexnet.training.trainer import Trainer, TrainingJob
-
-__all__ = [
-    "AlexNet",
-    "Callbacks",
-    "Checkpoints",
-    "Classifier",
-    "DataError",
-    "Loader",
-    "Manifest",
-    "ModelConfig",
-    "ParamsError",
-    "PixelStatistics",
-    "Pretrained",
-    "ShardDataset",
-    "TrainConfig",
-    "Trainer",
-    "TrainingJob",
-    "fit",
-    "load",
-    "prepare",
-]
+    from alexnet.errors import DataError as DataError
+    from alexnet.errors import ParamsError as ParamsError
+    from alexnet.images.resize import prepare as prepare
+    from alexnet.images.statistics import PixelStatistics as PixelStatistics
+    from alexnet.inference.photos import Classifier as Classifier
+    from alexnet.inference.photos import load as load
+    from alexnet.inference.pretrained import Pretrained as Pretrained
+    from alexnet.loading.dataset import ShardDataset as ShardDataset
+    from alexnet.loading.loader import Loader as Loader
+    from alexnet.model.architecture import ModelConfig as ModelConfig
+    from alexnet.model.network import AlexNet as AlexNet
+    from alexnet.shards.manifest import Manifest as Manifest
+    from alexnet.training.checkpoint import Checkpoints as Checkpoints
+    from alexnet.training.loop import Callbacks as Callbacks
+    from alexnet.training.loop import fit as fit
+    from alexnet.training.schedule import TrainConfig as TrainConfig
+    from alexnet.training.trainer import Trainer as Trainer
+    from alexnet.training.trainer import TrainingJob as TrainingJob
 
 _SOURCES = {
     "AlexNet": "alexnet.model.network",
@@ -67,6 +50,7 @@ _SOURCES = {
     "load": "alexnet.inference.photos",
     "prepare": "alexnet.images.resize",
 }
+__all__ = list(_SOURCES)
 
 
 def __getattr__(name: str) -> Any:
