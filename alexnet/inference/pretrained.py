@@ -114,7 +114,7 @@ class Pretrained:
 
     @torch.inference_mode()
     def by_crop(self, images: UInt8[Tensor, "n side side 3"], views: Views) -> Float[Tensor, "crops n classes"]:
-        """Class probabilities by each crop of a protocol, in the order of `ten_crops`, in one pass, on the network's device."""
+        """Class probabilities by each crop of a protocol, by `stack_crops`, in one pass, on the network's device."""
         self.network.eval()
         logits: Tensor = self.network(stack_crops(images.to(self.device), self.mean_crop, views, self.dtype))
         return logits.float().softmax(1).view(-1, len(images), logits.shape[1])

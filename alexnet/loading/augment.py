@@ -3,8 +3,6 @@
 Every draw is keyed by (seed, epoch, global sample index): the same for any number of workers, ranks and restarts.
 """
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -14,7 +12,7 @@ from alexnet.ops.compile import compile_on_gpu
 from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import copy_to_device, normal, random_bits, random_integers
 
-# The crops of each protocol among the ten of `ten_crops`.
+# The crops of each protocol among the ten views of 4.1: four corners and the center, each as it is, then flipped.
 CROPS_OF: dict[Views, slice] = {
     "center": slice(8, 9),
     "five": slice(0, None, 2),
@@ -146,24 +144,13 @@ def center_crop(images: Images, mean: Mean) -> Crops:
     return torch.sub(center(images, mean.shape[0]), mean).permute(0, 3, 1, 2)
 
 
-def ten_crops(images: Images, mean: Mean) -> Iterator[Crops]:
-    """The ten views of 4.1: four corners and the center, each as it is, then flipped."""
-    for crop in _ten_squares(images, mean.shape[0]):
-        yield torch.sub(crop, mean).permute(0, 3, 1, 2)
-
-
 def stack_crops(images: Images, mean: Mean, views: Views, dtype: torch.dtype) -> Float[Tensor, "crops 3 crop crop"]:
     """All crops of a protocol as one batch, of the first view all images, then of the next; channels last in memory."""
-    squares = list(_ten_squares(images, mean.shape[0]))[CROPS_OF[views]]
+    px, margin = mean.shape[0], images.shape[1] - mean.shape[0]
+    corners = ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2))
+    plain = [images[:, top : top + px, left : left + px] for top, left in corners]
+    squares = [view for square in plain for view in (square, square.flip(2))][CROPS_OF[views]]
     crops = torch.empty((len(squares), *squares[0].shape), dtype=dtype, device=images.device)
     for square, crop in zip(squares, crops, strict=True):
         torch.sub(square, mean, out=crop)
     return crops.flatten(0, 1).permute(0, 3, 1, 2)
-
-
-def _ten_squares(images: Images, px: int) -> Iterator[UInt8[Tensor, "n crop crop 3"]]:
-    margin = images.shape[1] - px
-    for top, left in ((0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)):
-        square = images[:, top : top + px, left : left + px]
-        yield square
-        yield square.flip(2)

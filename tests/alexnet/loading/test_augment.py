@@ -15,7 +15,6 @@ from alexnet.loading.augment import (
     center,
     center_crop,
     stack_crops,
-    ten_crops,
 )
 from alexnet.loading.config import AugmentConfig, ColorNoiseConfig, Views
 
@@ -114,9 +113,14 @@ def test_crops_are_channels_last_for_the_convolutions() -> None:
     assert augment(PLAIN)(images(2), torch.arange(2), 0).is_contiguous(memory_format=torch.channels_last)
 
 
+def ten_crops(batch: Tensor) -> list[Tensor]:
+    crops = stack_crops(batch, torch.zeros(224, 224, 3), "ten", torch.float32)
+    return list(crops.to(torch.uint8).unflatten(0, (10, len(batch))))
+
+
 def test_the_ten_views_are_four_corners_the_center_and_their_mirrors() -> None:
     batch = images(1)
-    views = [view[0].permute(1, 2, 0).to(torch.uint8) for view in ten_crops(batch, torch.zeros(224, 224, 3))]
+    views = [view[0].permute(1, 2, 0) for view in ten_crops(batch)]
     corners = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
     assert len(views) == 10
     for (top, left), plain, mirrored in zip(corners, views[::2], views[1::2], strict=True):
@@ -129,7 +133,7 @@ def test_the_ten_views_are_torchvisions_ten_crop() -> None:
     """Which flips the image first, so that its flipped corners come in another order."""
     batch = images(2)
     theirs = v2.functional.ten_crop(batch.permute(0, 3, 1, 2), [224, 224])
-    ours = [view.to(torch.uint8) for view in ten_crops(batch, torch.zeros(224, 224, 3))]
+    ours = ten_crops(batch)
     for mine, other in zip(ours[::2] + [ours[1::2][at] for at in (1, 0, 3, 2, 4)], theirs, strict=True):
         assert torch.equal(mine, other)
 
@@ -139,7 +143,8 @@ def test_the_crops_of_a_protocol_in_one_batch_are_those_of_the_ten(views: Views)
     batch, mean = images(2), torch.rand(224, 224, 3)
     crops = stack_crops(batch, mean, views, torch.float32)
     assert crops.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(crops, torch.cat(list(ten_crops(batch, mean))[CROPS_OF[views]]))
+    ten = stack_crops(batch, mean, "ten", torch.float32).unflatten(0, (10, 2))
+    assert torch.equal(crops, ten[CROPS_OF[views]].flatten(0, 1))
     assert torch.equal(stack_crops(batch, mean, views, torch.bfloat16), crops.bfloat16())
 
 
