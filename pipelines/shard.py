@@ -33,7 +33,7 @@ from alexnet.shards.tar import Sample, tar_of
 from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Missing
-from pipelines.runtime.executor import map_ordered, raise_if_cancelled
+from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
 from pipelines.validation import index
@@ -150,14 +150,14 @@ def write_shards(tasks: list[Task], bucket: Bucket, job: ShardJob) -> tuple[list
     if finished := sum(size is not None for _, size in wanted):
         console.say(f"shard: {finished:,} of {len(tasks):,} shards are there already")
     sums = PixelSums(job.config.side_px)
-    shards: list[Shard] = []
+    shards: dict[str, Shard] = {}
     total = sum(task.rows.num_rows for task in tasks)
-    results = map_ordered(partial(write_shard, job), wanted)
+    results = map_unordered(partial(write_shard, job), wanted)
     for shard, own in console.track(results, total, "shard", size=lambda result: result[0].samples):
-        shards.append(shard)
+        shards[shard.name] = shard
         if own is not None:
             sums.merge(own)
-    return shards, sums
+    return [shards[task.name] for task in tasks], sums
 
 
 def _check_sizes(shards: list[Shard], bucket: Bucket, prefix: str) -> None:

@@ -5,7 +5,6 @@ are taken from the iterator at a time, and the first failure ends the map.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
@@ -34,18 +33,6 @@ def raise_if_cancelled() -> None:
     cancelled: threading.Event | None = getattr(_local, "cancelled", None)
     if cancelled and cancelled.is_set():
         raise Cancelled
-
-
-def map_ordered(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """The results in the tasks' order."""
-    with _open_pool() as pool:
-        running: deque[Future[R]] = deque()
-        for task in tasks:
-            running.append(pool.submit(function, task))
-            if len(running) >= _TASKS_PER_WORKER * pool.size():
-                yield pool.result(running.popleft())
-        while running:
-            yield pool.result(running.popleft())
 
 
 def map_unordered(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
@@ -77,10 +64,6 @@ class _Pool:
         while not (done := wait(futures, _SECONDS, FIRST_COMPLETED).done):
             self.check()
         return done
-
-    def result(self, future: "Future[R]") -> R:
-        self.wait({future})
-        return future.result()
 
 
 def _open_pool() -> AbstractContextManager[_Pool]:

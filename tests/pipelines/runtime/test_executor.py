@@ -33,24 +33,17 @@ from tests.support.stage_folder import (
     make_stage_folder,
 )
 
-MAPS = [executor.map_ordered, executor.map_unordered]
-
 
 def slow_square(number: int) -> int:
     time.sleep(0.002 * (number % 5))
     return number * number
 
 
-def test_results_come_in_order() -> None:
-    assert list(executor.map_ordered(slow_square, range(50))) == [n * n for n in range(50)]
-
-
-def test_results_that_may_come_in_any_order_all_come_once() -> None:
+def test_all_results_come_once_in_any_order() -> None:
     assert sorted(executor.map_unordered(slow_square, range(50))) == [n * n for n in range(50)]
 
 
-@pytest.mark.parametrize("mapped", MAPS)
-def test_tasks_are_taken_only_a_little_ahead(mapped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_are_taken_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_WORKERS", "2")
     taken: list[int] = []
 
@@ -59,27 +52,25 @@ def test_tasks_are_taken_only_a_little_ahead(mapped: Any, monkeypatch: pytest.Mo
             taken.append(number)
             yield number
 
-    results = mapped(slow_square, tasks())
+    results: Any = executor.map_unordered(slow_square, tasks())
     next(results)
     assert len(taken) <= 6
     results.close()
     assert len(taken) <= 6
 
 
-@pytest.mark.parametrize("mapped", MAPS)
-def test_the_first_failure_ends_it(mapped: Any) -> None:
+def test_the_first_failure_ends_it() -> None:
     def fails(number: int) -> int:
         if number == 3:
             raise DataError("3.jpg: no")
         return number
 
     with pytest.raises(DataError, match=r"3\.jpg: no"):
-        list(mapped(fails, range(1000)))
+        list(executor.map_unordered(fails, range(1000)))
     assert threading.active_count() < 20
 
 
-@pytest.mark.parametrize("mapped", MAPS)
-def test_long_tasks_end_with_the_first_failure(mapped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_tasks_end_with_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_WORKERS", "2")
 
     def long_or_bad(number: int) -> int:
@@ -90,7 +81,7 @@ def test_long_tasks_end_with_the_first_failure(mapped: Any, monkeypatch: pytest.
 
     start = time.monotonic()
     with pytest.raises(DataError, match=r"0\.jpg: no"):
-        list(mapped(long_or_bad, range(10)))
+        list(executor.map_unordered(long_or_bad, range(10)))
     assert time.monotonic() - start < 5
 
 
@@ -102,7 +93,7 @@ def test_outside_a_task_nothing_is_cancelled() -> None:
 def test_what_is_no_schedulers_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_DASK", address)
     with pytest.raises(DataError, match=f"ALEXNET_DASK: must be a scheduler's address, such as tcp://.*, got '{address}'"):
-        list(executor.map_ordered(slow_square, range(3)))
+        list(executor.map_unordered(slow_square, range(3)))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -110,14 +101,14 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(executor, "_SECONDS", 1)
     monkeypatch.setenv("ALEXNET_DASK", "tcp://127.0.0.1:9")
     with pytest.raises(Unreachable, match=r"ALEXNET_DASK: no scheduler answers at tcp://127\.0\.0\.1:9 within 1 seconds"):
-        list(executor.map_ordered(slow_square, range(3)))
+        list(executor.map_unordered(slow_square, range(3)))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.setenv("ALEXNET_DASK", "tcp://127.0.0.1:9")
     with pytest.raises(DataError, match="the package distributed is not installed; install this project's extra `dask`, or"):
-        list(executor.map_ordered(slow_square, range(3)))
+        list(executor.map_unordered(slow_square, range(3)))
 
 
 @pytest.fixture
@@ -152,7 +143,6 @@ def worker(folder: Path | None = None) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("mapped", MAPS)
 def test_a_cluster_that_fails_is_named(
     mapped: Any, scheduler: "subprocess.Popen[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,24 +150,24 @@ def test_a_cluster_that_fails_is_named(
     with pytest.raises(
         Unreachable, match=r"the scheduler at tcp://\S+ has had no workers for 2 seconds; start some: `dask wor"
     ):
-        list(mapped(abs, range(3)))
+        list(executor.map_unordered(abs, range(3)))
     with worker():
         monkeypatch.setattr(executor, "_SECONDS", 30)  # a worker takes its time to come
-        assert sorted(mapped(abs, range(9))) == list(range(9))
+        assert sorted(executor.map_unordered(abs, range(9))) == list(range(9))
         with pytest.raises(DataError, match=r"ALEXNET_DASK: 4 workers died of one task, the last at tcp://\S+; see its log"):
-            list(mapped(os._exit, [1]))
+            list(executor.map_unordered(os._exit, [1]))
         (tmp_path / "only_here.py").write_text("def function(task):\n    return task\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         with pytest.raises(
             DataError, match=r"ALEXNET_DASK: scheduler or workers cannot load the task \(No module named 'only_here'\); s"
         ):
-            list(mapped(import_module("only_here").function, [1]))
+            list(executor.map_unordered(import_module("only_here").function, [1]))
         monkeypatch.setattr(executor, "_SECONDS", 2)
         threading.Timer(1, scheduler.kill).start()
         with pytest.raises(
             Unreachable, match=r"the scheduler at tcp://\S+ was lost; start it and run again, what is finished is"
         ):
-            list(mapped(time.sleep, [0.5] * 60))
+            list(executor.map_unordered(time.sleep, [0.5] * 60))
 
 
 @pytest.mark.slow
