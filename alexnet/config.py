@@ -78,7 +78,8 @@ def _value(kind: Any, value: object, path: str) -> object:
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise ParamsError(f"{path}: must be a mapping, got {value!r}")
-        return {_value(args[0], name, path): _value(args[1], item, f"{path}.{name}") for name, item in value.items()}
+        keys = {int(name) if args[0] is int and str(name).isdecimal() else name: name for name in value}  # JSON's are text
+        return {_value(args[0], key, path): _value(args[1], value[name], f"{path}.{name}") for key, name in keys.items()}
     return _leaf(kind, value, path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from alexnet.config import build
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import Sample, tar_of
 
@@ -32,7 +33,7 @@ def make(images: Path | None, count: int, shards: int, folder: Path) -> list[Sha
         jpegs = [_encode(image) for image in _squares(images, count)]
         (folder / "shards").mkdir(parents=True, exist_ok=True)
         listing.write_text(json.dumps([asdict(_write(folder, jpegs, number, shards)) for number in range(shards)]))
-    return [Shard.from_tree(entry) for entry in json.loads(listing.read_text())]
+    return [build(Shard, entry, str(listing)) for entry in json.loads(listing.read_text())]
 
 
 def _write(folder: Path, jpegs: list[bytes], number: int, shards: int) -> Shard:

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write
 from alexnet.images.resize import encode, prepare
@@ -222,13 +223,13 @@ def _read_finished_shard(bucket: Bucket, prefix: str, size: int, task: Task) -> 
     """A shard that an earlier run finished, by its side file; None if the tar or the sums are not those of the side file."""
     try:
         side = json.loads(bucket.get(prefix + task.side_file))
-        shard = Shard.from_tree(side["shard"])
+        shard = build(Shard, side["shard"], task.side_file)
         if (shard.bytes, shard.name, shard.samples) != (size, task.name, task.rows.num_rows):
             return None
         if task.split != "train":
             return shard, None
         packed = bucket.get(prefix + task.sums)
-    except (Missing, ValueError, KeyError, TypeError, AttributeError):
+    except (Missing, ParamsError, ValueError, KeyError, TypeError):
         return None
     return (shard, PixelSums.from_bytes(packed)) if hashlib.sha256(packed).hexdigest() == side["sums_sha256"] else None
 

@@ -1,11 +1,10 @@
 """The manifest: which shards exist, and what is in them."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from alexnet.errors import DataError
+from alexnet.config import read_json, to_json
 
 Split = Literal["train", "val", "test"]
 
@@ -40,11 +39,6 @@ class Shard:
     samples: int
     labels: dict[int, int]
 
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> "Shard":
-        """From JSON, whose keys are text. Raises KeyError, TypeError, ValueError or AttributeError."""
-        return cls(**{**tree, "labels": {int(label): count for label, count in tree["labels"].items()}})
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -61,19 +55,9 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Writes sorted JSON: equal manifests are equal bytes."""
-        path.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        path.write_bytes(to_json(self))
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """The manifest in a file. Raises DataError when it is not one."""
-        try:
-            tree = json.loads(path.read_text())
-            return cls(
-                source=tree["source"],
-                prefix=tree["prefix"],
-                side_px=tree["side_px"],
-                synsets=tuple(Synset(**synset) for synset in tree["synsets"]),
-                splits={split: tuple(map(Shard.from_tree, shards)) for split, shards in tree["splits"].items()},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: not a manifest: {error!r}; run the shard stage again") from None
+        """The manifest in a file. Raises DataError when it is missing or not one."""
+        return read_json(cls, path, "run the shard stage again")

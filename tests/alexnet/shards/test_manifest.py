@@ -68,12 +68,12 @@ def test_a_file_that_is_no_manifest_is_named(change: Callable[[Any], None], tmp_
     tree = json.loads(path.read_text())
     change(tree)
     path.write_text(json.dumps(tree))
-    with pytest.raises(DataError, match=r"manifest\.json: not a manifest: .*; run the shard stage again"):
+    with pytest.raises(DataError, match=r"manifest\.json.*; run the shard stage again"):
         Manifest.read(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "5"])
 def test_other_text_is_no_manifest(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match="not a manifest"):
+    with pytest.raises(DataError, match=r"manifest\.json: (must be a mapping|damaged: ).*; run the shard stage again"):
         Manifest.read(tmp_path / "manifest.json")
