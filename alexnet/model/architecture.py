@@ -203,7 +203,8 @@ def table(config: ModelConfig) -> tuple[Layer, ...]:
 
 
 def _conv(config: ModelConfig, name: str, inputs: int, side: int) -> Layer:
-    number, shape = CONVOLUTIONS.index(name), _shape(config, name)
+    number = CONVOLUTIONS.index(name)
+    shape: ConvConfig = getattr(config, name)
     first, pools = name == "conv1", name in config.pool.layers
     size = (side + 2 * shape.padding + shape.edge - shape.size) // shape.stride + 1
     # Pooling windows may hang over the edge, as in the source; with 3/2 they never do from 224 pixels.
@@ -228,19 +229,10 @@ def _conv(config: ModelConfig, name: str, inputs: int, side: int) -> Layer:
         norms=norms,
         pools=pools,
         activates="first" if norm_sees_rectified else "last",
-        drops=_drops(config, name),
+        drops=config.dropout > 0 and name in config.dropout_layers,
         std=config.init.std if number < 2 else config.init.middle_std,
         bias=float(name in config.init.ones),
     )
-
-
-def _shape(config: ModelConfig, name: str) -> ConvConfig:
-    shape: ConvConfig = getattr(config, name)
-    return shape
-
-
-def _drops(config: ModelConfig, name: str) -> bool:
-    return config.dropout > 0 and name in config.dropout_layers
 
 
 def _full(config: ModelConfig, name: str, inputs: int) -> Layer:
@@ -251,7 +243,7 @@ def _full(config: ModelConfig, name: str, inputs: int) -> Layer:
         outputs=config.units * config.towers if hidden else config.classes,
         sees_all=name in config.cross_connections,
         activates="last" if hidden else "never",
-        drops=_drops(config, name),
+        drops=config.dropout > 0 and name in config.dropout_layers,
         std=config.init.std,
         bias=float(name in config.init.ones),
     )
