@@ -65,17 +65,14 @@ def join(
     Args:
         rendezvous: how this rank finds the others.
         device: of this rank.
-        towers: of the network; a rank trains one of them.
+        towers: of the network; a rank trains one of them, and their number divides that of the ranks.
         shares_device: whether another rank uses the same GPU, which NCCL refuses.
         timeout_seconds: no exchange waits longer.
         on_death: is called with the reason before this process ends itself, see Heartbeat.
 
     Raises:
         Lost: from inside the context, when another rank ended or hangs; names it and the reason.
-        ValueError: the ranks cannot share the towers evenly.
     """
-    if rendezvous.world_size % towers:
-        raise ValueError(f"{rendezvous.world_size} ranks cannot share {towers} towers; start a multiple of {towers}")
     use_nccl = device.type == "cuda" and not shares_device
     if device.type == "cuda":
         torch.cuda.set_device(device)
