@@ -102,7 +102,6 @@ class Loader:
         Closing the iterator early ends its threads.
 
         Raises:
-            ValueError: the epoch has no such step; its number of steps is allowed, and leaves nothing.
             DataError: from the iterator, a sample or a shard that cannot be used, or no progress for 240 seconds.
         """
         return self.read(self.sampler.batches(self._counts, epoch, first_step))

@@ -32,14 +32,6 @@ class BatchSampler:
     replica: int = 0
     replicas: int = 1
 
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.window_shards is not None and self.window_shards < 1:
-            raise ValueError(f"window_shards must be at least 1, got {self.window_shards}")
-        if not 0 <= self.replica < self.replicas:
-            raise ValueError(f"replica must be in 0..{self.replicas - 1}, got {self.replica}")
-
     def steps(self, total: int) -> int:
         """Steps of an epoch of so many samples: the last one takes what is left."""
         return -(-total // self.batch_size)
@@ -62,14 +54,8 @@ class BatchSampler:
         """This replica's part of every batch of an epoch, from a step on. Parts of all replicas, in order, are the batch.
 
         Their sizes differ by at most one. In an epoch's last step a part can be empty: every replica takes every step.
-
-        Raises:
-            ValueError: the epoch has no such step; its number of steps is allowed, and leaves nothing.
         """
         order = self.order(counts, epoch)
-        steps = self.steps(len(order))
-        if not 0 <= first_step <= steps:
-            raise ValueError(f"first_step must be in 0..{steps}, got {first_step}")
         starts = range(first_step * self.batch_size, len(order), self.batch_size)
         return [self._part(order[start : start + self.batch_size]) for start in starts]
 
