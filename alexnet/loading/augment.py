@@ -117,19 +117,14 @@ def _crop_by_slicing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor,
     return crops
 
 
-def _crop_by_indexing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor, px: int) -> UInt8[Tensor, "n crop crop 3"]:
-    """Crops by one gather, without synchronizing with the host."""
-    reach = torch.arange(px, device=images.device)
-    columns = torch.where(flips[:, None], px - 1 - reach, reach) + lefts[:, None]
+def _crop_flip_subtract(images: Images, drawn: Float[Tensor, "n 7"], mean: Mean) -> Float[Tensor, "n crop crop 3"]:
+    """The whole augmentation as one GPU kernel, which does not wait for the host; see Augment.draw."""
+    tops, lefts, flips = drawn[:, :3].long().unbind(1)
+    reach = torch.arange(len(mean), device=images.device)
+    columns = torch.where(flips[:, None] > 0, len(mean) - 1 - reach, reach) + lefts[:, None]
     rows = tops[:, None] + reach
     index = torch.arange(len(images), device=images.device)
-    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def _crop_flip_subtract(images: Images, drawn: Float[Tensor, "n 7"], mean: Mean) -> Float[Tensor, "n crop crop 3"]:
-    """The whole augmentation as one GPU kernel; see Augment.draw."""
-    tops, lefts, flips = drawn[:, :3].long().unbind(1)
-    crops = _crop_by_indexing(images, tops, lefts, flips > 0, mean.shape[0])
+    crops = images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
     return (crops - mean + drawn[:, None, None, 3:6]) / drawn[:, None, None, 6:]
 
 

@@ -10,8 +10,6 @@ from torchvision.transforms import v2
 from alexnet.loading.augment import (
     CROPS_OF,
     Augment,
-    _crop_by_indexing,
-    _crop_by_slicing,
     center,
     center_crop,
     stack_crops,
@@ -76,8 +74,7 @@ def test_consecutive_samples_share_a_crop_by_crop_run_as_in_2012() -> None:
 
 
 def test_the_path_for_a_gpu_gives_the_same_crops() -> None:
-    batch, drawn = images(5), augment(PLAIN)._draw(torch.arange(5), 32, epoch=2)
-    assert torch.equal(_crop_by_indexing(batch, *drawn, 224), _crop_by_slicing(batch, *drawn, 224))
+    batch = images(5)
     for noise in (QUIET, replace(QUIET, std=0.1)):
         here = augment(replace(PLAIN, color_noise=noise), torch.rand(256, 256, 3) * 255)
         crops = here.apply(batch, here.draw(torch.arange(5), 32, epoch=2))
