@@ -84,12 +84,12 @@ def publishes() -> bool:
 def workers() -> int:
     """ALEXNET_WORKERS: threads for decoding and resizing; all the cores this process may use unless set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return _number("ALEXNET_WORKERS", cores, least=1)
+    return read_number("ALEXNET_WORKERS", cores, least=1)
 
 
 def streams() -> int:
     """ALEXNET_STREAMS: shards that are fetched at the same time; 16 unless set."""
-    return _number("ALEXNET_STREAMS", 16, least=1)
+    return read_number("ALEXNET_STREAMS", 16, least=1)
 
 
 def dask() -> str | None:
@@ -160,21 +160,21 @@ def processes() -> int | None:
 
 def timeout_seconds() -> float:
     """ALEXNET_TIMEOUT: seconds that a process waits for another; 60 unless set."""
-    return _number("ALEXNET_TIMEOUT", 60.0, least=10)
+    return read_number("ALEXNET_TIMEOUT", 60.0, least=10)
 
 
 def restarts() -> int:
     """ALEXNET_RESTARTS: how often training starts its processes again without a newer checkpoint; 2 unless set."""
-    return _number("ALEXNET_RESTARTS", 2, least=0)
+    return read_number("ALEXNET_RESTARTS", 2, least=0)
 
 
 def checkpoint_seconds() -> float:
     """ALEXNET_CHECKPOINT_MINUTES: time between checkpoints of training; 5 minutes unless set."""
-    return _number("ALEXNET_CHECKPOINT_MINUTES", 5.0, least=0) * 60
+    return read_number("ALEXNET_CHECKPOINT_MINUTES", 5.0, least=0) * 60
 
 
-def _number(name: str, default: N, least: int) -> N:
-    """The variable as a number of the default's type."""
+def read_number(name: str, default: N, least: int) -> N:
+    """The variable as a number of the default's type. Raises DataError unless it is at least `least`."""
     kind, text = type(default), os.environ.get(name, str(default))
     try:
         number = kind(text)

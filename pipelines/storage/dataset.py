@@ -10,7 +10,6 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet.errors import DataError
 from alexnet.loading.dataset import ShardDataset
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Manifest, Split
@@ -51,12 +50,7 @@ def cache_folder() -> Path:
 
 def cache_bytes() -> int | None:
     """ALEXNET_CACHE_BYTES: the most that the cache may hold; no limit unless set."""
-    text = os.environ.get("ALEXNET_CACHE_BYTES")
-    if not text:
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise DataError(f"ALEXNET_CACHE_BYTES: must be a whole number of bytes, at least 1, got {text!r}")
-    return int(text)
+    return environment.read_number("ALEXNET_CACHE_BYTES", 1, least=1) if os.environ.get("ALEXNET_CACHE_BYTES") else None
 
 
 def _available_bytes() -> int:

@@ -108,7 +108,7 @@ def test_a_process_that_may_not_open_enough_files_says_so(
 @pytest.mark.parametrize("text", ["0", "-1", "10GB", "1.5"])
 def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_CACHE_BYTES", text)
-    with pytest.raises(DataError, match=f"ALEXNET_CACHE_BYTES: must be a whole number of bytes, at least 1, got '{text}'"):
+    with pytest.raises(DataError, match=f"ALEXNET_CACHE_BYTES: must be a whole number of at least 1, got '{text}'"):
         data.cache_bytes()
 
 
