@@ -402,7 +402,7 @@ def scale_child(rows: int) -> dict[str, object]:
 
         start = time.perf_counter()
         made = {
-            split: tuple(Shard(task.name, 1, "0" * 64, task.rows.num_rows, {}) for task in tasks if task.split == split)
+            split: tuple(Shard(task.name(), 1, "0" * 64, task.rows.num_rows, {}) for task in tasks if task.split == split)
             for split in index.splits_of(used)
         }
         synsets = tuple(Synset(label, f"n{label:08}", "name") for label in range(1000))

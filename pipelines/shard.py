@@ -17,7 +17,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from socket import gethostname
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,20 +52,9 @@ class Task:
     number: int
     rows: pa.Table
 
-    @property
-    def name(self) -> str:
-        """The name of the tar under the prefix."""
-        return f"{self.split}-{self.number:06d}.tar"
-
-    @property
-    def side_file(self) -> str:
-        """The name of the JSON that is written when the tar is complete."""
-        return f"{self.split}-{self.number:06d}.json"
-
-    @property
-    def sums(self) -> str:
-        """The name of its pixel sums, which only shards of the training split have."""
-        return f"{self.split}-{self.number:06d}.npz"
+    def name(self, kind: Literal["tar", "json", "npz"] = "tar") -> str:
+        """Of the tar, of its side file, written when the tar is complete, or of its pixel sums, which training shards have."""
+        return f"{self.split}-{self.number:06d}.{kind}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +136,7 @@ def write_shards(tasks: list[Task], bucket: Bucket, job: ShardJob) -> tuple[list
     """All shards, in the tasks' order, and the pixel sums of the training split. Finished shards are not written again."""
     prefix = job.prefix
     sizes = bucket.sizes(prefix)
-    wanted = [(task, sizes.get(prefix + task.name) if prefix + task.side_file in sizes else None) for task in tasks]
+    wanted = [(task, sizes.get(prefix + task.name()) if prefix + task.name("json") in sizes else None) for task in tasks]
     if finished := sum(size is not None for _, size in wanted):
         console.say(f"shard: {finished:,} of {len(tasks):,} shards are there already")
     sums = PixelSums(job.config.side_px)
@@ -158,7 +147,7 @@ def write_shards(tasks: list[Task], bucket: Bucket, job: ShardJob) -> tuple[list
         shards[shard.name] = shard
         if own is not None:
             sums.merge(own)
-    return [shards[task.name] for task in tasks], sums
+    return [shards[task.name()] for task in tasks], sums
 
 
 def _check_sizes(shards: list[Shard], bucket: Bucket, prefix: str) -> None:
@@ -190,19 +179,19 @@ def write_shard(job: ShardJob, wanted: tuple[Task, int | None]) -> tuple[Shard, 
     labels: Counter[int] = Counter()
     tar = tar_of(samples(job.source, config, task, sums, labels))
     shard = Shard(
-        name=task.name,
+        name=task.name(),
         bytes=len(tar),
         sha256=hashlib.sha256(tar).hexdigest(),
         samples=task.rows.num_rows,
         labels=dict(sorted(labels.items())),
     )
-    bucket.put(prefix + task.name, tar, content_type="application/x-tar")
+    bucket.put(prefix + task.name(), tar, content_type="application/x-tar")
     side: dict[str, Any] = {"shard": asdict(shard), "sums_sha256": None}
     if sums is not None:
         packed = sums.to_bytes()
         side["sums_sha256"] = hashlib.sha256(packed).hexdigest()
-        bucket.put(prefix + task.sums, packed)
-    bucket.put_json(prefix + task.side_file, side)
+        bucket.put(prefix + task.name("npz"), packed)
+    bucket.put_json(prefix + task.name("json"), side)
     return shard, sums
 
 
@@ -222,13 +211,13 @@ def _open_bucket(job: ShardJob) -> Bucket:
 def _read_finished_shard(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, PixelSums | None] | None:
     """A shard that an earlier run finished, by its side file; None if the tar or the sums are not those of the side file."""
     try:
-        side = json.loads(bucket.get(prefix + task.side_file))
-        shard = build(Shard, side["shard"], task.side_file)
-        if (shard.bytes, shard.name, shard.samples) != (size, task.name, task.rows.num_rows):
+        side = json.loads(bucket.get(prefix + task.name("json")))
+        shard = build(Shard, side["shard"], task.name("json"))
+        if (shard.bytes, shard.name, shard.samples) != (size, task.name(), task.rows.num_rows):
             return None
         if task.split != "train":
             return shard, None
-        packed = bucket.get(prefix + task.sums)
+        packed = bucket.get(prefix + task.name("npz"))
     except (Missing, ParamsError, ValueError, KeyError, TypeError):
         return None
     return (shard, PixelSums.from_bytes(packed)) if hashlib.sha256(packed).hexdigest() == side["sums_sha256"] else None
