@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from alexnet.errors import DataError
 from alexnet.files.locks import POLL_SECONDS, Busy, flock
@@ -82,21 +83,15 @@ class ShardCache:
         """Marks a shard as used now, if it is on the disk: it is the last to be removed. Its index's time is the mark."""
         now = time.time_ns()  # the kernel's own mark is some milliseconds coarse
         with contextlib.suppress(FileNotFoundError):
-            os.utime(self._index_path(shard), ns=(now, now))
+            os.utime(self._path(shard, "json"), ns=(now, now))
 
     # Paths. One folder holds them all; names begin with the digest, so different data sets never meet.
 
-    def _path(self, shard: Shard) -> Path:
-        return self.folder / f"{shard.sha256}.tar"
-
-    def _index_path(self, shard: Shard) -> Path:
-        return self.folder / f"{shard.sha256}.json"
+    def _path(self, shard: Shard, kind: Literal["tar", "json", "lock"] = "tar") -> Path:
+        return self.folder / f"{shard.sha256}.{kind}"
 
     def _part_path(self, shard: Shard) -> Path:
         return self.folder / f"{shard.sha256}.{shard.bytes}.part"  # its name says what room it will need
-
-    def _lock_path(self, shard: Shard) -> Path:
-        return self.folder / f"{shard.sha256}.lock"
 
     # From the disk.
 
@@ -106,7 +101,7 @@ class ShardCache:
         if mapped is None:
             return None
         view, file = mapped
-        index = read_index(self._index_path(shard), shard, file)
+        index = read_index(self._path(shard, "json"), shard, file)
         return None if index is None else CachedShard(shard, index, view)
 
     def _verified_again(self, shard: Shard) -> CachedShard | None:
@@ -120,7 +115,7 @@ class ShardCache:
         except DataError:
             _remove(path)  # a copy: the original is in the store
             return None
-        write_index(self._index_path(shard), index, file)
+        write_index(self._path(shard, "json"), index, file)
         if not path.exists():
             _remove(path)  # it was evicted meanwhile: its index must not stay behind
         return CachedShard(shard, index, view)
@@ -132,7 +127,7 @@ class ShardCache:
         part = self._part_path(shard)
         try:
             cached, file = self._fetch_verified(shard, part)
-            write_index(self._index_path(shard), cached.index, file)
+            write_index(self._path(shard, "json"), cached.index, file)
         except OSError:
             part.unlink(missing_ok=True)  # no room, or a failing disk: leave nothing that needs room
             raise
@@ -225,7 +220,7 @@ class ShardCache:
                 return part.stat().st_mtime_ns
             return -1
 
-        return flock(self._lock_path(shard), _PATIENCE_SECONDS, shard.name, progress)
+        return flock(self._path(shard, "lock"), _PATIENCE_SECONDS, shard.name, progress)
 
 
 def _remove(path: Path) -> None:
