@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from alexnet.model.architecture import LAYERS, LayerCounts, ModelConfig, layer_counts, table, total_counts
-from alexnet.model.network import AlexNet, DropoutKey, initial_weights
+from alexnet.model.network import AlexNet, initial_weights, keyed_dropout
 from alexnet.model.response_norm import local_response_norm
 from pipelines.config import params
 
@@ -234,7 +234,7 @@ def untrained(config: ModelConfig, seed: int) -> AlexNet:
 def first_pass(network: AlexNet, images: torch.Tensor) -> tuple[float, float]:
     """The loss in training, over all labels alike, and how far apart images lie at the logits in testing."""
     with torch.no_grad():
-        trained, tested = network(images, DropoutKey(3, torch.arange(len(images)))), network(images)
+        trained, tested = network(images, keyed_dropout(3, torch.arange(len(images)))), network(images)
     return (trained.logsumexp(1) - trained.mean(1)).mean().item(), tested.std(0).mean().item()
 
 

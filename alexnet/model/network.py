@@ -1,7 +1,6 @@
 """The network: the table of `architecture` as a module, in one part or split by tower."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,33 +17,8 @@ from alexnet.randomness.keys import random_key
 from alexnet.randomness.tensors import dropout_mask, mask_words
 
 Slices = tuple[slice, ...]
+Dropout = Callable[[str], Int64[Tensor, " words"]]  # gives the words, see `mask_words`, of the mask of a layer
 Tap = Callable[[str, list[Tensor]], None]  # is called with a point's name and its values, a tensor for every part
-
-
-@dataclass(frozen=True)
-class DropoutKey:
-    """What the dropout masks of a training pass depend on: the step's random key, and the samples' global indices (CPU)."""
-
-    key: int
-    samples: Int64[Tensor, " n"]
-
-    def words(self, layer: str) -> Int64[Tensor, " words"]:
-        """What `dropout_mask` makes the layer's mask of."""
-        return mask_words(random_key(self.key, layer), self.samples)
-
-
-@dataclass(frozen=True)
-class DropoutWords:
-    """The words of a DropoutKey by layer, drawn before the pass, which may be recorded in a CUDA graph."""
-
-    by_layer: Mapping[str, Int64[Tensor, " words"]]
-
-    def words(self, layer: str) -> Int64[Tensor, " words"]:
-        """See DropoutKey."""
-        return self.by_layer[layer]
-
-
-Dropout = DropoutKey | DropoutWords
 
 
 class AlexNet(nn.Module):
@@ -180,6 +154,11 @@ def full_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def keyed_dropout(key: int, samples: Int64[Tensor, " n"]) -> Dropout:
+    """Dropout whose masks are drawn as they are used, from a step's random key and the samples' global indices (CPU)."""
+    return lambda layer: mask_words(random_key(key, layer), samples)
+
+
 def initial_weights(config: ModelConfig, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Start values of the full tensors (section 5), by name; drawn in float32 whatever the dtype."""
     tensors: dict[str, Tensor] = {}
@@ -257,5 +236,5 @@ class _Part(nn.Module):
         count = x[0].numel()  # outputs of this part, whose towers' channels are in one piece
         first = self.towers[0] * count // self.tower_count
         units = range(first, first + count)
-        mask = dropout_mask(dropout.words(row.name), units, self.config.dropout, x.device).view(x.shape)
+        mask = dropout_mask(dropout(row.name), units, self.config.dropout, x.device).view(x.shape)
         return x * mask / kept if inverted else x * mask

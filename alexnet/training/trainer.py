@@ -14,7 +14,7 @@ from alexnet.loading.augment import Augment, Crops, center_crop
 from alexnet.loading.device import to_device
 from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
-from alexnet.model.network import AlexNet, Dropout, DropoutKey, DropoutWords, full_shapes, tensor_slices
+from alexnet.model.network import AlexNet, Dropout, full_shapes, keyed_dropout, tensor_slices
 from alexnet.randomness.keys import random_key
 from alexnet.training.schedule import Rates, TrainConfig
 from alexnet.training.sgd import PaperSgd
@@ -118,13 +118,13 @@ class Trainer:
 
     def _update(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         """An update, drawn and computed operation by operation."""
-        dropout = DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples)
+        dropout = keyed_dropout(random_key(self.job.seed, "dropout", number), batch.samples)
         return self._learn(self.augment(batch.images, batch.samples, epoch), batch.labels, dropout)
 
     def _inputs(self, batch: Batch, epoch: int, number: int) -> dict[str, Tensor]:
         """A step's inputs: images and labels on the GPU, everything drawn in pinned memory."""
-        dropout = DropoutKey(random_key(self.job.seed, "dropout", number), batch.samples)
-        drawn = {row.name: dropout.words(row.name) for row in self.network.layers if row.drops}
+        dropout = keyed_dropout(random_key(self.job.seed, "dropout", number), batch.samples)
+        drawn = {row.name: dropout(row.name) for row in self.network.layers if row.drops}
         drawn[_AUGMENTATION] = self.augment.draw(batch.samples, batch.images.shape[1] - self.augment.crop_px, epoch)
         pinned = {name: tensor.pin_memory() for name, tensor in drawn.items()}
         return {_IMAGES: batch.images, _LABELS: batch.labels, **pinned}
@@ -132,7 +132,7 @@ class Trainer:
     def _update_from(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """An update by what `_inputs` returns."""
         crops = self.augment.apply(inputs[_IMAGES], inputs[_AUGMENTATION])
-        return self._learn(crops, inputs[_LABELS], DropoutWords(inputs))
+        return self._learn(crops, inputs[_LABELS], inputs.__getitem__)
 
     def _learn(self, crops: Crops, labels: Tensor, dropout: Dropout) -> tuple[Tensor, Tensor]:
         """One update. Returns the sum of the losses and the number of right answers."""

@@ -13,7 +13,7 @@ from alexnet.distributed.errors import Lost
 from alexnet.distributed.tower_link import TowerLink
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.links import LocalLink
-from alexnet.model.network import AlexNet, DropoutKey
+from alexnet.model.network import AlexNet, keyed_dropout
 from tests.support.links import exchange, tower_outputs
 from tests.support.training_run import CONTEXT
 
@@ -91,7 +91,7 @@ def test_at_full_width_a_tower_sends_209_824_bytes_per_sample(paper: ModelConfig
     link = Echo(number)
     with torch.device("meta"):
         network = AlexNet(paper, tower_ranges=[(number, number + 1)], link=link)
-        logits = network(torch.zeros(2, 3, 224, 224), DropoutKey(1, torch.zeros(2, dtype=torch.int64)))
+        logits = network(torch.zeros(2, 3, 224, 224), keyed_dropout(1, torch.zeros(2, dtype=torch.int64)))
     assert logits.shape == (2, 1000)
     logits.sum().backward()
     assert link.bytes_sent == 2 * 209_824

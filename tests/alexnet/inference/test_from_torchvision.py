@@ -23,7 +23,7 @@ from alexnet.inference.from_torchvision import (
 from alexnet.inference.pretrained import Pretrained, load_pretrained, save_pretrained
 from alexnet.loading.augment import center_crop
 from alexnet.model.architecture import table
-from alexnet.model.network import DropoutKey
+from alexnet.model.network import keyed_dropout
 from pipelines.config import params
 
 CATEGORIES = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
@@ -65,7 +65,7 @@ def test_a_state_dict_gives_the_same_logits_and_probabilities(theirs: torch.nn.M
 def test_dropout_sits_where_torchvision_has_it(theirs: torch.nn.Module, ours: Pretrained) -> None:
     """In training our masks, put in place of its own two, give its logits: before fc6 and fc7, what is kept doubled."""
     seen: list[Tensor] = []
-    key = DropoutKey(3, torch.arange(2))
+    key = keyed_dropout(3, torch.arange(2))
     images = photographs(2)
 
     def tap(name: str, maps: list[Tensor]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alexnet.model.architecture import ConvConfig, ModelConfig
-from alexnet.model.network import AlexNet, DropoutKey, initial_weights
+from alexnet.model.network import AlexNet, initial_weights, keyed_dropout
 
 APART = ((0, 1), (1, 2))
 
@@ -16,7 +16,7 @@ APART = ((0, 1), (1, 2))
 def gradients(network: AlexNet, full: dict[str, Tensor], images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits in training, and the full tensors of the gradient of their loss."""
     network.load_full(full)
-    logits = network(images, DropoutKey(9, torch.arange(len(images))))
+    logits = network(images, keyed_dropout(9, torch.arange(len(images))))
     functional.cross_entropy(logits, labels).backward()
     joined = {name: torch.zeros_like(tensor) for name, tensor in full.items()}
     for name, where, parameter in network.parameter_slices():
@@ -105,7 +105,7 @@ def test_dropout_keeps_the_expectation_that_testing_uses(tiny: ModelConfig) -> N
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)).repeat(512, 1, 1, 1) * 50
     with torch.no_grad():
         tested = network(images[:1], upto="fc6")
-        trained = network(images, DropoutKey(5, torch.arange(512)), upto="fc6")
+        trained = network(images, keyed_dropout(5, torch.arange(512)), upto="fc6")
     assert set((trained / (2 * tested)).nan_to_num(0).round(decimals=4).flatten().tolist()) <= {0.0, 1.0}
     assert torch.allclose(trained.mean(0), tested[0], atol=0.15 * tested.max().item())
 
