@@ -81,15 +81,9 @@ def make_report(
     digest: str,
     left_out: Mapping[str, int] | None = None,
 ) -> ValidationReport:
-    """The report on an index.
+    """The report on the index of the source `name`, which has this SHA-256.
 
-    Args:
-        name: The source.
-        table: The index.
-        config: The policy by which it was made.
-        rules: The results of the expectations.
-        digest: SHA-256 of the index.
-        left_out: Files of the source that are no images by their names, by suffix.
+    left_out: files of the source that are no images by their names, by suffix.
     """
     rows = table.select(["key", "split", "wnid", "faults", "action"]).to_pandas()
     used = rows[rows["action"].isin(["use", "repair"])]

@@ -36,8 +36,6 @@ class Heartbeat:
     Args:
         store: of this attempt alone, over a connection that nothing else uses.
         store_host: names who hosts the store, in messages.
-        rank: of this process.
-        world_size: number of ranks.
         timeout_seconds: without a heartbeat of another rank for so long, or after its failure, this process ends itself.
         on_death: is called with the reason before this process ends itself; it must not return to training.
     """

@@ -63,8 +63,6 @@ def join(
     """Joins the other ranks, and leaves them at the end of the context.
 
     Args:
-        rendezvous: how this rank finds the others.
-        device: of this rank.
         towers: of the network; a rank trains one of them, and their number divides that of the ranks.
         shares_device: whether another rank uses the same GPU, which NCCL refuses.
         timeout_seconds: no exchange waits longer.
@@ -151,8 +149,6 @@ class Ranks(Team):
     """This rank among the others, see Team.
 
     Args:
-        rendezvous: number of this rank and of all.
-        towers: of the network.
         heartbeat: counts the exchanges that this rank reaches.
         use_nccl: whether this rank can use NCCL; unless all can, all exchange through host memory by gloo.
         timeout: no exchange waits longer.

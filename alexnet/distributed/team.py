@@ -100,7 +100,6 @@ def pick_form(
         devices: on this machine, such as ["cuda:0", "cuda:1"].
         peer_access: whether two GPUs reach each other's memory; None where there are not two.
         processes: ranks of the whole run; None: not launched yet, one is started for every device.
-        towers: of the network.
 
     Raises:
         ValueError: the ranks cannot share the towers evenly.

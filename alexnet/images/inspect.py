@@ -131,13 +131,7 @@ class ImageReport:
 
 
 def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport:
-    """Decodes a whole file and reports what it is.
-
-    Args:
-        data: The file's bytes.
-        name: Its name, whose suffix says which format it should have.
-        config: What counts as a fault.
-    """
+    """Decodes a whole file and reports what it is; the suffix of its name says which format it should have."""
     if not data:
         return ImageReport(0, 0, "", "", frozenset({"empty"}))
     try:

@@ -34,8 +34,6 @@ def resize(pixels: UInt8[np.ndarray, "h w 3"], side_px: int, resize_filter: Filt
     """The central square, resized to `side_px`; EXIF orientation is not applied.
 
     Args:
-        pixels: RGB.
-        side_px: The square's new side.
         resize_filter: `triangle` is Pillow's bilinear filter. `area` is the mean of the pixels covered, and bicubic where it
             enlarges, as in the first tools for ImageNet. Both are antialiased.
     """
@@ -69,7 +67,6 @@ def decode(data: bytes, min_side_px: int | None = None) -> UInt8[np.ndarray, "h 
     """An image file as RGB.
 
     Args:
-        data: The file's bytes.
         min_side_px: Lets a JPEG come at 1/2, 1/4 or 1/8 of its size while its shorter side stays at least this; libjpeg-turbo
             has no fast path for other fractions, and they blur. Other files shrink only when they are large. None: all pixels.
 

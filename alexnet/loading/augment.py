@@ -33,8 +33,6 @@ class Augment:
         mean_image: of the training set; its central square is subtracted wherever the crop came from, as the run did.
         eigenvectors: of the covariance of RGB values, in columns.
         eigen_std: standard deviations along them.
-        seed: of all draws.
-        crop_px: side of the crops.
     """
 
     def __init__(

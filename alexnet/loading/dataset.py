@@ -25,8 +25,6 @@ class ShardDataset:
     """The samples of one split, by a global index that counts through the shards in the manifest's order. Shards open on use.
 
     Args:
-        shards: The split's shards.
-        cache: Gives them, verified.
         side_px: Side of every image; another size is an error.
         classes: Labels are below it.
         resident: Advises the system to read whole shards into the page cache as they are opened: right when the split fits in

@@ -39,12 +39,7 @@ class ShardPrefetcher:
     """Opens shards of the steps to come, as many ahead as the cache has room for beside those still in use.
 
     A shard that cannot be opened is no error here: the dataset raises it to whoever reads from the shard. Used in a `with`
-    statement, which ends the threads.
-
-    Args:
-        dataset: Whose shards.
-        batches: The samples of every step to come.
-        workers: Number of threads, each fetching a shard at a time.
+    statement, which ends the threads; each fetches a shard at a time. batches: the samples of every step to come.
     """
 
     def __init__(self, dataset: ShardDataset, batches: Sequence[Order], workers: int) -> None:

@@ -28,7 +28,6 @@ class AlexNet(nn.Module):
     by their inputs instead and move partial sums, the same function for fewer bytes.
 
     Args:
-        config: the architecture.
         tower_ranges: the towers of each part. ((0, 2),) is the whole network in one part, convolutions grouped by tower;
             ((0, 1), (1, 2)) has the towers apart, each on its own device after `to_devices`; ((1, 2),) is one tower, for a
             process of its own. All are the same function of the same full tensors.
@@ -57,7 +56,6 @@ class AlexNet(nn.Module):
         Args:
             images: on the 0-255 scale, the mean image subtracted.
             dropout: for training. Without it, units are multiplied by their chance to be kept, as in testing (4.2).
-            upto: name of a layer.
             tap: is shown the values at every point that is passed; `inference.activations` keeps them.
 
         Raises:

@@ -20,9 +20,7 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
     The part file holds the beginning of the shard; one that is longer than the shard is emptied. Memory holds a chunk.
 
     Args:
-        shard: What is fetched.
         part: The file; it is made when missing, and stays when an exception is raised.
-        fetch: Gives an object's bytes by its name.
         patience: Seconds for which the bytes may arrive at less than 20 kB/s.
         on_chunk: Called with the size of every chunk that was written.
 

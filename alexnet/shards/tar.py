@@ -93,15 +93,11 @@ def index_tar(tar: memoryview | bytes, where: str) -> TarIndex:
 
 
 def iter_headers(read: Read, start: int, end: int, where: str, is_last: bool = True) -> Iterator[tarfile.TarInfo]:
-    """The header of every member in a range of a tar; nothing else is read.
+    """The header of every member in a range of a tar, from the start of one to the end of one; nothing else is read.
 
     tarfile's own reader takes a cut archive for a short one, reads whole archives only, and follows sizes below zero backward.
 
     Args:
-        read: Reads the tar.
-        start: Where a member begins.
-        end: Where a member ends.
-        where: The tar's name in errors.
         is_last: Whether the range is the tar's last, which alone must have the end mark.
 
     Raises:

@@ -41,12 +41,9 @@ class Checkpoints:
         return flock(self.folder.with_name(f"{self.folder.name}.lock"), patience_seconds, f"{self.folder}: another trainer")
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
-        """Writes a checkpoint, then removes all but the newest two. Returns its name.
+        """Writes full weights and velocities, and the loop's state of JSON's types; removes all but the newest two checkpoints.
 
-        Args:
-            step: of training, which names the checkpoint.
-            tensors: full weights and velocities, by name.
-            state: of the loop around them; plain JSON values.
+        Returns the checkpoint's name.
         """
         folder = self.folder / f"step-{step:08d}"
         self._remove_temporary()

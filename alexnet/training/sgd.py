@@ -19,7 +19,6 @@ class PaperSgd(Optimizer):
 
     Args:
         groups: dicts of `params`, `lr` and `weight_decay`; `lr` may be changed between steps.
-        momentum: the factor of the last velocity.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, momentum: float) -> None:

@@ -20,7 +20,6 @@ class StepGraph:
 
     Args:
         function: of tensors on the GPU; it does not wait for the GPU, and reads nothing else that changes, see `reset`.
-        device: the GPU.
     """
 
     def __init__(self, function: Callable[[Inputs], Outputs], device: torch.device) -> None:

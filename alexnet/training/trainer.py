@@ -52,7 +52,6 @@ class Trainer:
     Args:
         job: what is trained, and how.
         network: its parameters, on `device` or, with a tower on each of two devices, with the first part there.
-        pixels: statistics of the training set.
         device: of batches and of the loss.
         team: the processes that train together; None: this one alone.
     """

@@ -63,12 +63,7 @@ _ADVICE = {
 
 
 class Bucket:
-    """Objects by key, for any number of threads. Keys use `/`; every method raises DataError that names bucket and key.
-
-    Args:
-        name: The bucket's.
-        at: The store that has it.
-    """
+    """Objects by key, for any number of threads. Keys use `/`; every method raises DataError that names bucket and key."""
 
     def __init__(self, name: str, at: environment.Store) -> None:
         self.name = name

@@ -31,8 +31,6 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
     """The result of every expectation, in their order. The folder `docs` is replaced by Great Expectations' site.
 
     Args:
-        table: The index.
-        config: The policy, and the counts that are expected.
         wnids: All classes, also those without images.
         docs: The folder of the site.
         digest: SHA-256 of the index, which names the site's pages.

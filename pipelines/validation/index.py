@@ -49,10 +49,7 @@ SCHEMA = pa.schema(
 def scan(source: Source, config: ValidateConfig, cache: ScanCache | None = None) -> Iterator[pa.RecordBatch]:
     """Reads and decodes every image once. The rows come in any order, without the faults that only show between images.
 
-    Args:
-        source: The images.
-        config: What counts as a fault.
-        cache: Holds the rows of partitions that an earlier run has scanned, which are not read again.
+    cache: holds the rows of partitions that an earlier run has scanned, which are not read again.
     """
     labels = {wnid: label for label, wnid in enumerate(sorted(source.class_names()))}
     cached: list[pa.Table] = []
