@@ -38,7 +38,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class Ranks:
+class LabelRanks:
     """Where each image's own class stands: its probability, and how many classes are more and as probable, itself included."""
 
     probability: Float32[np.ndarray, " n"]
@@ -93,7 +93,7 @@ class Metrics:
         return read_json(cls, path, "run the evaluate stage again")
 
 
-def error(ranks: Ranks, k: int) -> float:
+def error(ranks: LabelRanks, k: int) -> float:
     """Top-k error. With k classes or fewer it is 0: all are among the k most probable."""
     return float((1 - ranks.credit(k)).mean())
 
@@ -107,7 +107,7 @@ class Calibration:
     accuracy: Float64[np.ndarray, " bins"]
 
 
-def calibration(top: TopK, ranks: Ranks, bins: int = BINS) -> Calibration:
+def calibration(top: TopK, ranks: LabelRanks, bins: int = BINS) -> Calibration:
     """The curve of confidence and accuracy; nan where a bin has no images."""
     confidence = top.probabilities[:, 0].astype(np.float64)
     number = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
@@ -124,7 +124,7 @@ def calibration_error(curve: Calibration) -> float:
     return float((curve.images[filled] * apart).sum() / curve.images.sum())
 
 
-def errors_by_class(ranks: Ranks, labels: Labels, classes: int, k: int) -> Float64[np.ndarray, " classes"]:
+def errors_by_class(ranks: LabelRanks, labels: Labels, classes: int, k: int) -> Float64[np.ndarray, " classes"]:
     """The top-k error of the images of every class; nan for a class without images."""
     with np.errstate(invalid="ignore"):
         return np.bincount(labels, 1 - ranks.credit(k), classes) / np.bincount(labels, minlength=classes)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from alexnet.inference.metrics import TOP, Ranks, TopK
+from alexnet.inference.metrics import TOP, LabelRanks, TopK
 
 CLOSE = 0.03  # nats: bf16 may rank two classes the other way round; of 1,250 digits by any crops it did up to 0.019
 
@@ -15,15 +15,15 @@ def topk(probabilities: Float[Tensor, "n classes"], k: int = TOP) -> TopK:
 
 
 def summarize(probabilities: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> tuple[Tensor, ...]:
-    """What `from_tensors` makes into TopK and Ranks, on the probabilities' device, which is not waited for."""
+    """What `from_tensors` makes into TopK and LabelRanks, on the probabilities' device, which is not waited for."""
     own = probabilities.gather(1, labels[:, None])
     return *_topk(probabilities, TOP), own[:, 0], (probabilities > own).sum(1), (probabilities == own).sum(1)
 
 
-def from_tensors(parts: list[tuple[Tensor, ...]]) -> tuple[TopK, Ranks]:
+def from_tensors(parts: list[tuple[Tensor, ...]]) -> tuple[TopK, LabelRanks]:
     """Of all images of all parts, in order."""
     labels, probabilities, *ranks = (torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True))
-    return TopK(labels, probabilities), Ranks(*ranks)
+    return TopK(labels, probabilities), LabelRanks(*ranks)
 
 
 def gaps(probabilities: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:

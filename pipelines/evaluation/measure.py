@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from alexnet.inference.metrics import TOP, Ranks, Scores, TopK, calibration, calibration_error, error
+from alexnet.inference.metrics import TOP, LabelRanks, Scores, TopK, calibration, calibration_error, error
 from alexnet.loading.config import Views
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.evaluation import intervals
@@ -35,7 +35,7 @@ def scores(result: Result) -> Scores:
     return Scores(result.top1_error.value, result.top5_error.value, result.log_loss.value, result.calibration_error)
 
 
-def _measure(views: Views, top: TopK, ranks: Ranks) -> Result:
+def _measure(views: Views, top: TopK, ranks: LabelRanks) -> Result:
     """Expected calibration error has no interval in common use."""
     top1, top5 = (intervals.share(error(ranks, k), len(ranks.equal)) for k in (1, TOP))
     return Result(views, top1, top5, intervals.mean(ranks.losses), calibration_error(calibration(top, ranks)))

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from alexnet.inference.ensemble import Ensemble
-from alexnet.inference.metrics import TOP, VIEWS_NAMES, Ranks, TopK
+from alexnet.inference.metrics import TOP, VIEWS_NAMES, LabelRanks, TopK
 from alexnet.inference.pretrained import Pretrained
 from alexnet.inference.ranking import CLOSE, from_tensors, gaps, summarize
 from alexnet.loading.augment import CROPS_OF
@@ -30,7 +30,7 @@ class Predictions:
     keys: list[str]
     labels: Int64[np.ndarray, " n"]
     topk: dict[Views, TopK]
-    ranks: dict[Views, Ranks]
+    ranks: dict[Views, LabelRanks]
 
     def write(self, path: Path, synsets: Sequence[Synset]) -> None:
         """Writes Parquet, a row an image.

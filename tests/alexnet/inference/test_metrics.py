@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sklearn
 
-from alexnet.inference.metrics import Ranks, TopK, calibration, calibration_error, confusion_matrix, error, errors_by_class
+from alexnet.inference.metrics import LabelRanks, TopK, calibration, calibration_error, confusion_matrix, error, errors_by_class
 from alexnet.inference.ranking import from_tensors, summarize
 
 
-def predicted(n: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, TopK, Ranks]:
+def predicted(n: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, TopK, LabelRanks]:
     """Probabilities without ties, labels, and what is kept of them."""
     drawn = np.random.default_rng(seed)
     logits = drawn.normal(0, 2, (n, classes))
@@ -97,6 +97,6 @@ def test_confusions_add_up(pairs: np.ndarray) -> None:
 
 
 def test_classes_without_images_have_no_error() -> None:
-    ranks = Ranks(np.ones(3, np.float32), np.array([0, 1, 0]), np.array([1, 1, 1]))
+    ranks = LabelRanks(np.ones(3, np.float32), np.array([0, 1, 0]), np.array([1, 1, 1]))
     errors = errors_by_class(ranks, np.array([0, 0, 2]), 3, 1)
     assert errors.tolist() == [0.5, pytest.approx(float("nan"), nan_ok=True), 0.0]
