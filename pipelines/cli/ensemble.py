@@ -13,13 +13,13 @@ from pipelines.evaluation import inference, tables
 from pipelines.evaluation.ensemble import open_ensemble
 from pipelines.evaluation.measure import measure_protocols
 from pipelines.evaluation.predictions import predict
-from pipelines.evaluation.results import SPLIT_NAMES, Result
+from pipelines.evaluation.results import SPLIT_NAMES, ProtocolResult
 from pipelines.storage.dataset import open_dataset
 
 
 def evaluate(
     folders: Sequence[Path], weights: Sequence[float], manifest_path: Path, to: Path | None
-) -> tuple[Split, tuple[Result, ...]]:
+) -> tuple[Split, tuple[ProtocolResult, ...]]:
     """The split that is reported on, and the results by every protocol.
 
     With `to`, also the predictions and tables of the evaluate stage, in that new folder.
@@ -39,7 +39,7 @@ def evaluate(
     return split, measure_protocols(predictions)
 
 
-def text(split: Split, results: Sequence[Result]) -> str:
+def text(split: Split, results: Sequence[ProtocolResult]) -> str:
     """A line a protocol."""
     lines = [
         f"{SPLIT_NAMES[split] + ' images':20}{'top-1 error':>28}{'top-5 error':>13}{'log loss':>10}{'calibration error':>19}"

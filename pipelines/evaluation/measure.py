@@ -7,7 +7,7 @@ from alexnet.loading.config import Views
 from alexnet.shards.manifest import Manifest, Split
 from pipelines.evaluation import intervals
 from pipelines.evaluation.predictions import Predictions
-from pipelines.evaluation.results import Result, Results
+from pipelines.evaluation.results import ProtocolResult, Results
 
 
 def measure(
@@ -25,17 +25,17 @@ def measure(
     return Results(split, images, len(manifest.synsets), protocols, averaged, majority, ridge, variants)
 
 
-def measure_protocols(predictions: Predictions) -> tuple[Result, ...]:
+def measure_protocols(predictions: Predictions) -> tuple[ProtocolResult, ...]:
     """The numbers of every protocol, in the predictions' order."""
     return tuple(_measure(views, top, predictions.ranks[views]) for views, top in predictions.topk.items())
 
 
-def scores(result: Result) -> Scores:
+def scores(result: ProtocolResult) -> Scores:
     """The same without intervals."""
     return Scores(result.top1_error.value, result.top5_error.value, result.log_loss.value, result.calibration_error)
 
 
-def _measure(views: Views, top: TopK, ranks: LabelRanks) -> Result:
+def _measure(views: Views, top: TopK, ranks: LabelRanks) -> ProtocolResult:
     """Expected calibration error has no interval in common use."""
     top1, top5 = (intervals.share(error(ranks, k), len(ranks.equal)) for k in (1, TOP))
-    return Result(views, top1, top5, intervals.mean(ranks.losses), calibration_error(calibration(top, ranks)))
+    return ProtocolResult(views, top1, top5, intervals.mean(ranks.losses), calibration_error(calibration(top, ranks)))

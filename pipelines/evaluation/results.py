@@ -24,7 +24,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Result:
+class ProtocolResult:
     """What one protocol gives. Errors are fractions, the log loss is in nats."""
 
     views: Views
@@ -46,8 +46,8 @@ class Results:
     split: Split
     images: int
     classes: int
-    protocols: tuple[Result, ...]
-    ensemble: tuple[Result, ...]
+    protocols: tuple[ProtocolResult, ...]
+    ensemble: tuple[ProtocolResult, ...]
     majority: Estimate
     ridge: Estimate
     variants: dict[str, Estimate]
@@ -63,12 +63,12 @@ class Results:
         return SPLIT_NAMES[self.split]
 
     @property
-    def center_crop(self) -> Result:
+    def center_crop(self) -> ProtocolResult:
         """The numbers to quote."""
         return self.protocols[0]
 
     @property
-    def many_crops(self) -> Result:
+    def many_crops(self) -> ProtocolResult:
         """Five crops, or ten where training flips images."""
         return self.protocols[1]
 

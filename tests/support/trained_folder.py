@@ -18,7 +18,7 @@ from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedCo
 from alexnet.model.network import initial_weights
 from alexnet.shards.manifest import Manifest, Shard, Split
 from pipelines.config import params
-from pipelines.evaluation.results import Estimate, Result, Results
+from pipelines.evaluation.results import Estimate, ProtocolResult, Results
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
@@ -39,8 +39,8 @@ RESULTS = Results(
     images=5,
     classes=3,
     protocols=(
-        Result("center", Estimate(0.1, 0.05, 0.25), Estimate(0.0, 0.0, 0.01), Estimate(0.5, 0.4, 0.6), 0.05),
-        Result("five", Estimate(0.2, 0.15, 0.35), Estimate(0.0, 0.0, 0.01), Estimate(0.6, 0.5, 0.7), 0.06),
+        ProtocolResult("center", Estimate(0.1, 0.05, 0.25), Estimate(0.0, 0.0, 0.01), Estimate(0.5, 0.4, 0.6), 0.05),
+        ProtocolResult("five", Estimate(0.2, 0.15, 0.35), Estimate(0.0, 0.0, 0.01), Estimate(0.6, 0.5, 0.7), 0.06),
     ),
     ensemble=(),
     majority=Estimate(0.7, 0.6, 0.8),

@@ -11,15 +11,15 @@ import pytest
 from alexnet.config import to_json
 from pipelines.cli import summary
 from pipelines.evaluation.intervals import share
-from pipelines.evaluation.results import THROUGHPUT, Estimate, Result, Results, Throughput
+from pipelines.evaluation.results import THROUGHPUT, Estimate, ProtocolResult, Results, Throughput
 
 RESULTS = Results(
     split="val",
     images=1250,
     classes=10,
     protocols=(
-        Result("center", share(0.0152, 1250), share(0.0, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
-        Result("five", share(0.0424, 1250), share(0.0008, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
+        ProtocolResult("center", share(0.0152, 1250), share(0.0, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
+        ProtocolResult("five", share(0.0424, 1250), share(0.0008, 1250), Estimate(0.1, 0.1, 0.1), 0.01),
     ),
     ensemble=(),
     majority=share(0.9, 1250),
