@@ -28,7 +28,7 @@ from alexnet.model.network import AlexNet
 from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Manifest, Split
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.loop import Callbacks, Progress, Row, TrainingStopped, fit
+from alexnet.training.loop import Callbacks, EpochRow, Progress, TrainingStopped, fit
 from alexnet.training.trainer import Trainer, TrainingJob
 from pipelines.config import params
 from pipelines.runtime import console, environment, launch
@@ -184,10 +184,10 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _write_history(history: list[Row], path: Path) -> None:
+def _write_history(history: list[EpochRow], path: Path) -> None:
     """CSV, a row an epoch."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(EpochRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(dataclasses.asdict(row) for row in history)
 
@@ -220,7 +220,7 @@ class _Show:
             self.last_line = time.monotonic()
             self.say(f"train: {epoch}, step {progress.step}/{progress.steps_per_epoch}, loss {progress.loss:.4f}")
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: EpochRow) -> None:
         """After the validation of an epoch; on every rank."""
         self.__exit__()
         sent = self.trainer.bytes_per_sample

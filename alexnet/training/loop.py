@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class EpochRow:
     """One epoch in the history. Errors are fractions; losses are means over samples, in nats."""
 
     epoch: int
@@ -56,7 +56,7 @@ class Callbacks:
     """
 
     on_step: Callable[[Progress], None] = lambda progress: None
-    on_epoch: Callable[[Row], None] = lambda row: None
+    on_epoch: Callable[[EpochRow], None] = lambda row: None
     on_note: Callable[[str], None] = lambda note: None
     should_stop: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = 300.0
@@ -84,10 +84,10 @@ class LoopState:
     loss: float = 0.0
     right: int = 0
     samples: int = 0
-    history: tuple[Row, ...] = ()
+    history: tuple[EpochRow, ...] = ()
 
 
-def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints, callbacks: Callbacks) -> list[Row]:
+def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints, callbacks: Callbacks) -> list[EpochRow]:
     """Trains to the last epoch, from the newest checkpoint if there is one. Returns the history.
 
     Raises:
@@ -109,7 +109,7 @@ def fit(trainer: Trainer, train: Batches, val: Batches, checkpoints: Checkpoints
             if scores is None:  # the epoch's steps are done: on resuming, validation is what comes next
                 loop.stop()
             train_scores = state.loss / state.samples, 1 - state.right / state.samples
-            row = Row(state.epoch, state.step, rates.weights, *train_scores, *scores)
+            row = EpochRow(state.epoch, state.step, rates.weights, *train_scores, *scores)
             callbacks.on_epoch(row)
             state = loop.state = LoopState(state.step, state.epoch + 1, history=(*state.history, row))
             if team.agree(False, loop.save_is_due(), now=True)[1]:

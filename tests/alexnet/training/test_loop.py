@@ -8,7 +8,7 @@ import pytest
 
 from alexnet.model.architecture import ModelConfig
 from alexnet.training.checkpoint import Checkpoints
-from alexnet.training.loop import Callbacks, LoopState, Progress, Row, TrainingStopped, fit
+from alexnet.training.loop import Callbacks, EpochRow, LoopState, Progress, TrainingStopped, fit
 from alexnet.training.schedule import Rate, TrainConfig
 from tests.support.bars import Bars, trainer
 
@@ -24,7 +24,7 @@ def test_a_network_learns_what_there_is_to_learn(tiny: ModelConfig, recipe: Trai
     assert all(0 <= row.val_top5_error <= row.val_top1_error <= 1 for row in history)
 
 
-def run(model: ModelConfig, recipe: TrainConfig, folder: Path, callbacks: Callbacks) -> list[Row]:
+def run(model: ModelConfig, recipe: TrainConfig, folder: Path, callbacks: Callbacks) -> list[EpochRow]:
     """Two epochs of three steps."""
     return fit(trainer(model, replace(recipe, epochs=2)), Bars(24, 8), Bars(8, 8), Checkpoints(folder), callbacks)
 
