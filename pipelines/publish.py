@@ -124,6 +124,10 @@ def make_release(inputs: Inputs, given: Params) -> Release:
     """Lays out everything that is published in .local/release; equal inputs are equal bytes."""
     with atomic_folder(_FOLDER) as folder:
         _copy_all(inputs, folder)
+        if given.publish.exports:
+            from pipelines.publishing.export import export
+
+            export(inputs.model, folder, given.publish.exports)
         made = provenance.of_checkout()
         (folder / provenance.NAME).write_bytes(to_json(made))
         facts = Facts(

@@ -77,9 +77,9 @@ def _wide(x: Tensor) -> Tensor:
 def _sums(squares: Maps, norm: Norm) -> Maps:
     """S, with zeros outside of the maps and the tower."""
     if norm.over == "box":
-        if squares.device.type != "cuda":
+        if squares.device.type != "cuda" and not torch.compiler.is_exporting():
             return functional.avg_pool2d(squares, norm.size, 1, norm.size // 2, divisor_override=1)
-        # Of a pooling torch makes a kernel that is ten times slower than these sums.
+        # Of a pooling torch makes a kernel that is ten times slower than these sums, and an ONNX file loses its divisor.
         padded = functional.pad(squares, [norm.size // 2] * 4)
         across = functools.reduce(torch.add, [padded[..., i : i + squares.shape[3]] for i in range(norm.size)])
         return functools.reduce(torch.add, [across[:, :, i : i + squares.shape[2]] for i in range(norm.size)])

@@ -58,6 +58,7 @@ def can_norm(x: Tensor, norm: Norm) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.shape[1] // norm.towers <= _MAX_CHANNELS
         and norm.size <= _MAX_SIZE
+        and not torch.compiler.is_exporting()  # an exported program holds torch's operations, and no memory of this process
         and library() is not None
     )
 

@@ -25,6 +25,7 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet features photo.jpg             the numbers of a layer
   alexnet releases                       what is published; `alexnet show-release` says everything of one release
   alexnet trace alexnet@latest           from a release back to its images, every digest compared
+  alexnet export alexnet@latest DIR      the same network as ONNX and torch.export files
   alexnet ensemble DIR NAME@VERSION      networks averaged, and what they err
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet explain photo.jpg              one picture through the whole network: a page and a slide
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as lack:
         if str(lack.name).split(".")[0] in ("alexnet", "pipelines"):
             raise
-        advice = f"{lack.name} is not installed; `pip install 'alexnet-pipeline[pipeline]'` brings it"
+        extra = "export" if str(lack.name).startswith("onnx") else "pipeline"
+        advice = f"{lack.name} is not installed; `pip install 'alexnet-pipeline[{extra}]'` brings it"
         print(f"alexnet {args.command}: error: {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

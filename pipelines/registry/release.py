@@ -26,15 +26,19 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIGNATURE = re.compile(rf"{SIGNATURES}/[0-9a-f]{{16}}\.sig")
 
 
+Export = Literal["onnx", "pt2"]
+
+
 @dataclass(frozen=True)
 class PublishConfig:
-    """Under which name a model is published, and when its alias moves.
+    """Under which name a model is published, in which other forms, and when its alias moves.
 
     max_top1_error: of the center crop; the alias does not move to a model above it, and always moves with null.
     """
 
     name: str
     alias: str
+    exports: tuple[Export, ...]
     max_top1_error: float | None
 
     def __post_init__(self) -> None:

@@ -162,7 +162,7 @@ def test_a_run_that_does_not_publish_leaves_the_registry_alone(place: TrainedFol
 
 
 def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
-    config, metrics = PublishConfig("alexnet", "latest", 0.1), METRICS
+    config, metrics = PublishConfig("alexnet", "latest", (), 0.1), METRICS
     assert gate(config, metrics, VALIDATION) is None
     assert (
         gate(replace(config, max_top1_error=0.05), metrics, VALIDATION)

@@ -124,4 +124,5 @@ def _write_params(path: Path) -> None:
     tree["evaluate"]["batch_size"] = 2
     tree["probe"]["batch_size"] = 2
     tree["extract"]["batch_size"] = 2
+    tree["publish"]["exports"] = []  # seconds each time; a test of their own has them
     yaml.dump(tree, path)

@@ -88,6 +88,14 @@ Text: PATH, LAYER, numbers, separated by tabs. With --out, shapes instead of num
 by the name of every LAYER an array whose rows are the images.
 --json: [{{image, features: {{LAYER: nested numbers, or their shape}}}}]
 {_MODEL}"""
+_EXPORT = f"""\
+  alexnet export alexnet@latest m                m/model.onnx (opset 18) and m/model.pt2 (torch.export)
+  alexnet export alexnet@latest m --onnx         the first only; needs `pip install 'alexnet-pipeline[export]'`
+
+Both read any number of center crops, float32, n x 3 x side x side, RGB, 0 to 255, and return logits; the mean image is inside.
+Releases hold them already, unless publish.exports of params.yaml says otherwise.
+--json: {{files: {{PATH: SHA256}}, opset}}
+{_MODEL}"""
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -142,6 +150,12 @@ def _add_releases(add: Add) -> None:
 
 
 def _add_photos(add: Add) -> None:
+    export = add("export", _of("export", "export"), "Write a model as ONNX and as a program of torch.export", _EXPORT)
+    export.add_argument("model", metavar="MODEL", help="a released model, or a folder")
+    export.add_argument("folder", type=Path, metavar="DIR", help="where to")
+    export.add_argument("--onnx", action="store_true", help="model.onnx; both files unless one is named")
+    export.add_argument("--pt2", action="store_true", help="model.pt2")
+    export.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
     about = "Name what is in pictures: the five best classes with their probabilities"
     predict = add("predict", _of("predict", "predict"), about, _PREDICT)
     predict.add_argument(

@@ -174,10 +174,10 @@ def test_references_name_a_model_and_what_of_it() -> None:
 
 def test_names_in_params_are_checked() -> None:
     with pytest.raises(ValueError, match="alias: must be lower-case letters"):
-        PublishConfig("alexnet", "Latest", None)
+        PublishConfig("alexnet", "Latest", (), None)
     with pytest.raises(ValueError, match="name: must be lower-case letters"):
-        PublishConfig("a/b", "latest", None)
+        PublishConfig("a/b", "latest", (), None)
     with pytest.raises(ValueError, match=r"max_top1_error: must be null or a fraction in \[0, 1\], got 15.0"):
-        PublishConfig("alexnet", "latest", 15.0)
+        PublishConfig("alexnet", "latest", (), 15.0)
     with pytest.raises(ValueError, match="alias"):
-        PublishConfig("alexnet", "abcdef0123456789", None)  # reads as a version
+        PublishConfig("alexnet", "abcdef0123456789", (), None)  # reads as a version
