@@ -17,7 +17,7 @@ from pipelines.config import params
 from pipelines.config.params import Params
 from pipelines.evaluation import results
 from pipelines.evaluation.results import Results
-from pipelines.publishing import provenance
+from pipelines.publishing import bom, provenance
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_page
 from pipelines.registry import signing
@@ -80,7 +80,7 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     config = given.publish
     registry = Registry(registry_bucket(), config.name)
     release, folder = make_release(inputs, given), _FOLDER
-    signature = signing.sign(release.manifest())
+    signature = signing.sign_release(release)
     with console.progress(release.total_bytes, "publish", "B") as advance:
         is_new = registry.publish(release, folder, signature, lambda path: advance(release.files[path].bytes))
     where = f"{registry.bucket}/{registry.key(release.version)}"
@@ -136,9 +136,10 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             manifest=Manifest.read(inputs.manifest),
             results=Results.read(inputs.evaluation / results.NAME),
             validation=ValidationReport.read(inputs.validation),
-            digests={path: file.sha256 for path, file in scan(folder).items() if "/" not in path},
+            digests={path: file.sha256 for path, file in scan(folder).items()},
             made=made,
         )
+        (folder / bom.NAME).write_bytes(bom.render_bom(facts))
         card = render_card(facts, folder)
         (folder / "README.md").write_text(card)
         (folder / "index.html").write_text(render_page(card, facts, folder))

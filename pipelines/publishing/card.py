@@ -15,6 +15,19 @@ from pipelines.evaluation.results import Estimate, Results
 from pipelines.publishing.provenance import Provenance
 from pipelines.validation.report import ValidationReport
 
+_LIMITS = (
+    "It answers with one of its classes for any image, also for one that shows something else.",
+    "Its errors are those on images of the same source; images of other cameras or scanners will have higher ones.",
+)
+_CALIBRATION = (
+    "Probabilities are the softmax's, as they are: by the center crop they are off by {:.2%} in the mean (expected calibration "
+    "error, 15 bins; `evaluation/calibration.csv` has the curve)."
+)
+_NO_FLIPS = (
+    "It was trained without flips, so that its many crops are the five unflipped ones; the rows of flipped crops show what "
+    "flipping does to it."
+)
+_MAX_MISTAKES = 5
 _MAX_CLASSES = 30  # with a row of their own
 
 
@@ -64,6 +77,10 @@ _OTHER_SOURCE = SourceInfo(
 )
 
 
+_PAPER_KERNELS, _PAPER_UNITS, _PAPER_PARAMETERS = (96, 256, 384, 384, 256), 4096, 60_965_224  # of both towers
+_WIDTHS = {1.0: "", 0.5: "half-width ", 0.25: "quarter-width ", 0.125: "eighth-width "}
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a card is made of. digests: SHA-256 of the release's files, by path; made: from which code."""
@@ -82,22 +99,65 @@ class Facts:
         layers = layer_counts(self.params.model)
         return (*layers, total_counts(layers))
 
+    @property
+    def source(self) -> SourceInfo:
+        """What is known of the images."""
+        return _SOURCES.get(self.manifest.source, _OTHER_SOURCE)
+
+    @property
+    def architecture(self) -> str:
+        """What the network is, with its width where that is not the paper's: `quarter-width, two-tower AlexNet`."""
+        model = self.params.model
+        widths = {kernels * model.towers / paper for kernels, paper in zip(model.kernels, _PAPER_KERNELS, strict=False)}
+        widths.add(model.units * model.towers / _PAPER_UNITS)
+        width = _WIDTHS.get(widths.pop(), "narrower ") if len(widths) == 1 else "changed "
+        comma = f"{width.rstrip()}, " if width else ""
+        return f"{comma}{'two' if model.towers == 2 else 'one'}-tower AlexNet"
+
+    @property
+    def summary(self) -> str:
+        """The network, its size, its classes and its error, in two sentences."""
+        center, parameters = self.results.center_crop.top1_error, self.layers[-1].parameters
+        size = f"{parameters:,} parameters" + (
+            "" if parameters == _PAPER_PARAMETERS else f"; the paper's has {_PAPER_PARAMETERS:,}"
+        )
+        images = f"{self.results.images:,} {self.results.split_name} images, none of which it was trained on"
+        return (
+            f"{'An' if self.architecture.startswith('eighth') else 'A'} {self.architecture} ({size}) for the "
+            f"{len(self.manifest.synsets):,} classes of {self.source.title}. Its top-1 error by the center crop is "
+            f"{center.value:.2%} ({_interval(center)}) on {images}."
+        )
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What it cannot do, and what follows."""
+        calibration = self.results.center_crop.calibration_error
+        flips = () if self.params.train.augment.flip else (_NO_FLIPS,)
+        broken = (rule for rule in self.validation.rules if not rule.success and rule.severity != "info")
+        rules = (f"The data broke a rule ({code(rule.severity)}): {code(rule.rule)}." for rule in broken)
+        return (*_LIMITS, _CALIBRATION.format(calibration), *flips, *rules)
+
 
 def render_card(facts: Facts, folder: Path) -> str:
     """The card's Markdown, front matter first. `folder` holds the release's other files."""
-    with (folder / "evaluation/per_class.csv").open(newline="") as file:
-        classes = list(csv.DictReader(file))
+    classes = _rows(folder / "evaluation/per_class.csv")
     classes.sort(key=lambda row: -float(row["center_top1_error"]) if row["images"] != "0" else 1)
     return TEMPLATES.get_template("card.md.j2").render(
         facts=facts,
-        source=_SOURCES.get(facts.manifest.source, _OTHER_SOURCE),
+        source=facts.source,
         layers=facts.layers,
         views_names=VIEWS_NAMES,
         classes=classes,
         shown=classes[:_MAX_CLASSES],
+        mistakes=_rows(folder / "evaluation/mistakes.csv")[:_MAX_MISTAKES],
         pictures={path.name for path in (folder / "pictures").iterdir()},
         has_top5=len(facts.manifest.synsets) > 5,
     )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def code(text: str) -> str:

@@ -9,7 +9,7 @@ from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.publishing.card import TEMPLATES, Facts
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-_MARKDOWN.add_render_rule("table_open", lambda *_: '<div class="wide"><table>')
+_MARKDOWN.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0" role="region" aria-label="table"><table>')
 _MARKDOWN.add_render_rule("table_close", lambda *_: "</table></div>\n")
 
 
@@ -22,8 +22,14 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
         svg = png.with_suffix(".svg")  # it follows the reader's color scheme
         kind, picture = ("svg+xml", svg) if svg.exists() else ("png", png)
         image.attrs["src"] = f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    contents = {}
+    for i, token in enumerate(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            title = tokens[i + 1].content
+            token.attrs["id"] = title.lower().replace(" ", "-")
+            contents[token.attrs["id"]] = title
     sections = next(i for i, token in enumerate(tokens) if token.tag == "h2")
     head, body = (_MARKDOWN.renderer.render(part, _MARKDOWN.options, {}) for part in (tokens[:sections], tokens[sections:]))
     return TEMPLATES.get_template("page.html.j2").render(
-        title=tokens[1].content, head=head, body=body, facts=facts, views_names=VIEWS_NAMES
+        title=tokens[1].content, head=head, body=body, contents=contents, facts=facts, views_names=VIEWS_NAMES
     )

@@ -82,7 +82,16 @@ def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout
     for package in ("alexnet", "pipelines"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc" / "plots").mkdir(parents=True)
-    files = (".dvc/config", ".dvc/.gitignore", ".dvc/plots/page.html", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+    files = (
+        ".dvc/config",
+        ".dvc/.gitignore",
+        ".dvc/plots/page.html",
+        ".dvcignore",
+        ".gitignore",
+        "dvc.yaml",
+        "params.yaml",
+        "pyproject.toml",
+    )
     for file in files:
         shutil.copy(ROOT / file, root / file)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)

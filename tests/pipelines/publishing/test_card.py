@@ -5,8 +5,10 @@ import html
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard, ModelCardData
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -37,16 +39,20 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
     ]
     assert table(text, "split") == [["train", "7", "2 to 3"], ["val", "5", "1 to 2"]]
     assert table(text, "fault") == [["tiny", "a side too short", "drop", "1"]]
-    assert table(text, "") == [
-        ["`model.safetensors`", f"`{'ab' * 32}`"],
-        ["shards", "`shards/test/`"],
-        ["git commit", "not made in a git checkout"],
+    assert table(text, "file") == [
+        ["[index.parquet](index.parquet)", f"`{'cd' * 32}`"],
+        ["[model.safetensors](model.safetensors)", f"`{'ab' * 32}`"],
     ]
+    assert table(text, "image") == [["`k7`", "`class 2`", "0.12%", "`class 0`", "99.87%"]]
+    assert "| git commit | not made in a git checkout |\n| shards | `shards/test/` in the data bucket" in text
     assert table(text, "layer")[-1][0] == "total"
     assert (
-        "A two-tower AlexNet for the 3 classes of a folder of images: 10.00% top-1 error by the center crop on 5 validation "
-        "images, none of which it was trained on." in text
+        "A quarter-width, two-tower AlexNet (3,572,842 parameters; the paper's has 60,965,224) for the 3 classes of a folder "
+        "of images. Its top-1 error by the center crop is 10.00% (5.00 to 25.00%) on 5 validation images, none of which it was "
+        "trained on." in text
     )
+    assert "| learning rate of weights | 0.01 from epoch 0, 0.002 from epoch 9, 0.0004 from epoch 12 |" in text
+    assert "- What the license of its images does not allow: Their license is the images' own; ask their owner." in text
     assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
     assert "its many crops are the five unflipped ones" in text
     assert "two towers, which read each other's channels at `conv3`, `fc6`, `fc7`, `fc8`; input" in text
@@ -68,7 +74,7 @@ def test_top5_error_is_given_where_it_can_differ_from_zero(facts: Facts, release
 
 def test_a_report_on_the_test_split_says_so_wherever_a_number_stands(facts: Facts, release_folder: Path) -> None:
     text = render_card(replace(facts, results=replace(facts.results, split="test")), release_folder)
-    assert "10.00% top-1 error by the center crop on 5 test images, none of which it was trained on." in text
+    assert "is 10.00% (5.00 to 25.00%) on 5 test images, none of which it was trained on." in text
     assert "images of the test split, none of which was trained on; while it was trained, only the validation split was" in text
     assert "![Eight test images and their" in text
     assert "      split: test\n" in text
@@ -98,6 +104,32 @@ def test_the_front_matter_is_what_hugging_face_reads(facts: Facts, release_folde
         {"type": "error_rate", "name": "top-1 error, center crop", "value": 0.1},
         {"type": "error_rate", "name": "top-1 error, five crops", "value": 0.2},
     ]
+
+
+def test_hugging_faces_own_parser_reads_the_card(facts: Facts, release_folder: Path) -> None:
+    card = ModelCard(render_card(facts, release_folder))
+    assert isinstance(card.data, ModelCardData)
+    assert card.data.model_name == "alexnet"
+    assert [(each.metric_name, each.metric_value) for each in card.data.eval_results or ()] == [
+        ("top-1 error, center crop", 0.1),
+        ("top-1 error, five crops", 0.2),
+    ]
+    assert card.text.lstrip().startswith("# alexnet on a folder of images")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"kernels": (48, 128, 192, 192, 128), "units": 2048}, "two-tower AlexNet"),
+        ({"kernels": (24, 64, 96, 96, 64), "units": 1024}, "half-width, two-tower AlexNet"),
+        ({"kernels": (6, 16, 24, 24, 16), "units": 256}, "eighth-width, two-tower AlexNet"),
+        ({"kernels": (3, 8, 12, 12, 8), "units": 128}, "narrower, two-tower AlexNet"),
+        ({"towers": 1, "kernels": (12, 32, 48, 48, 64)}, "changed, one-tower AlexNet"),
+    ],
+)
+def test_a_network_is_called_by_its_width(facts: Facts, change: dict[str, Any], name: str) -> None:
+    model = replace(facts.params.model, **change)
+    assert replace(facts, params=replace(facts.params, model=model)).architecture == name
 
 
 @pytest.mark.parametrize(("source", "model_license"), [("solar-cells", "cc-by-nc-sa-4.0"), ("digits", "apache-2.0")])

@@ -14,7 +14,10 @@ EVIL = "<script>alert(1)</script> `x` | **b** [l](https://example.org)"
 def test_a_page_needs_no_other_file(facts: Facts, release_folder: Path) -> None:
     page = render_page(render_card(facts, release_folder), facts, release_folder)
     assert page.count('src="data:image/svg+xml;base64,PHN2Zy8+"') == 4
-    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    assert re.findall(r'src="(?!data:)', page) == []
+    links = set(re.findall(r'href="([^"]*)"', page))
+    others = {link for link in links if not link.startswith(("https://papers.nips.cc/", "#"))}
+    assert others == {"model.safetensors", "index.parquet", "shards.json", "validation.json", "bom.cdx.json"}
     assert "<style>\n:root {" in page
 
 
@@ -23,8 +26,10 @@ def test_a_page_shows_what_the_card_says_without_its_front_matter(facts: Facts, 
     assert "<title>alexnet on a folder of images</title>" in page
     assert "<h1>alexnet on a folder of images</h1>" in page
     assert "<b>10.00%</b><span>validation top-1 error, center crop (5.00 to 25.00%)</span>" in page
-    assert re.search(r"</header>\s*<h2>Results</h2>", page)
-    assert page.count('<div class="wide"><table>') == page.count("</table></div>") == 6
+    assert re.search(r'</header>\s*<h2 id="results">Results</h2>', page)
+    for anchor in re.findall('href="#([^"]*)"', page):
+        assert page.count(f'<h2 id="{anchor}">') == 1
+    assert page.count('<div class="wide" tabindex="0"') == page.count("</table></div>") == 9
     assert "<code>class 2</code>" in page
     assert "pipeline_tag" not in page
     assert "**" not in page
