@@ -8,7 +8,7 @@ from typing import Protocol
 
 PLACES = """\
 The registry is the bucket in ALEXNET_REGISTRY (ALEXNET_BUCKET), reached as the AWS variables say, or that of the local stack.
-With ALEXNET_VERIFY_KEY set to an Ed25519 public key's file, only what is signed by it is taken.
+With ALEXNET_VERIFY_KEY set to a public key's file (Ed25519 or P-256), only what is signed by it is taken.
 What was fetched is kept in ALEXNET_REGISTRY_CACHE, ~/.cache/alexnet unless set."""
 _MODEL = f"""\
 MODEL is NAME@ALIAS or NAME@VERSION in the registry, s3://BUCKET/NAME@ALIAS, s3://BUCKET/NAME/versions/VERSION, or a folder.
