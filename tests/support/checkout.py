@@ -101,7 +101,7 @@ def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout
     env = (
         os.environ
         | environment(own, source)
-        | {"OMP_NUM_THREADS": "2", "PYTHONPATH": "", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     )
     checkout = Checkout(root, env, own)
     for section, leaves in SMALL.items():
