@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run experiments test test-slow test-gpu bench lint format up down doctor flow deploy solar-cells lock clean
+.PHONY: help run experiments test test-slow test-gpu bench lint format up down status doctor flow deploy solar-cells lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ solar-cells: $(READY) ## Install the photographs of the source solar-cells (CC B
 
 up: $(READY) ## Start the local object store, for a machine without a bucket
 	@$(PY) -m infra.stack up
+
+status: $(READY) ## A line each for store, server and worker
+	@$(PY) -m infra.scheduler status
 
 down: ## Stop what up and deploy started; data stays in .local
 	@if test -e $(READY); then $(PY) -m infra.scheduler down && $(PY) -m infra.stack down; else echo "nothing was started here"; fi

@@ -48,6 +48,11 @@ class Daemon:
         self._pid.write_text(str(server.pid))
         server.returncode = 0  # nobody waits for it here; without this Popen warns that it still runs
 
+    @property
+    def pid(self) -> int:
+        """The server's process id, or that of its last start."""
+        return int(self._pid.read_text())
+
     def is_running(self) -> bool:
         """Whether the server, or a process that it started, holds the lock."""
         self._reap()
@@ -74,18 +79,20 @@ class Daemon:
                 raise DaemonError(f"{self.title}: not healthy after {seconds:.0f} s: {why}; see {self.log}")
             time.sleep(0.1)
 
-    def stop(self, grace_seconds: float) -> bool:
-        """Ends the server and its descendants: SIGTERM, and SIGKILL after the grace. Returns whether it was running.
+    def stop(self, grace_seconds: float, descendants: bool = True) -> bool:
+        """Ends the server and, unless told otherwise, its descendants: SIGTERM, and SIGKILL after the grace.
+
+        Returns whether it was running.
 
         Raises:
             DaemonError: it does not end.
         """
         if not self.is_running():
             return False
-        group = int(self._pid.read_text())
-        descendants = _descendants(group)
+        group = self.pid
+        started = _descendants(group) if descendants else []
         self._end_group(group, grace_seconds)
-        _end_all(descendants, grace_seconds)
+        _end_all(started, grace_seconds)
         return True
 
     def _end_group(self, group: int, grace_seconds: float) -> None:
@@ -108,7 +115,7 @@ class Daemon:
     def _reap(self) -> None:
         """Waits for a dead server that this process started: until then it is a zombie with a process id."""
         with suppress(ChildProcessError, FileNotFoundError, ValueError):
-            os.waitpid(int(self._pid.read_text()), os.WNOHANG)
+            os.waitpid(self.pid, os.WNOHANG)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

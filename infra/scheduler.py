@@ -1,32 +1,44 @@
-"""The local scheduler: a Prefect server, the work pool `gpu`, one worker and the deployments of prefect.yaml.
+"""The local scheduler: a Prefect server, the work pool `gpu`, one worker, and a supervisor that starts again what has died.
 
-    python -m infra.scheduler up | down | status
+    python -m infra.scheduler up | down | status | prepare
 
-All its files are in .local/prefect. While it is up, prefect.toml in the checkout has the server's URL, so that any `prefect`
-command run there finds it. ALEXNET_PREFECT_PORT fixes the port; without it 4200, or a free one where that is taken.
+`up` also sets runs that have lost their process to Crashed, and `down` those it ends, so that none holds the pool's only slot.
+`prepare` makes pool, limit, automations and deployments on the server of PREFECT_API_URL, before a worker is started there;
+`up` does it here. All its files are in .local/prefect. While it is up, prefect.toml in the checkout has the server's URL, so
+that any `prefect` command run there finds it. ALEXNET_PREFECT_PORT fixes the port; without it 4200, or a free one where that is
+taken.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+import time
 from pathlib import Path
 
-from infra import ports
+import psutil
+
+from infra import flow_processes, ports
 from infra.daemon import Daemon, DaemonError, exclusive
+from infra.prefect_api import NOTIFY, POOL, Api, PrefectError, prepare
 
 FOLDER = Path(".local/prefect")
 SETTINGS = Path("prefect.toml")
-AUTOMATIONS = Path(__file__).with_name("automations.yaml")
-POOL = "gpu"
 PORT = "ALEXNET_PREFECT_PORT"
 _DEFAULT_PORT = 4200
 _START_SECONDS = 180.0  # measured: 30 s on two shared cores, most of it imports and the first migrations
+_HANG_SECONDS = 60.0  # a server that runs and does not answer for so long is started again
 _RUN_GRACE_SECONDS = 40.0  # a worker gives its run 30 s to write a checkpoint
 _SERVER_GRACE_SECONDS = 10.0
+_WATCH_SECONDS = 5.0  # between two looks of the supervisor
+_SETTLE_SECONDS = 40.0  # a run that changed its state so lately may be starting or ending
+# A run takes from the worker's environment where source, store and devices are.
+_PLACES = ("ALEXNET_", "AWS_", "CUDA_", "OMP_")
+_NOT_PLACES = (PORT, "ALEXNET_STACK_PORT", NOTIFY)
+_STACK = Path(".local/stack")  # of infra/stack.py, whose import takes a second
+_PREFECT = [sys.executable, "-m", "prefect"]
 
 
 class Scheduler:
@@ -37,6 +49,7 @@ class Scheduler:
         self.folder = self.root / FOLDER
         self.server = Daemon(self.folder, "server", "scheduler")
         self.worker = Daemon(self.folder, "worker", "worker")
+        self.supervisor = Daemon(self.folder, "supervisor", "supervisor")
         self._port = port
 
     @property
@@ -50,53 +63,99 @@ class Scheduler:
         return f"http://127.0.0.1:{json.loads((self.folder / 'port.json').read_text())}/api"
 
     def up(self) -> str:
-        """Starts the server and the worker unless they run, and deploys. Returns the URL of the API.
+        """Starts what does not run, and deploys; a worker with another environment is started again. Returns the API's URL.
 
         Raises:
             ValueError: the chosen port is taken.
-            DaemonError: the server does not become healthy, or a `prefect` command fails.
+            DaemonError: the server does not become healthy, or the environment differs and a run goes on.
+            PrefectError: the server refuses what `prepare` asks.
         """
         with exclusive(self.folder):
-            if not self.is_healthy():
-                self._stop()
-                self._start_server()
-            self.settings.write_text(f'home = "{self.folder}"\n\n[api]\nurl = "{self.url}"\n')
-            self._prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
-            self._prefect("work-pool", "set-concurrency-limit", POOL, "1")
-            self._add_automations()
-            self._prefect("--no-prompt", "deploy", "--all")
-            if not self.worker.is_running():
-                command = [*_PREFECT, "worker", "start", "--pool", POOL, "--name", "local", "--limit", "1"]
-                self.worker.start(command, self._environment(), cwd=self.root)
+            self._start_server()
+            self._agree_on_environment()
+            prepare(Api(self.url), self.root)
+            self._heal_worker()
+            if not self.supervisor.is_running():
+                command = [sys.executable, "-m", "infra.scheduler", "supervise"]
+                self.supervisor.start(command, self._environment(), cwd=self.root)
         return self.url
 
     def down(self) -> bool:
-        """Stops the worker with its run, and the server. Returns whether one of them was running."""
+        """Stops the worker with its run, and the server; runs end as Crashed. Returns whether one of them was running."""
         if not self.folder.exists():
             return False
+        self._stop_supervisor()  # before the lock, which it may hold
         with exclusive(self.folder):
-            return self._stop()
+            self.settings.unlink(missing_ok=True)
+            worker_ran = self.worker.stop(_RUN_GRACE_SECONDS)
+            flow_processes.end(self.root, orphans_only=False)
+            if self.is_healthy():
+                Api(self.url).crash_runs(alive=())
+            return self.server.stop(_SERVER_GRACE_SECONDS) or worker_ran
+
+    def supervise(self) -> None:
+        """Starts server and worker again when they have died, until this process is ended. Says what it does."""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        time.sleep(_WATCH_SECONDS)
+        while self.supervisor.is_running():  # not so where the checkout has been removed
+            try:
+                with exclusive(self.folder):
+                    self._heal_store()
+                    self._start_server()
+                    self._heal_worker()
+            except (DaemonError, PrefectError, ValueError) as error:
+                _log(str(error))
+            time.sleep(_WATCH_SECONDS)
 
     def is_healthy(self) -> bool:
         """Whether the server runs and answers."""
+        return self.server.is_running() and Api(self.url).is_healthy()
+
+    def status(self) -> list[tuple[bool, str]]:
+        """For server and worker: whether it is well, and a line about it."""
+        healthy, worker = self.is_healthy(), self.worker.is_running()
         if not self.server.is_running():
-            return False
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as reply:  # noqa: S310 - our own server, over http
-                return bool(reply.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+            server_line = "server   down; `make deploy` starts it"
+        else:
+            state = "healthy" if healthy else f"does not answer; see {self.server.log}"
+            server_line = f"server   {self.url.removesuffix('/api')}, {state}"
+        watched = (
+            "started again when it dies" if self.supervisor.is_running() else "without a supervisor; `make deploy` starts it"
+        )
+        if not worker:
+            worker_line = "worker   down" + ("; " + watched if self.supervisor.is_running() else "; `make deploy` starts it")
+        else:
+            runs = [str(run["name"]) for run in Api(self.url).unfinished_runs()] if healthy else []
+            doing = f"runs {', '.join(runs)}" if runs else "idle" if healthy else "waits for the server"
+            worker_line = f"worker   process {self.worker.pid}, work pool {POOL}, {doing}, {watched}"
+        return [(healthy, server_line), (worker and self.supervisor.is_running(), worker_line)]
 
     def _start_server(self) -> None:
+        """Starts the server unless it is healthy; one that only is slow is waited for, since starting again may not cure it."""
+        if self.server.is_running():
+            deadline = time.monotonic() + _HANG_SECONDS
+            while self.server.is_running() and time.monotonic() < deadline:
+                if self.is_healthy():
+                    self._write_settings()
+                    return
+                time.sleep(0.5)
+            self.server.stop(_SERVER_GRACE_SECONDS)
         port = self._choose_port()
         (self.folder / "port.json").write_text(json.dumps(port))
+        _log(f"server: starts at port {port}")
         command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         self.server.start(command, self._environment(), cwd=self.root)
         try:
             self.server.await_healthy(lambda: None if self.is_healthy() else "it does not answer", _START_SECONDS)
         except BaseException:
-            self._stop()
+            self.server.stop(_SERVER_GRACE_SECONDS)
             raise
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        text = f'home = "{self.folder}"\n\n[api]\nurl = "{self.url}"\n'
+        if not self.settings.exists() or self.settings.read_text() != text:
+            self.settings.write_text(text)
 
     def _choose_port(self) -> int:
         if self._port:
@@ -107,24 +166,52 @@ class Scheduler:
             last = _DEFAULT_PORT
         return last if ports.is_free(last) else ports.find_free(1)[0]
 
-    def _add_automations(self) -> None:
-        if "alexnet-zombies" not in self._prefect("automation", "ls"):
-            self._prefect("automation", "create", "--from-file", str(AUTOMATIONS))
+    def _agree_on_environment(self) -> None:
+        """Stops a worker whose places differ from this process's; one with a run is left alone.
 
-    def _prefect(self, *arguments: str) -> str:
-        reply = subprocess.run(
-            [*_PREFECT, *arguments],
-            cwd=self.root,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if reply.returncode:
-            output = " ".join((reply.stderr or reply.stdout).split())
-            raise DaemonError(f"scheduler: `prefect {' '.join(arguments)}` failed: {output[-600:]}")
-        return reply.stdout
+        Raises:
+            DaemonError: a run goes on with the other environment.
+        """
+        if not self.worker.is_running():
+            return
+        theirs, ours = _places(psutil.Process(self.worker.pid).environ()), _places(self._environment())
+        changed = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        if not changed:
+            return
+        if flow_processes.living_runs(self.root):
+            raise DaemonError(
+                f"worker: has another {', '.join(changed)}, and a run goes on; wait for its end or cancel it, and deploy again"
+            )
+        _log(f"worker: starts again with this {', '.join(changed)}")
+        self._stop_supervisor()
+        self.worker.stop(_RUN_GRACE_SECONDS)
+
+    def _stop_supervisor(self) -> None:
+        """Ends it, and not what it has started."""
+        self.supervisor.stop(_SERVER_GRACE_SECONDS, descendants=False)
+
+    def _heal_worker(self) -> None:
+        """Calls runs without a process what they are, and starts the worker unless it runs."""
+        running = self.worker.is_running()
+        flow_processes.end(self.root, orphans_only=True)
+        alive = flow_processes.living_runs(self.root)
+        for name in Api(self.url).crash_runs(alive, _SETTLE_SECONDS if running else 0.0):
+            _log(f"run {name}: its process is gone; set to Crashed")
+        if not running:
+            _log("worker: starts")
+            command = [*_PREFECT, "worker", "start", "--pool", POOL, "--name", "local", "--limit", "1"]
+            self.worker.start(command, self._environment(), cwd=self.root)
+
+    def _heal_store(self) -> None:
+        """Starts the local store again where it was not stopped but has died."""
+        folder = self.root / _STACK
+        if (folder / "places.json").exists() and not Daemon(folder, "server", "local store").is_running():
+            _log("store: starts")
+            done = subprocess.run(
+                [sys.executable, "-m", "infra.stack", "up"], cwd=self.root, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                raise DaemonError(done.stderr.strip())
 
     def _environment(self) -> dict[str, str]:
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -139,40 +226,72 @@ class Scheduler:
             "COLUMNS": "200",
         }
 
-    def _stop(self) -> bool:
-        self.settings.unlink(missing_ok=True)
-        worker_ran = self.worker.stop(_RUN_GRACE_SECONDS)
-        server_ran = self.server.stop(_SERVER_GRACE_SECONDS)
-        return worker_ran or server_ran
+
+def _places(environment: dict[str, str]) -> dict[str, str]:
+    """The variables that decide what a run does and where."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name == "PREFECT_API_URL" or (name.startswith(_PLACES) and name not in _NOT_PLACES)
+    }
 
 
-_PREFECT = [sys.executable, "-m", "prefect"]
+def _log(line: str) -> None:
+    print(f"{time.strftime('%F %T')} {line}", file=sys.stderr, flush=True)
+
+
+def _prepare(worker: str | None) -> None:
+    """Prepares the server of PREFECT_API_URL. A worker that is about to start has no run alive, and no other worker has it."""
+    api = Api(os.environ["PREFECT_API_URL"])
+    for line in prepare(api, Path.cwd()):
+        print(line)
+    if worker and not api.other_workers(worker):
+        for name in api.crash_runs(alive=()):
+            print(f"run {name}: its worker has ended; set to Crashed")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.scheduler", description="A Prefect server and worker on this machine."
+        prog="python -m infra.scheduler", description="A Prefect server and worker on this machine.", epilog=_HELP
     )
-    parser.add_argument("verb", choices=["up", "down", "status"])
-    verb = parser.parse_args(arguments).verb
+    parser.add_argument("verb", choices=["up", "down", "status", "prepare", "supervise"])
+    parser.add_argument(
+        "--worker", metavar="NAME", help="with prepare: the worker that starts next; its old runs are set to Crashed"
+    )
+    args = parser.parse_args(arguments)
     try:
         scheduler = Scheduler(Path.cwd(), ports.from_environment(PORT))
-        if verb == "down":
+        if args.verb == "down":
             print("scheduler stopped" if scheduler.down() else "scheduler was not running")
-            return 0
-        if verb == "up":
+        elif args.verb == "up":
             scheduler.up()
-    except (DaemonError, ValueError) as error:
+        elif args.verb == "supervise":
+            scheduler.supervise()
+        elif args.verb == "prepare":
+            _prepare(args.worker)
+    except KeyError as error:
+        print(
+            f"error: {error.args[0]} is not set; name the API of the Prefect server, or `make deploy` one here", file=sys.stderr
+        )
+        return 1
+    except (DaemonError, PrefectError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if not scheduler.is_healthy():
-        print("scheduler is down; `make deploy` starts it")
-        return 1
-    print(f"scheduler: {scheduler.url.removesuffix('/api')}, work pool {POOL}, log of the worker in {scheduler.worker.log}")
-    print("start a run:  DO_NOT_TRACK=1 .venv/bin/prefect deployment run train-alexnet/train-alexnet --watch")
-    return 0
+    if args.verb in ("down", "prepare"):
+        return 0
+    from infra import stack  # a second to import
 
+    lines = [stack.status(), *scheduler.status()]
+    for _, line in lines:
+        print(line)
+    if args.verb == "up":
+        print(f"log      {scheduler.worker.log}")
+        print("start a run:  DO_NOT_TRACK=1 .venv/bin/prefect deployment run train-alexnet --watch")
+    return 0 if args.verb == "up" or all(well for well, _ in lines) else 1
+
+
+_HELP = "up and status show a line for store, server and worker; status ends with 1 unless all three are well."
 
 if __name__ == "__main__":
     sys.exit(main())

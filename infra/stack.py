@@ -33,6 +33,7 @@ _REGION = "us-east-1"
 _START_SECONDS = 60.0  # measured: 3.5 s on two shared cores
 _STOP_SECONDS = 2.0  # its graceful stop waits 25 s for absent clients; acknowledged writes are on the disk
 _ATTEMPTS = 3  # a free port may be taken between the check and the server's bind
+_IMPATIENT = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1})
 _PORTS = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
 
 
@@ -224,7 +225,7 @@ def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         region_name=_REGION,
-        config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}),
+        config=_IMPATIENT.merge(Config(proxies={})),
     )
 
 
@@ -279,6 +280,21 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     part.replace(path)
+
+
+def status() -> tuple[bool, str]:
+    """Whether the store that the pipeline uses answers, and a line about it."""
+    if bucket := os.environ.get("ALEXNET_BUCKET"):
+        try:
+            boto3.client("s3", config=_IMPATIENT).list_objects_v2(Bucket=bucket, MaxKeys=1)
+        except (BotoCoreError, ClientError) as error:
+            return False, f"store    s3://{bucket} of ALEXNET_BUCKET: {error}"
+        return True, f"store    s3://{bucket} of ALEXNET_BUCKET, healthy"
+    stack = Stack()
+    if access := stack.access():
+        return True, f"store    {access.endpoint}, buckets {access.bucket} and {access.registry}, healthy"
+    down = f"does not answer; see {stack.server.log}" if stack.server.is_running() else "down; `make up` starts it"
+    return False, f"store    {down}"
 
 
 _VERBS = "env prints export lines for a shell; buckets makes those of ALEXNET_BUCKET and ALEXNET_REGISTRY in a store of yours"

@@ -3,18 +3,23 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
 
+from infra.daemon import DaemonError
+from infra.prefect_api import Api
 from infra.scheduler import Scheduler
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +70,33 @@ def _post(scheduler: Scheduler, path: str, body: dict[str, Any]) -> Any:
         return json.loads(reply.read())
 
 
+def _call(scheduler: Scheduler, method: str, path: str, body: Any = None) -> Any:
+    return Api(scheduler.url).call(method, path, body)
+
+
+def _schedules(scheduler: Scheduler) -> dict[str, bool]:
+    """Whether each schedule of the deployment is active, by its cron line."""
+    deployment = _call(scheduler, "GET", "/deployments/name/retrain-alexnet/retrain-alexnet")
+    return {one["schedule"]["cron"]: one["active"] for one in deployment["schedules"]}
+
+
+def _start(scheduler: Scheduler, seconds: str) -> tuple[dict[str, Any], psutil.Process]:
+    """A run that sleeps for so long, and the process that sleeps."""
+    (scheduler.root / "params.yaml").write_text(f"seconds: {seconds}\n")
+    deployment = _call(scheduler, "GET", "/deployments/name/train-alexnet/train-alexnet")
+    run = _call(scheduler, "POST", f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+    _await(lambda: _sleepers(seconds) != [])
+    return run, _sleepers(seconds)[0]
+
+
+def _state(scheduler: Scheduler, run: dict[str, Any]) -> str:
+    return str(_call(scheduler, "GET", f"/flow_runs/{run['id']}")["state"]["name"])
+
+
+def _flow_of(stage: psutil.Process) -> psutil.Process:
+    return next(process for process in stage.parents() if "prefect.engine" in process.cmdline())
+
+
 def _runs(scheduler: Scheduler, state: str) -> list[dict[str, Any]]:
     return list(_post(scheduler, "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": [state]}}}}))
 
@@ -76,6 +108,7 @@ def test_the_readmes_command_runs_the_deployment(scheduler: Scheduler) -> None:
     (run,) = _runs(scheduler, "COMPLETED")
     logs = _post(scheduler, "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
     assert "working" in {line["message"] for line in logs}
+    assert run["state"]["message"] == "made publish"
 
 
 @pytest.mark.slow
@@ -93,33 +126,143 @@ def test_a_second_up_changes_nothing_and_the_zombie_automation_exists_once(sched
     worker = (scheduler.folder / "worker.pid").read_text()
     scheduler.up()
     assert (scheduler.folder / "worker.pid").read_text() == worker
-    assert len(_post(scheduler, "/automations/filter", {})) == 1
+    assert [one["name"] for one in _post(scheduler, "/automations/filter", {})] == ["alexnet-zombies"]
     pool = json.loads(urllib.request.urlopen(f"{scheduler.url}/work_pools/gpu", timeout=30).read())
     assert pool["concurrency_limit"] == 1
 
 
 @pytest.mark.slow
+def test_a_second_deployment_keeps_what_was_changed_in_the_ui(scheduler: Scheduler) -> None:
+    """`prefect deploy` removes all schedules of a deployment where one of them has no slug, and makes its own active."""
+    deployment = _call(scheduler, "GET", "/deployments/name/retrain-alexnet/retrain-alexnet")
+    (weekly,) = deployment["schedules"]
+    own = [{"schedule": {"cron": "0 4 2 * *"}, "active": True}, {"schedule": {"cron": "0 5 2 * *"}, "active": False}]
+    _call(scheduler, "POST", f"/deployments/{deployment['id']}/schedules", own)
+    _call(scheduler, "PATCH", f"/deployments/{deployment['id']}/schedules/{weekly['id']}", {"active": False})
+    _call(scheduler, "PATCH", "/work_pools/gpu", {"concurrency_limit": 2})
+    scheduler.up()
+    scheduler.up()
+    assert _schedules(scheduler) == {"0 3 * * 1": False, "0 4 2 * *": True, "0 5 2 * *": False}
+    assert _call(scheduler, "GET", "/work_pools/gpu")["concurrency_limit"] == 2
+    _call(scheduler, "PATCH", "/work_pools/gpu", {"concurrency_limit": 1})
+
+
+@pytest.mark.slow
+def test_worker_and_server_are_started_again_and_a_run_survives_both(scheduler: Scheduler) -> None:
+    run, stage = _start(scheduler, "60")
+    for daemon in (scheduler.worker, scheduler.server):
+        before = daemon.pid
+        os.kill(before, signal.SIGKILL)
+        _await(lambda daemon=daemon, before=before: daemon.pid != before and daemon.is_running())
+    _await(scheduler.is_healthy)
+    assert stage.is_running() or _state(scheduler, run) == "Completed"
+    _await(lambda: _state(scheduler, run) == "Completed")
+    assert all(well for well, _ in scheduler.status())
+
+
+@pytest.mark.slow
+def test_a_server_that_died_is_started_again_by_up_which_leaves_the_worker_and_its_run(scheduler: Scheduler) -> None:
+    scheduler.supervisor.stop(10, descendants=False)
+    assert scheduler.worker.is_running()  # which the supervisor had started
+    run, stage = _start(scheduler, "61")
+    worker = scheduler.worker.pid
+    scheduler.server.stop(10)
+    assert [well for well, _ in scheduler.status()] == [False, False]
+    scheduler.up()
+    assert scheduler.worker.pid == worker
+    assert stage.is_running() or _state(scheduler, run) == "Completed"
+    _await(lambda: _state(scheduler, run) == "Completed")
+
+
+@pytest.mark.slow
+def test_a_run_whose_flow_and_worker_were_killed_is_crashed_within_a_minute_and_frees_its_slot(scheduler: Scheduler) -> None:
+    run, stage = _start(scheduler, "794")
+    flow = _flow_of(stage)
+    os.kill(scheduler.worker.pid, signal.SIGKILL)
+    flow.kill()
+    _await(lambda: _state(scheduler, run) == "Crashed", 60)
+    assert _sleepers("794") == []  # what the flow had started has ended too
+    run, _ = _start(scheduler, "1")
+    _await(lambda: _state(scheduler, run) == "Completed")
+
+
+@pytest.mark.slow
+def test_sigterm_to_worker_flow_dvc_and_stage_at_once_leaves_no_run_running(scheduler: Scheduler) -> None:
+    run, stage = _start(scheduler, "795")
+    for process in [*stage.parents(), stage]:
+        if process.pid != os.getpid() and process.environ().get("ALEXNET_HOME") == str(scheduler.root):
+            process.terminate()
+    _await(lambda: _state(scheduler, run) == "Crashed", 60)
+    assert _sleepers("795") == []
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_environment_is_started_again_unless_it_has_a_run(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = _start(scheduler, "40")
+    worker = scheduler.worker.pid
+    monkeypatch.setenv("ALEXNET_SOURCE", "elsewhere")
+    with pytest.raises(
+        DaemonError, match=r"^worker: has another ALEXNET_SOURCE, and a run goes on; wait for its end or cancel"
+    ):
+        scheduler.up()
+    assert scheduler.worker.pid == worker
+    _await(lambda: _state(scheduler, run) == "Completed")
+    scheduler.up()
+    assert scheduler.worker.pid != worker
+    for daemon in (scheduler.worker, scheduler.supervisor):
+        assert psutil.Process(daemon.pid).environ()["ALEXNET_SOURCE"] == "elsewhere"
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_posted_to_the_address_for_notifications(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("ALEXNET_NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/hook")
+        scheduler.up()
+        (scheduler.root / "params.yaml").write_text("seconds: no-number\n")
+        deployment = _call(scheduler, "GET", "/deployments/name/train-alexnet/train-alexnet")
+        _call(scheduler, "POST", f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+        _await(lambda: posted != [])
+        server.shutdown()
+    assert posted[0]["subject"].startswith("train-alexnet/")
+    assert posted[0]["text"].endswith(posted[0]["body"])
+    assert "publish: dvc ended with status 255" in posted[0]["body"]
+
+
+@pytest.mark.slow
 def test_a_cancelled_run_leaves_no_stage_running_and_down_leaves_nothing(scheduler: Scheduler) -> None:
-    (scheduler.root / "params.yaml").write_text("seconds: 793\n")
-    _prefect(scheduler, "deployment", "run", "train-alexnet/train-alexnet")
-    _await(lambda: _sleepers("793") != [])
-    (run,) = _runs(scheduler, "RUNNING")
+    run, _ = _start(scheduler, "793")
     _prefect(scheduler, "flow-run", "cancel", run["id"])
     _await(lambda: _sleepers("793") == [])
-    _await(lambda: [one["id"] for one in _runs(scheduler, "CANCELLED")] == [run["id"]])
-    _prefect(scheduler, "deployment", "run", "train-alexnet/train-alexnet")
-    _await(lambda: _sleepers("793") != [])
+    _await(lambda: _state(scheduler, run) == "Cancelled")
+    run, _ = _start(scheduler, "793")
     assert scheduler.down()
-    _await(lambda: _sleepers("793") == [])
+    assert _sleepers("793") == []
     assert not scheduler.settings.exists()
     assert not scheduler.down()
+    assert [well for well, _ in scheduler.status()] == [False, False]
+    scheduler.up()
+    assert _state(scheduler, run) == "Crashed"
 
 
 def _sleepers(seconds: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", seconds]]
 
 
-def _await(condition: Any, seconds: float = 120) -> None:
+def _await(condition: Any, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

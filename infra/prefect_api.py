@@ -1,0 +1,191 @@
+"""What a Prefect server is told: the work pool, the automations, the deployments, and which runs were interrupted.
+
+The server's own REST API, since an import of Prefect takes seconds and the supervisor asks every few.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+POOL = "gpu"
+AUTOMATIONS = Path(__file__).with_name("automations.yaml")
+NOTIFY = "ALEXNET_NOTIFY_URL"
+_TIMEOUT_SECONDS = 30.0
+_BUSY = (429, 502, 503)  # such as a locked SQLite database; Prefect's own client repeats these too
+_UNFINISHED = ["RUNNING", "PENDING", "CANCELLING"]
+_CRASHED = "Interrupted: its process is gone. What was finished is kept; start a run and it goes on from there."
+# The form of what is sent to ALEXNET_NOTIFY_URL: `text` is what Slack, Mattermost and others that imitate them show.
+_MESSAGE = {"text": "{{subject}}\n{{body}}", "subject": "{{subject}}", "body": "{{body}}"}
+
+
+class PrefectError(RuntimeError):
+    """The server refused a request, or does not answer."""
+
+
+class Api:
+    """A Prefect server's REST API; authorized as PREFECT_API_AUTH_STRING or PREFECT_API_KEY say."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def call(self, method: str, path: str, body: object = None, seconds: float = _TIMEOUT_SECONDS) -> Any:
+        """The parsed reply; None where it is empty.
+
+        Raises:
+            PrefectError: the server refuses, or does not answer in time.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | _authorization()
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)  # noqa: S310 - the user's own server
+        for pause in (0.5, 1.0, 2.0, 4.0, None):
+            try:
+                with urllib.request.urlopen(request, timeout=seconds) as reply:  # noqa: S310 - as above
+                    text = reply.read()
+                break
+            except urllib.error.HTTPError as error:
+                said = error.read(300).decode(errors="replace")
+                if error.code not in _BUSY or pause is None:
+                    raise PrefectError(f"Prefect: {method} {path}: {error.code}: {said}") from None
+                time.sleep(pause)
+            except (OSError, ValueError) as error:
+                raise PrefectError(
+                    f"Prefect: {self.url} does not answer: {error}; start it, or correct PREFECT_API_URL"
+                ) from None
+        return json.loads(text) if text else None
+
+    def is_healthy(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return bool(self.call("GET", "/health", seconds=5.0))
+        except PrefectError:
+            return False
+
+    def unfinished_runs(self) -> list[dict[str, Any]]:
+        """The pool's flow runs that are in progress by the server's account."""
+        wanted = {"flow_runs": {"state": {"type": {"any_": _UNFINISHED}}}, "work_pools": {"name": {"any_": [POOL]}}}
+        return list(self.call("POST", "/flow_runs/filter", wanted))
+
+    def crash_runs(self, alive: Collection[str], older_than_seconds: float = 0.0) -> list[str]:
+        """Sets runs in progress to Crashed, but those alive, by id, and those that changed lately. Returns their names."""
+        crashed = []
+        for run in self.unfinished_runs():
+            since = datetime.fromisoformat(run["state"]["timestamp"])
+            if run["id"] in alive or (datetime.now(UTC) - since).total_seconds() < older_than_seconds:
+                continue
+            state = {"state": {"type": "CRASHED", "name": "Crashed", "message": _CRASHED}, "force": True}
+            tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": _UNFINISHED}}}}
+            for task in self.call("POST", "/task_runs/filter", tasks):
+                self.call("POST", f"/task_runs/{task['id']}/set_state", state)
+            self.call("POST", f"/flow_runs/{run['id']}/set_state", state)
+            crashed.append(str(run["name"]))
+        return crashed
+
+    def other_workers(self, name: str) -> list[str]:
+        """The names of the pool's workers that are online, but this one."""
+        workers = self.call("POST", f"/work_pools/{POOL}/workers/filter", {})
+        return [worker["name"] for worker in workers if worker["status"] == "ONLINE" and worker["name"] != name]
+
+
+def prepare(api: Api, root: Path, wait_seconds: float = 180.0) -> list[str]:
+    """Makes what a worker needs, where it is missing: work pool, its limit, automations, deployments. Returns what was done.
+
+    What was changed in the UI stays: the pool's limit and job template, automations, schedules and whether they are active.
+
+    Raises:
+        PrefectError: the server does not answer within `wait_seconds`, or refuses.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while not api.is_healthy():
+        if time.monotonic() > deadline:
+            raise PrefectError(f"Prefect: {api.url} has not answered for {wait_seconds:.0f} s; is PREFECT_API_URL right?")
+        time.sleep(1)
+    return [*_make_pool(api, root), *_keep_schedules(api), *_deploy(api, root), *_make_automations(api)]
+
+
+def _make_pool(api: Api, root: Path) -> Iterator[str]:
+    pools = api.call("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}})
+    if not pools:
+        prefect(api, root, "work-pool", "create", POOL, "--type", "process")
+        # One run at a time: of the pool, since a limit of the deployment kills a run's retries.
+        api.call("PATCH", f"/work_pools/{POOL}", {"concurrency_limit": 1})
+        yield f"work pool {POOL}, one run at a time"
+
+
+def _keep_schedules(api: Api) -> Iterator[str]:
+    """Gives every schedule a slug: `prefect deploy` replaces all of a deployment's schedules where one of them has none."""
+    for deployment in api.call("POST", "/deployments/filter", {}):
+        for schedule in deployment["schedules"]:
+            if not schedule.get("slug"):
+                slug = f"ui-{schedule['id'][:8]}"
+                api.call("PATCH", f"/deployments/{deployment['id']}/schedules/{schedule['id']}", {"slug": slug})
+                yield f"schedule {slug} of {deployment['name']} is kept"
+
+
+def _deploy(api: Api, root: Path) -> Iterator[str]:
+    prefect(api, root, "--no-prompt", "deploy", "--all")
+    names = [deployment["name"] for deployment in yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]]
+    yield f"deployments {', '.join(names)}"
+
+
+def _make_automations(api: Api) -> Iterator[str]:
+    there = {automation["name"] for automation in api.call("POST", "/automations/filter", {})}
+    for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
+        sends = any(action["type"] == "send-notification" for action in automation["actions"])
+        if sends and not (os.environ.get(NOTIFY) and _save_webhook(api, automation)):
+            continue
+        if automation["name"] not in there:
+            api.call("POST", "/automations/", automation)
+            yield f"automation {automation['name']}"
+
+
+def _save_webhook(api: Api, automation: dict[str, Any]) -> bool:
+    """Makes or updates the block that posts to ALEXNET_NOTIFY_URL, and lets the automation's action use it."""
+    kind = api.call("GET", "/block_types/slug/custom-webhook")
+    (schema, *_) = api.call("POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}})
+    name, data = automation["name"], {"name": "alexnet", "url": os.environ[NOTIFY], "json_data": _MESSAGE}
+    found = api.call("POST", "/block_documents/filter", {"block_documents": {"name": {"any_": [name]}}})
+    if found:
+        api.call("PATCH", f"/block_documents/{found[0]['id']}", {"data": data})
+    else:
+        document = {"name": name, "data": data, "block_type_id": kind["id"], "block_schema_id": schema["id"]}
+        found = [api.call("POST", "/block_documents/", document)]
+    for action in automation["actions"]:
+        action["block_document_id"] = found[0]["id"]
+    return True
+
+
+def prefect(api: Api, root: Path, *arguments: str) -> str:
+    """What a `prefect` command prints. Raises PrefectError if it fails."""
+    reply = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=root,
+        env={"ALEXNET_HOME": str(root)}
+        | os.environ
+        | {"PREFECT_API_URL": api.url, "COLUMNS": "200", "PREFECT_CLI_COLORS": "false"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if reply.returncode:
+        output = " ".join((reply.stderr or reply.stdout).split())
+        raise PrefectError(f"Prefect: `prefect {' '.join(arguments)}` failed: {output[-600:]}")
+    return reply.stdout
+
+
+def _authorization() -> dict[str, str]:
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    key = os.environ.get("PREFECT_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
