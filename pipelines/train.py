@@ -199,6 +199,7 @@ class _Show:
         self.epochs, self.trainer, self.loaders = trainer.job.train.epochs, trainer, loaders
         self.bar: tqdm[Any] | None = None
         self.began = self.last_line = time.monotonic()
+        self.counted: int | None = None  # steps of all epochs at the last line
 
     def __enter__(self) -> "_Show":
         return self
@@ -217,8 +218,18 @@ class _Show:
             self.bar.update(progress.step - self.bar.n)
             self.bar.set_postfix(loss=f"{progress.loss:.4f}")
         elif time.monotonic() - self.last_line > console.LINE_SECONDS:
-            self.last_line = time.monotonic()
-            self.say(f"train: {epoch}, step {progress.step}/{progress.steps_per_epoch}, loss {progress.loss:.4f}")
+            at = f"train: {epoch}, step {progress.step}/{progress.steps_per_epoch}, loss {progress.loss:.4f}"
+            self.say(at + self._pace(progress))
+
+    def _pace(self, progress: Progress) -> str:
+        """Images a second since the line before, and the time that is left at that; validation not counted."""
+        now, done = time.monotonic(), progress.epoch * progress.steps_per_epoch + progress.step
+        (before, counted), self.last_line, self.counted = (self.last_line, self.counted), now, done
+        if counted is None:
+            return ""
+        seconds_a_step = (now - before) / max(1, done - counted)
+        left = seconds_a_step * (self.epochs * progress.steps_per_epoch - done)
+        return f", {self.trainer.job.train.batch_size / seconds_a_step:,.0f} images/s, {left / 60:,.0f} min left"
 
     def epoch(self, row: EpochRow) -> None:
         """After the validation of an epoch; on every rank."""

@@ -18,6 +18,7 @@ os.environ |= {
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "ALEXNET_STORE_MINUTES": "0",  # a fault that is planted in a store is to be reported at once
     # jaxtyping's shape checks cannot be compiled; tests/support/kernels.py compares compiled kernels in a process without them.
     "TORCHDYNAMO_DISABLE": "1",
     # As many threads as the tests that run at once need; small tensors gain nothing from more.

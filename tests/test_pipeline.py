@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from infra.stack import Stack
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from tests.support.checkout import Checkout, make_checkout, stages_run
+from tests.support.fault_proxy import Fault, FaultProxy, Request
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("fetch", "validate", "shard", "train", "evaluate", "probe", "extract", "publish")
@@ -215,6 +217,31 @@ def test_a_kill_in_any_stage_does_not_change_the_outputs(finished: Checkout, fre
     done = fresh.repro()
     assert done.returncode == 0, done.stdout[-3000:]
     assert fresh.digests() == finished.digests()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_store_that_is_away_for_65_seconds_changes_nothing(finished: Checkout, tmp_path: Path, stage: str) -> None:
+    """From the second shard that the stage fetches on. The cache keeps none, so that every epoch fetches all."""
+    root = tmp_path / "copy"
+    shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns("cache", ".local"))
+    proxy, began = FaultProxy(finished.store.endpoint or ""), math.inf
+
+    def away(request: Request) -> Fault | None:
+        nonlocal began
+        if request.path.endswith(".tar") and proxy.count("GET", ".tar") == 2:
+            began = time.monotonic()
+        return Fault(cut_at=0, how="reset") if 0 <= time.monotonic() - began < 65 else None
+
+    proxy.faults = away
+    copy = dataclasses.replace(finished, root=root)
+    env = {"ALEXNET_STORE_MINUTES": "10", "ALEXNET_CACHE_BYTES": "1", "AWS_ENDPOINT_URL": proxy.endpoint}
+    done = copy.repro("--single-item", "--force", stage, **env)
+    proxy.close()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert time.monotonic() - began >= 65
+    assert f"waits for s3://{finished.store.bucket} at http://127.0.0.1:" in done.stdout
+    assert copy.digests() == finished.digests()
 
 
 @pytest.mark.slow

@@ -39,6 +39,12 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def note(line: str) -> None:
+    """The same on stderr, for a line that is not part of a command's output."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
+
+
 def is_terminal() -> bool:
     """Whether stderr is a terminal, which can show a progress bar."""
     return sys.stderr.isatty()

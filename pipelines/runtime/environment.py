@@ -163,6 +163,11 @@ def timeout_seconds() -> float:
     return read_number("ALEXNET_TIMEOUT", 60.0, least=10)
 
 
+def store_seconds() -> float:
+    """ALEXNET_STORE_MINUTES: how long a stage waits for a store that has answered and no longer does; 10 minutes unless set."""
+    return _number("ALEXNET_STORE_MINUTES", 10.0, least=0) * 60
+
+
 def restarts() -> int:
     """ALEXNET_RESTARTS: how often training starts its processes again without a newer checkpoint; 2 unless set."""
     return read_number("ALEXNET_RESTARTS", 2, least=0)

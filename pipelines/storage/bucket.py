@@ -7,7 +7,9 @@ conflicts with another writer's, and raises the errors of `pipelines.runtime.err
 import contextlib
 import json
 import logging
+import math
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +26,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
-from pipelines.runtime import environment
+from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
 _CHUNK = 1 << 18
@@ -68,6 +70,8 @@ class Bucket:
     def __init__(self, name: str, at: environment.Store) -> None:
         self.name = name
         self._at = at
+        self._has_answered = False
+        self._said, self._said_at = threading.Lock(), -math.inf
 
     def __str__(self) -> str:
         return f"s3://{self.name}"
@@ -261,26 +265,50 @@ class Bucket:
             raise Unreachable(f"{self}/{key}: was replaced while it was read, at byte {start:,}; run again") from None
 
     def _call(self, method: str, key: str, **arguments: Any) -> Any:
-        """What a method of boto3's client returns. Repeated while the store answers 409, another write in progress, or 429."""
+        """What a method of boto3's client returns. Repeated while the store answers 409, another write in progress, or 429.
+
+        Once the store has answered, a request that it does not answer, or fails at, is repeated for ALEXNET_STORE_MINUTES.
+        """
         if key:
             arguments["Key"] = key
-        deadline, pause = time.monotonic() + _CONFLICT_SECONDS, 0.05
+        began, pause = time.monotonic(), 0.05
         while True:
             try:
-                return getattr(self._client, method)(Bucket=self.name, **arguments)
+                reply = getattr(self._client, method)(Bucket=self.name, **arguments)
+                self._has_answered = True
+                return reply
             except (ClientError, S3UploadFailedError) as error:
-                reply: Any = error.__context__ if isinstance(error, S3UploadFailedError) else error
-                status = reply.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                if status not in (409, 429) or time.monotonic() > deadline:
-                    raise self._translated(reply, key, status or 0) from error
+                cause: Exception = error
+                refused: Any = error.__context__ if isinstance(error, S3UploadFailedError) else error
+                status = refused.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
+                failure = self._translated(refused, key, status)
+                seconds = _CONFLICT_SECONDS if status in (409, 429) else self._patience_seconds(failure)
             except (BotoConnectionError, HTTPClientError) as error:
-                raise Unreachable(
+                cause = error
+                failure = Unreachable(
                     f"{self}/{key}: {_clean(error)}; check AWS_ENDPOINT_URL, or run `make up` for the local store"
-                ) from error
+                )
+                seconds = self._patience_seconds(failure)
             except (BotoCoreError, ValueError) as error:
                 raise DataError(f"{self}/{key}: {_clean(error)}; check AWS_ENDPOINT_URL and the AWS credentials") from error
+            waited = time.monotonic() - began
+            if waited >= seconds:
+                raise failure from cause
+            if seconds > _CONFLICT_SECONDS:
+                self._say(f"waits for {self.place}, for {waited:.0f} s so far and at most {seconds / 60:g} min: {failure}")
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _patience_seconds(self, failure: DataError) -> float:
+        """How long to repeat a request that failed so. A store that has never answered is more likely named wrongly."""
+        return environment.store_seconds() if isinstance(failure, Unreachable) and self._has_answered else 0.0
+
+    def _say(self, line: str) -> None:
+        """Prints the line, unless one of any thread was printed lately."""
+        with self._said:
+            if time.monotonic() - self._said_at >= console.LINE_SECONDS:
+                self._said_at = time.monotonic()
+                console.note(line)
 
     def _translated(self, error: Any, key: str, status: int) -> DataError:
         """A ClientError as one of ours, with what to do about it."""

@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +160,44 @@ def test_a_store_that_keeps_failing_is_unreachable_after_five_attempts(far: Buck
     with pytest.raises(Unreachable, match="PutObject failed: SlowDown, 5 times; see the store's log and run again"):
         far.put("key", b"body")
     assert proxy.count("PUT") == 5
+
+
+def test_a_store_that_has_answered_is_waited_for_and_named(
+    bucket: Bucket, far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALEXNET_STORE_MINUTES", "1")
+    bucket.put("key", b"body")
+    far.check()
+    proxy.faults = first(Fault(status=503, code="ServiceUnavailable"), "GET", times=12)
+    assert far.get("key") == b"body"
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()  # of three waits: one in fifteen seconds
+    assert line.startswith(f"waits for {far.place}, for ")
+    assert " s so far and at most 1 min: s3://" in line
+    assert "ServiceUnavailable" in line
+
+
+def test_the_wait_for_a_store_ends(far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_STORE_MINUTES", "0.005")
+    far.check()
+    proxy.close()
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="make up"):
+        far.get("key")
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_store_that_never_answers_is_given_five_timeouts(
+    far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the wait would be long: it is for a store that has answered before."""
+    monkeypatch.setenv("ALEXNET_STORE_MINUTES", "60")
+    monkeypatch.setattr(pipelines.storage.bucket, "_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and says nothing
+        at = dataclasses.replace(far._at, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(Unreachable, match="Read timeout"):
+            Bucket(far.name, at).put("key", b"body")
 
 
 def test_a_store_that_is_not_there_is_unreachable(fresh_store: Store, proxy: FaultProxy) -> None:
