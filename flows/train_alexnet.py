@@ -1,29 +1,28 @@
-"""The flow `train-alexnet`: the stages of dvc.yaml up to publish, one task each, in topological order.
+"""The flows: stages of dvc.yaml, one task each, in topological order. Deployments of all of them are in prefect.yaml.
 
 python -m flows.train_alexnet
 """
 
 import argparse
 import datetime as dt
-import json
+import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import Task, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
 
+from flows import page
 from flows.dag import stages_for
-from flows.stage import RetryableStageError, StageError, repair, run
+from flows.settings import RunSettings, laid_over_params
+from flows.stage import RetryableStageError, StageError, StageResult, environment, repair, run
 
-METRICS = Path("artifacts/metrics.json")
-RECEIPT = Path("artifacts/receipt.json")
+_NO_SETTINGS = RunSettings()
 
 
 def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -43,28 +42,126 @@ def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     retry_jitter_factor=0.2,
     retry_condition_fn=is_retryable,
 )
-def repro(stage: str) -> None:
-    """Runs `dvc repro` on one stage."""
-    run(stage, get_run_logger().info)
+def repro(stage: str, variables: Mapping[str, str]) -> StageResult:
+    """Runs `dvc repro` on one stage, with these environment variables."""
+    logger, training = get_run_logger(), page.Training()
+
+    def on_line(line: str) -> None:
+        logger.info(line)
+        if stage == "train":
+            training.progress(line)
+
+    return run(stage, on_line, variables)
 
 
 @flow(name="train-alexnet", persist_result=False)
-def train_alexnet(target: str = "publish", max_lateness_hours: float = 12.0) -> Any:
+def train_alexnet(settings: RunSettings = _NO_SETTINGS, target: str = "publish", max_lateness_hours: float = 12.0) -> Any:
     """From images to a published model.
 
     Args:
+        settings: What differs from the checkout's params.yaml and the worker's environment.
         target: The stage to reproduce, after the stages it depends on.
         max_lateness_hours: A scheduled run that starts later than this is cancelled: a worker that comes back
             would otherwise run everything it missed, one after the other.
     """
+    return make(settings, target, max_lateness_hours)
+
+
+@flow(name="retrain-alexnet", persist_result=False)
+def retrain_alexnet(settings: RunSettings = _NO_SETTINGS, max_lateness_hours: float = 12.0) -> Any:
+    """Trains again if the source, the numbers or the code have changed, and publishes; says "nothing changed" otherwise.
+
+    Args:
+        settings: What differs from the checkout's params.yaml and the worker's environment.
+        max_lateness_hours: A scheduled run that starts later than this is cancelled.
+    """
+    return make(settings, "publish", max_lateness_hours)
+
+
+@flow(name="validate-data", persist_result=False)
+def validate_data(settings: RunSettings = _NO_SETTINGS) -> Any:
+    """Lists the source and decodes every image: faults, and the expectations of the whole, in the Data Docs.
+
+    Args:
+        settings: What differs from the checkout's params.yaml and the worker's environment.
+    """
+    return make(settings, "validate", float("inf"))
+
+
+@flow(name="evaluate-release", persist_result=False)
+def evaluate_release(release: str = "alexnet@latest", settings: RunSettings = _NO_SETTINGS) -> Any:
+    """Measures a released model on the present validation or test images.
+
+    Args:
+        release: NAME@VERSION or NAME@ALIAS in the registry.
+        settings: What differs from the checkout's params.yaml and the worker's environment.
+    """
+    variables = settings.variables()
+    with laid_over_params(settings):
+        _make_stages("shard", variables)
+        return Completed(message=measure(release, variables))
+
+
+@task(name="measure", task_run_name="measure {release}", cache_policy=NO_CACHE, persist_result=False)
+def measure(release: str, variables: Mapping[str, str]) -> str:
+    """The errors of a release on the present shards, by the center crop; by all protocols on the page.
+
+    Raises:
+        StageError: it cannot be had, or has no network for these classes.
+    """
+    command = [sys.executable, "-m", "pipelines.cli.main", "ensemble", release]
+    done = subprocess.run(command, env=environment() | dict(variables), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(done.stderr.strip() or f"alexnet ensemble {release}: ended with status {done.returncode}")
+    page.text("measured", f"```\n{done.stdout}```", f"{release} on the present images")
+    return f"{release}: " + " ".join(done.stdout.splitlines()[1].split())
+
+
+def make(settings: RunSettings, target: str, max_lateness_hours: float) -> Any:
+    """Reproduces the stages up to the target, and the final state of a run that did so."""
     late = hours_late(dt.datetime.now(dt.UTC))
     if late > max_lateness_hours:
         return Cancelled(message=f"{late:.1f} hours late, more than {max_lateness_hours:g}; the next scheduled run will do it")
+    with laid_over_params(settings):
+        before = page.released_error() if target == "publish" else None
+        results = _make_stages(target, settings.variables(), before)
+        if target == "publish" and any(result.state == "made" for result in results):
+            _push()
+        return Completed(message=page.message(results, before))
+
+
+def _make_stages(target: str, variables: Mapping[str, str], before: float | None = None) -> list[StageResult]:
+    results: list[StageResult] = []
     repair(get_run_logger().warning)
-    for stage in stages_for(target):
-        repro(stage)
-        create_artifact(stage)
-    return None
+    try:
+        for stage in stages_for(target):
+            results.append(repro(stage, variables))
+            if results[-1].state == "made" and stage == "evaluate":
+                page.error_rates(before)
+                page.pictures()
+            elif results[-1].state == "made" and stage == "publish":
+                page.release()
+    finally:
+        page.stages(results)
+    return results
+
+
+def _push() -> None:
+    """Keeps the outputs where other machines find them: `dvc push`, if a remote is configured. Its failure is logged."""
+    from dvc.config import Config
+
+    if Config().get("core", {}).get("remote"):
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "push", "--run-cache", "--quiet"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            get_run_logger().warning("dvc push: %s", done.stderr.strip() or f"ended with status {done.returncode}")
+        else:
+            get_run_logger().info("dvc push: every output is in DVC's remote")
 
 
 def hours_late(now: dt.datetime) -> float:
@@ -74,36 +171,6 @@ def hours_late(now: dt.datetime) -> float:
     if flow_run is None or not flow_run.auto_scheduled or flow_run.expected_start_time is None:
         return 0.0
     return max(0.0, (now - flow_run.expected_start_time).total_seconds() / 3600)
-
-
-def create_artifact(stage: str) -> None:
-    """Adds a stage's result to the flow run's page. An artifact that cannot be made is logged: it must not fail the run."""
-    create: dict[str, Callable[[], object]] = {"evaluate": _create_metrics, "publish": _create_release}
-    try:
-        create.get(stage, lambda: None)()
-    except Exception as error:  # noqa: BLE001  no error of Prefect's or of a file is worth days of training
-        get_run_logger().warning("no artifact for %s: %s", stage, error)
-
-
-def _create_metrics() -> None:
-    create_table_artifact(key="metrics", table=metric_rows(json.loads(METRICS.read_text())), description="Errors, as fractions")
-
-
-def metric_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each test protocol and each baseline: its name and its errors."""
-    results = {name: value for name, value in metrics.items() if isinstance(value, dict) and name != "baselines"}
-    results |= {f"baseline: {name}": value for name, value in metrics.get("baselines", {}).items()}
-    return [{"protocol": name.replace("_", " ")} | errors for name, errors in results.items()]
-
-
-def _create_release() -> None:
-    receipt: dict[str, Any] = json.loads(RECEIPT.read_text())
-    lines = [
-        f"| {name.replace('_', ' ')} | {value} |" for name, value in receipt.items() if isinstance(value, (str, int, float))
-    ]
-    create_markdown_artifact(
-        key="release", markdown="\n".join(["| release | |", "|---|---|", *lines]), description="What was published"
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,6 +24,7 @@ stages:
 MAKE = """
 import pathlib
 print("making", flush=True)
+print("make: 10 images, 20.5 images/s", flush=True)
 pathlib.Path("made.txt").write_text(pathlib.Path("input.txt").read_text())
 """
 PUBLISH = """

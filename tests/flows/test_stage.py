@@ -16,6 +16,8 @@ from flows.stage import RetryableStageError, StageError, classify, run
 
 STATUS = "import json, pathlib; p = pathlib.Path('.local/status'); p.mkdir(parents=True, exist_ok=True)\n"
 
+MAKE_BY_VARIABLE = "import os, pathlib; pathlib.Path('made.txt').write_text(os.environ['ALEXNET_SOURCE'])"
+
 
 def _fail(pipeline: Path, retryable: bool) -> None:
     status = json.dumps({"ok": False, "error": "no bucket", "retryable": retryable})
@@ -24,12 +26,27 @@ def _fail(pipeline: Path, retryable: bool) -> None:
 
 def test_a_stage_runs_once_and_its_output_is_passed_on(pipeline: Path) -> None:
     lines: list[str] = []
-    run("make", lines.append)
+    first = run("make", lines.append)
     assert "making" in lines
     assert (pipeline / "made.txt").read_text() == "1"
+    assert (first.state, first.throughput) == ("made", "20.5 images/s")
     again: list[str] = []
-    run("make", again.append)
+    second = run("make", again.append)
     assert "making" not in again
+    assert (second.state, second.throughput) == ("unchanged", "")
+    (pipeline / "input.txt").write_text("2")
+    run("make", lines.append)
+    (pipeline / "input.txt").write_text("1")
+    assert run("make", again.append).state == "from the cache"
+
+
+def test_variables_reach_the_stage_and_dvcs_advice_does_not_reach_the_log(pipeline: Path) -> None:
+    (pipeline / "make.py").write_text(MAKE_BY_VARIABLE)
+    lines: list[str] = []
+    run("make", lines.append, {"ALEXNET_SOURCE": "here"})
+    assert (pipeline / "made.txt").read_text() == "here"
+    assert [line for line in lines if "git" in line or "dvc push" in line or "autostage" in line or "lock file" in line] == []
+    assert any("Running stage 'make'" in line for line in lines)
 
 
 def test_a_transient_and_a_permanent_failure_are_classified(pipeline: Path) -> None:
@@ -112,7 +129,8 @@ def test_sigterm_to_the_flow_ends_the_stage_after_a_grace_period(pipeline: Path)
     """DVC dies of SIGTERM at once and would leave the training running."""
     (pipeline / "make.py").write_text(
         "import os, pathlib, signal, sys, time\n"
-        "def end(*_):\n    time.sleep(1)\n    pathlib.Path('checkpoint').touch()\n    sys.exit(143)\n"
+        "def end(*_):\n    time.sleep(1)\n    print('checkpoint is step-7', flush=True)\n"
+        "    pathlib.Path('checkpoint').touch()\n    sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, end)\n"
         "pathlib.Path('began').write_text(str(os.getpid()))\ntime.sleep(60)\n"
     )
@@ -126,12 +144,15 @@ def test_sigterm_to_the_flow_ends_the_stage_after_a_grace_period(pipeline: Path)
             ),
         ],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     _await(lambda: (pipeline / "began").exists() and (pipeline / "began").read_text() != "")
     training = psutil.Process(int((pipeline / "began").read_text()))
     flow.send_signal(signal.SIGTERM)
-    assert flow.wait(timeout=30) == 1
+    said, _ = flow.communicate(timeout=30)
+    assert flow.returncode == 1
+    assert "checkpoint is step-7" in said
     assert (pipeline / "checkpoint").exists()
     assert not training.is_running() or training.status() == psutil.STATUS_ZOMBIE
 

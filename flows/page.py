@@ -1,0 +1,181 @@
+"""What a flow run's page shows: stages, error rates, pictures, links, the progress of training, and the message of its state.
+
+It reads what the stages left. Nothing here may fail a run: no error of Prefect's or of a file is worth days of training.
+"""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+from uuid import UUID
+
+import yaml
+from prefect import get_run_logger
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.stage import StageResult
+
+RESULTS = Path("artifacts/evaluation/results.json")
+RECEIPT = Path("artifacts/receipt.json")
+PICTURES = (
+    ("curves", "Loss and error of each epoch"),
+    ("confusion", "Which classes are taken for which"),
+    ("predictions", "Pictures, with the five likeliest classes"),
+    ("kernels", "The kernels of the first layer"),
+)
+DOCS = {
+    "the release's page": ".local/release/index.html",
+    "Data Docs": ".local/data-docs/index.html",
+    "the receipt": str(RECEIPT),
+}
+_PROTOCOLS = {"center": "center crop", "five": "five crops", "flipped": "five crops, flipped", "ten": "ten crops"}
+_TRAINS = re.compile(r"train: epoch (\d+)/(\d+)(?:, step (\d+)/(\d+))?[,:] (.*)")
+
+P = ParamSpec("P")
+
+
+def harmless(function: Callable[P, Any]) -> Callable[P, None]:
+    """The function with an error of its own logged instead of raised."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - see above
+            get_run_logger().warning("the run's page lacks %s: %s", function.__name__.replace("_", " "), error)
+
+    return call
+
+
+class Training:
+    """A progress artifact that follows the lines of the train stage."""
+
+    def __init__(self) -> None:
+        self._artifact: UUID | None = None
+        self.percent = 0.0
+
+    @harmless
+    def progress(self, line: str) -> None:
+        """Brings the artifact up to a line, if it tells of progress."""
+        found = _TRAINS.match(line)
+        if not found:
+            return
+        epoch, epochs, step, steps = (int(number) if number else None for number in found.groups()[:4])
+        assert epoch is not None
+        assert epochs is not None
+        done = epoch if step is None or not steps else epoch - 1 + step / steps
+        self.percent, said = 100 * done / epochs, f"{line.removeprefix('train: ')}"
+        if self._artifact is None:
+            self._artifact = UUID(str(create_progress_artifact(self.percent, key="training", description=said)))
+        else:
+            update_progress_artifact(self._artifact, progress=self.percent, description=said)
+
+
+@harmless
+def stages(results: Iterable[StageResult]) -> None:
+    """A table of the stages so far."""
+    rows = [
+        {"stage": one.stage, "state": one.state, "seconds": f"{one.seconds:,.1f}", "throughput": one.throughput}
+        for one in results
+    ]
+    create_table_artifact(key="stages", table=rows, description="What was made, and what had been made before")
+
+
+@harmless
+def error_rates(before: float | None) -> None:
+    """A table of the error rates in percent, with their intervals. before: top-1 error of the release that the alias names."""
+    create_table_artifact(
+        key="error-rates", table=error_rows(_read(RESULTS), before), description="Errors in percent, 95% intervals"
+    )
+
+
+def error_rows(results: dict[str, Any], before: float | None) -> list[dict[str, Any]]:
+    """One row for each test protocol and each baseline, and one for the release of before."""
+    rows = [
+        {
+            "what": _PROTOCOLS.get(one["views"], one["views"]),
+            "top-1 error": _percent(one["top1_error"]),
+            "top-5 error": _percent(one["top5_error"]),
+        }
+        for one in results["protocols"]
+    ]
+    rows += [{"what": f"baseline: {name}", "top-1 error": _percent(results[name])} for name in ("ridge", "majority")]
+    if before is not None:
+        rows.insert(1, {"what": "center crop, the release before", "top-1 error": f"{before:.2%}"})
+    return rows
+
+
+@harmless
+def pictures() -> None:
+    """Curves and pictures of the evaluation, each as an image."""
+    for name, description in PICTURES:
+        file = RESULTS.with_name(f"{name}.png")
+        if file.exists():
+            data = base64.b64encode(file.read_bytes()).decode()
+            create_image_artifact(f"data:image/png;base64,{data}", key=name, description=description)
+
+
+@harmless
+def release() -> None:
+    """What was published, and where its page, the data's and the receipt are."""
+    receipt = _read(RECEIPT)
+    values = {name: value for name, value in receipt.items() if isinstance(value, str | int | float)}
+    lines = [f"| {name.replace('_', ' ')} | {value} |" for name, value in values.items()]
+    links = [f"- {what}: [`{path}`]({Path(path).absolute().as_uri()})" for what, path in DOCS.items() if Path(path).exists()]
+    text = "\n".join(["| release | |", "|---|---|", *lines, "", "On the worker:", "", *links])
+    create_markdown_artifact(key="release", markdown=text, description="What was published")
+
+
+@harmless
+def text(key: str, markdown: str, description: str) -> None:
+    """A text in Markdown."""
+    create_markdown_artifact(key=key, markdown=markdown, description=description)
+
+
+def message(results: Iterable[StageResult], before: float | None) -> str:
+    """What the state of a run that has ended well says."""
+    made = [one.stage for one in results if one.state == "made" and one.stage != "fetch"]
+    if not made:
+        return "nothing changed"
+    if "publish" not in made:
+        return f"made {', '.join(made)}"
+    try:
+        receipt = _read(RECEIPT)
+        error = _read(RESULTS)["protocols"][0]["top1_error"]["value"]
+    except (OSError, ValueError, LookupError):
+        return f"made {', '.join(made)}"
+    if receipt["version"] is None:
+        return f"published nothing: {receipt['held_back']}; top-1 error {error:.1%}"
+    change = f"{before:.1%} -> {error:.1%}" if before is not None else f"{error:.1%}"
+    return f"published {change}, " + (f"held back: {receipt['held_back']}" if receipt["held_back"] else str(receipt["alias"]))
+
+
+def released_error() -> float | None:
+    """Top-1 error of the release that the alias names now; None where there is none, or no registry answers."""
+    try:
+        config = yaml.safe_load(Path("params.yaml").read_text())["publish"]
+        command = [sys.executable, "-m", "pipelines.cli.main", "show-release", f"{config['name']}@{config['alias']}", "--json"]
+        reply = subprocess.run(command, capture_output=True, text=True, check=True)
+        error = json.loads(reply.stdout)["top1_error"]
+    except (OSError, LookupError, ValueError, subprocess.SubprocessError):
+        return None
+    return None if error is None else float(error)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
+
+
+def _percent(interval: dict[str, float]) -> str:
+    return f"{100 * interval['value']:.2f} ({100 * interval['low']:.2f} to {100 * interval['high']:.2f})"
