@@ -188,10 +188,10 @@ def test_a_run_whose_flow_and_worker_were_killed_is_crashed_within_a_minute_and_
 
 @pytest.mark.slow
 def test_sigterm_to_worker_flow_dvc_and_stage_at_once_leaves_no_run_running(scheduler: Scheduler) -> None:
-    run, stage = _start(scheduler, "795")
-    for process in [*stage.parents(), stage]:
-        if process.pid != os.getpid() and process.environ().get("ALEXNET_HOME") == str(scheduler.root):
-            process.terminate()
+    run, _ = _start(scheduler, "795")
+    worker = psutil.Process(scheduler.worker.pid)
+    for process in [worker, *worker.children(recursive=True)]:
+        process.terminate()
     _await(lambda: _state(scheduler, run) == "Crashed", 60)
     assert _sleepers("795") == []
 
