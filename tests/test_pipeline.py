@@ -222,7 +222,7 @@ def test_a_kill_in_any_stage_does_not_change_the_outputs(finished: Checkout, fre
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_a_store_that_is_away_for_65_seconds_changes_nothing(finished: Checkout, tmp_path: Path, stage: str) -> None:
-    """From the second shard that the stage fetches on. The cache keeps none, so that every epoch fetches all."""
+    """From the second shard that the stage fetches on."""
     root = tmp_path / "copy"
     shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns("cache", ".local"))
     proxy, began = FaultProxy(finished.store.endpoint or ""), math.inf
@@ -235,7 +235,7 @@ def test_a_store_that_is_away_for_65_seconds_changes_nothing(finished: Checkout,
 
     proxy.faults = away
     copy = dataclasses.replace(finished, root=root)
-    env = {"ALEXNET_STORE_MINUTES": "10", "ALEXNET_CACHE_BYTES": "1", "AWS_ENDPOINT_URL": proxy.endpoint}
+    env = {"ALEXNET_STORE_MINUTES": "10", "AWS_ENDPOINT_URL": proxy.endpoint}
     done = copy.repro("--single-item", "--force", stage, **env)
     proxy.close()
     assert done.returncode == 0, done.stdout[-3000:]

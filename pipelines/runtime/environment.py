@@ -165,7 +165,7 @@ def timeout_seconds() -> float:
 
 def store_seconds() -> float:
     """ALEXNET_STORE_MINUTES: how long a stage waits for a store that has answered and no longer does; 10 minutes unless set."""
-    return _number("ALEXNET_STORE_MINUTES", 10.0, least=0) * 60
+    return read_number("ALEXNET_STORE_MINUTES", 10.0, least=0) * 60
 
 
 def restarts() -> int:
