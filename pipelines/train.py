@@ -185,7 +185,6 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 def _write_history(history: list[EpochRow], path: Path) -> None:
-    """CSV, a row an epoch."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(EpochRow)], lineterminator="\n")
         writer.writeheader()

@@ -113,7 +113,6 @@ class Heartbeat:
             self._wake.clear()
 
     def _round(self, number: int) -> None:
-        """Writes a heartbeat, and reads those of the other ranks."""
         status = self._status
         self._store.set(f"beat/{self.rank}", json.dumps(asdict(_Beat(number, self._position, status))))
         if status is not None:

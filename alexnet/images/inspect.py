@@ -198,7 +198,6 @@ def large_image_lock(num_pixels: int) -> Iterator[None]:
 
 
 def _open_fault(data: bytes, error: Exception) -> Fault:
-    """Why a file could not be opened."""
     if isinstance(error, Image.DecompressionBombError) or "too large" in str(error):
         return "bomb"
     return "truncated" if data.startswith(_MAGIC) else "not_an_image"

@@ -88,7 +88,6 @@ class Augment:
         return self._color_noise(noise, samples, epoch).to(self.mean.dtype), noise.divide
 
     def _draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Top and left offsets, and whether to flip, of every sample."""
         rows = torch.div(samples, self.config.crop_run, rounding_mode="floor")
         k = random_key(self.seed, "crop", epoch)
         if self.config.crop == "random":

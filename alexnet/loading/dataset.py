@@ -152,7 +152,6 @@ class ShardDataset:
 
 
 def _read_ahead(mapped: mmap.mmap) -> None:
-    """Starts reading all of a mapped file into the page cache."""
     for start in range(0, len(mapped), _READ_AHEAD):
         mapped.madvise(mmap.MADV_WILLNEED, start, min(_READ_AHEAD, len(mapped) - start))
 

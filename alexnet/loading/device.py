@@ -76,7 +76,6 @@ def _start_copy(batch: HostBatch, device: torch.device, stream: torch.cuda.Strea
 
 
 def _move(batch: HostBatch, device: torch.device) -> Batch:
-    """The batch on the device, copied or decoded on the current stream."""
     if isinstance(batch, EncodedBatch):
         return _decode(batch, device)
     images, labels = (part.to(device, non_blocking=True) for part in (batch.images, batch.labels))
@@ -108,7 +107,6 @@ def _limit_queue(ends: deque[torch.cuda.Event], device: torch.device) -> None:
 
 
 def _decode(batch: EncodedBatch, device: torch.device) -> Batch:
-    """The batch decoded on the device."""
     shape = (3, batch.side_px, batch.side_px)
     cause = None
     try:

@@ -121,7 +121,6 @@ class Loader:
     def _run(
         self, batches: list[Order], begin: "Callable[[Order], BatchBuilder]", finish: "Callable[[BatchBuilder], T]"
     ) -> Generator[T, None, None]:
-        """Batches that are begun, filled and finished, one for every step."""
         most = _AHEAD * -(-self._largest // _ROWS)
         self.dataset.release()
         try:
@@ -154,7 +153,6 @@ class Loader:
                 return chunk.batch
 
     def _fill(self, chunk: "_Chunk") -> "_Chunk":
-        """Puts the samples of a chunk into its rows of the batch."""
         batch = chunk.batch
         numbers, rows = self.dataset.shards_and_rows(batch.samples[chunk.start : chunk.end])
         for place, number, row in zip(range(chunk.start, chunk.end), numbers, rows, strict=True):
@@ -193,7 +191,6 @@ class Loader:
         return EncodedBatch(batch.jpegs, labels, samples, self.dataset.side_px, partial(self._on_host, batch.samples))
 
     def _on_host(self, samples: Order) -> Batch:
-        """These samples, decoded by the host."""
         side_px = self.dataset.side_px
         batch = BatchBuilder(samples, np.empty((len(samples), side_px, side_px, 3), np.uint8))
         self._fill(_Chunk(0, batch, 0, len(samples)))

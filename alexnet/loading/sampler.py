@@ -64,7 +64,6 @@ class BatchSampler:
 
 
 def _permuted(firsts: Order, window: Order, window_key: int) -> Order:
-    """The samples of a window's shards, permuted."""
     samples: Order = np.concatenate([np.arange(firsts[shard], firsts[shard + 1], dtype=np.int64) for shard in window])
     permuted: Order = samples[permutation(window_key, len(samples))]
     return permuted

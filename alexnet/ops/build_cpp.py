@@ -47,7 +47,6 @@ def _load_uncached(source: Path, compiler: str) -> ctypes.CDLL:
 
 
 def _build(source: Path, compiler: str, folder: Path) -> Path:
-    """Compiles the library in the folder."""
     compiled, linked = folder / "compiled.o", folder / "linked.so"
     for words in ((*_COMPILE, "-o", str(compiled), str(source)), (*_LINK, "-o", str(linked), str(compiled))):
         subprocess.run([compiler, *words], check=True, capture_output=True)

@@ -203,7 +203,6 @@ class ShardCache:
         return fetching + shard.bytes + sum(size for _, size, _ in _by_last_use(self.folder)) - limit
 
     def _drop_orphans(self, mine: Path) -> None:
-        """Removes the part files that no live process is filling."""
         for part in self.folder.glob("*.part"):
             if part != mine:
                 of_shard = part.with_name(part.name.split(".")[0])
@@ -224,7 +223,6 @@ class ShardCache:
 
 
 def _remove(path: Path) -> None:
-    """Removes a shard's file and its index."""
     path.unlink(missing_ok=True)
     path.with_suffix(".json").unlink(missing_ok=True)
 

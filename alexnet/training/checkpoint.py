@@ -133,7 +133,6 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _digest(tensors: Path, state: Mapping[str, Any]) -> str:
-    """SHA-256 of the file of tensors followed by the state."""
     with tensors.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(state, sort_keys=True).encode())

@@ -129,7 +129,6 @@ class Trainer:
         return {_IMAGES: batch.images, _LABELS: batch.labels, **pinned}
 
     def _update_from(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """An update by what `_inputs` returns."""
         crops = self.augment.apply(inputs[_IMAGES], inputs[_AUGMENTATION])
         return self._learn(crops, inputs[_LABELS], inputs.__getitem__)
 

@@ -27,7 +27,6 @@ def text(config: ModelConfig) -> str:
 
 
 def _does(config: ModelConfig) -> list[str]:
-    """Kernels with stride and padding, what they read, and what follows them."""
     lines = [f"{'':6}{'kernels':>9}{'size':>7}{'stride':>8}{'padding':>9}{'reads':>13}{'output':>9}  then"]
     for at, row in enumerate(table(config)):
         reads = (
@@ -57,7 +56,6 @@ def _steps(row: Layer, config: ModelConfig) -> list[str]:
 
 
 def _has(config: ModelConfig) -> list[str]:
-    """Parameters, neurons and multiply-adds, of the whole network and of each tower."""
     layers = layer_counts(config)
     split = config.towers > 1
     header = f"{'':6}{'kernels':>9}{'output':>9}{'parameters':>13}{'neurons':>10}{'multiply-adds':>15}"

@@ -106,7 +106,6 @@ def _gpus() -> Iterator[Check]:
 
 
 def _has_driver() -> bool:
-    """Whether nvidia-smi finds a GPU."""
     try:
         return bool(subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=_GPU_SECONDS, check=True).stdout)
     except (FileNotFoundError, subprocess.SubprocessError):
@@ -114,7 +113,6 @@ def _has_driver() -> bool:
 
 
 def _training() -> Iterator[Check]:
-    """Which form of training a run here takes, and why."""
     from pipelines.runtime import launch
 
     chosen = "ALEXNET_DEVICES" if "ALEXNET_DEVICES" in os.environ else "what is here"

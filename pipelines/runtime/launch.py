@@ -216,7 +216,6 @@ def _on_death(status: ExitStatus) -> None:
 
 
 def _peer_access(names: Sequence[str]) -> bool | None:
-    """Whether the first two GPUs reach each other's memory."""
     gpus = [torch.device(name) for name in dict.fromkeys(names) if name.startswith("cuda")]
     if len(gpus) < 2 or torch.cuda.device_count() < 2:
         return None

@@ -54,7 +54,6 @@ def cache_bytes() -> int | None:
 
 
 def _available_bytes() -> int:
-    """Memory that can be had without swapping."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -75,6 +75,5 @@ def open_scan_cache(name: str, source: Source, config: ValidateConfig, listing: 
 
 
 def _code() -> list[Path]:
-    """The modules that determine what is in a row."""
     here = Path(__file__)
     return [Path(images.__file__), here, here.with_name("index.py"), *sorted(Path(sources.__file__).parent.glob("*.py"))]
