@@ -45,7 +45,8 @@ def map_unordered(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]
             running |= {pool.submit(function, task) for task in islice(rest, room)}
             if not running:
                 return
-            done = pool.wait(running)
+            while not (done := wait(running, _SECONDS, FIRST_COMPLETED).done):
+                pool.check()
             running -= done
             for future in done:
                 yield future.result()
@@ -58,12 +59,6 @@ class _Pool:
     submit: Callable[..., "Future[Any]"]
     size: Callable[[], int]
     check: Callable[[], None]
-
-    def wait(self, futures: "set[Future[R]]") -> "set[Future[R]]":
-        """Those that are done, at least one."""
-        while not (done := wait(futures, _SECONDS, FIRST_COMPLETED).done):
-            self.check()
-        return done
 
 
 def _open_pool() -> AbstractContextManager[_Pool]:
