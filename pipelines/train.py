@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
         disable_malloc_trim()
         trainer = _trainer(job, pixels, placement)
         loaders = [_loader(job, manifest, split, placement) for split in ("train", "val")]
-        show = stack.enter_context(_Show(trainer, loaders))
+        show = stack.enter_context(closing(_Show(trainer, loaders)))
         show.say(f"train: {placement.why}")
         callbacks = Callbacks(
             on_step=show.step if team.is_rank0 else lambda progress: None,
@@ -200,10 +200,8 @@ class _Show:
         self.began = self.last_line = time.monotonic()
         self.counted: int | None = None  # steps of all epochs at the last line
 
-    def __enter__(self) -> "_Show":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """Removes the bar."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -232,7 +230,7 @@ class _Show:
 
     def epoch(self, row: EpochRow) -> None:
         """After the validation of an epoch; on every rank."""
-        self.__exit__()
+        self.close()
         sent = self.trainer.bytes_per_sample
         between = f", {sent:,.0f} bytes a sample between towers" if sent else ""
         self.say(

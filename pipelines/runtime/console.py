@@ -11,7 +11,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
@@ -168,20 +168,16 @@ def _run(stage: str, main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
-@contextmanager
-def _sole(stage: str) -> Iterator[None]:
+def _sole(stage: str) -> AbstractContextManager[None]:
     """Keeps other processes from making the same outputs: of a DVC that was killed, the stage may still run."""
+    if "RANK" in os.environ:  # the rank's launcher holds the lock
+        return nullcontext()
     try:
         _LOCKS.mkdir(parents=True, exist_ok=True)
     except OSError:  # what the stage then cannot do either says more
-        yield
-        return
-    if "RANK" in os.environ:  # the rank's launcher holds the lock
-        yield
-        return
+        return nullcontext()
     outputs = zlib.crc32("\0".join(sys.argv[1:]).encode())
-    with flock(_LOCKS / f"{stage}-{outputs:08x}", environment.timeout_seconds(), f"{stage}: its outputs"):
-        yield
+    return flock(_LOCKS / f"{stage}-{outputs:08x}", environment.timeout_seconds(), f"{stage}: its outputs")
 
 
 def _advice(stage: str, number: int | None) -> str:
@@ -193,8 +189,6 @@ def _advice(stage: str, number: int | None) -> str:
 def _write_status(stage: str, error: str | None, retryable: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
         return  # the first rank writes it for all
-    try:
-        status = {"ok": error is None, "error": error, "retryable": retryable}
+    status = {"ok": error is None, "error": error, "retryable": retryable}
+    with suppress(OSError):  # a full disk must not hide the error itself
         atomic_write_bytes(_STATUS / f"{stage}.json", json.dumps(status).encode())
-    except OSError:
-        pass  # a full disk must not hide the error itself
