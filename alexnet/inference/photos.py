@@ -1,8 +1,4 @@
-"""A trained network for photographs: image files in, classes or features out.
-
-model = alexnet.load("alexnet@latest")
-print(model.predict(["photo.jpg"])[0][0])
-"""
+"""A trained network for photographs: image files in, classes or features out."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,6 +1,5 @@
 """A page and a slide of one picture in a trained network."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.inference.photos import load
@@ -10,16 +9,8 @@ from pipelines.pictures.explain.page import write_explanation
 from pipelines.pictures.explain.subject import Subject, Training, read_training
 
 
-@dataclass(frozen=True)
-class Written:
-    """The files."""
-
-    page: Path
-    slide: Path
-
-
-def explain(photo: Path, folder: Path, model_name: str, out: Path) -> Written:
-    """Writes PHOTO-explained.html and .png into `out`; they name the release, or the folder without its path.
+def explain(photo: Path, folder: Path, model_name: str, out: Path) -> tuple[Path, Path]:
+    """Writes PHOTO-explained.html and .png, which name the release, or the folder without its path, into `out`.
 
     Raises:
         DataError: the photo does not decode, or the folder is no model.
@@ -29,7 +20,7 @@ def explain(photo: Path, folder: Path, model_name: str, out: Path) -> Written:
     stem = out / f"{photo.stem}-explained"
     name = model_name if is_reference(model_name) else folder.absolute().name
     write_explanation(stem, Subject(image, photo.name, model, name, _training(folder)))
-    return Written(*(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("html", "png")))
+    return stem.with_name(f"{stem.name}.html"), stem.with_name(f"{stem.name}.png")
 
 
 def _training(folder: Path) -> Training | None:

@@ -151,8 +151,8 @@ def _explain(args: argparse.Namespace) -> int:
     folder = model_folder(args.model, args.offline)
     from pipelines.cli.explain import explain
 
-    written = explain(args.image, folder, args.model, args.out)
-    print_result(args.json, {"page": str(written.page), "slide": str(written.slide)}, f"{written.page}\n{written.slide}")
+    page, slide = explain(args.image, folder, args.model, args.out)
+    print_result(args.json, {"page": str(page), "slide": str(slide)}, f"{page}\n{slide}")
     return 0
 
 
