@@ -1,8 +1,4 @@
-"""What can go wrong between the ranks of a training run, and how a rank says why it ended.
-
-RuntimeError
-└── Lost   another rank ended, or did not answer in time
-"""
+"""What can go wrong between the ranks of a training run, and how a rank says why it ended."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -57,11 +57,7 @@ class TowerLink:
         return own
 
     def swap(self, x: Tensor, layout: torch.memory_format) -> Tensor:
-        """The tensor that the other tower passed: of the same shape, in this memory format.
-
-        Raises:
-            Lost: the other process ended or did not answer in time.
-        """
+        """The tensor that the other tower passed: of the same shape, in this memory format."""
         if not x.numel():
             return x
         mine = x.contiguous(memory_format=layout)

@@ -22,11 +22,7 @@ _thread = threading.local()  # a resizer keeps buffers, so every thread has its 
 
 
 def prepare(data: bytes, side_px: int, resize_filter: Filter) -> UInt8[np.ndarray, "side side 3"]:
-    """The central square of an image file that `inspect_image` finds readable, as RGB.
-
-    Raises:
-        Exception: Whatever Pillow raises on a file that it cannot decode.
-    """
+    """The central square of an image file that `inspect_image` finds readable, as RGB; see `decode` and `resize`."""
     return resize(decode(data, min_side_px=2 * side_px), side_px, resize_filter)
 
 

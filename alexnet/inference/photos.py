@@ -43,11 +43,7 @@ class Classifier(Pretrained):
         return torch.stack([torch.from_numpy(prepare(read_photo(photo), how.side_px, how.filter).copy()) for photo in photos])
 
     def predict(self, photos: Sequence[Photo], views: Views = "center") -> list[list[Prediction]]:
-        """The five most probable classes of every photograph, most probable first, in one batch.
-
-        Raises:
-            DataError: one does not decode.
-        """
+        """The five most probable classes of every photograph, most probable first, in one batch. Raises as `prepare`."""
         top = topk(self.probabilities(self.prepare(photos), views))
         return [
             [

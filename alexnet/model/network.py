@@ -57,9 +57,6 @@ class AlexNet(nn.Module):
             images: on the 0-255 scale, the mean image subtracted.
             dropout: for training. Without it, units are multiplied by their chance to be kept, as in testing (4.2).
             tap: is shown the values at every point that is passed; `inference.activations` keeps them.
-
-        Raises:
-            ValueError: there is no such layer.
         """
         maps = [images.to(part.device, non_blocking=True) for part in self._parts()]
         for row in self.layers:

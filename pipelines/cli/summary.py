@@ -29,11 +29,7 @@ def stages_run_since(moment: float) -> list[str]:
 
 
 def summary() -> str:
-    """The last run's results, error rates in percent.
-
-    Raises:
-        DataError: no run has ended in this folder.
-    """
+    """The last run's results, error rates in percent. Raises DataError: no run has ended in this folder."""
     results = read_json(Results, RESULTS, _ADVICE)
     receipt = read_json(Receipt, RECEIPT, _ADVICE)
     title = f"{results.split_name} error, {results.images:,} images, {results.classes} classes"

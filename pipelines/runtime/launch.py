@@ -110,9 +110,6 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
     """Runs the module in as many ranks of this machine, and again after a failure that a restart can cure.
 
     Args:
-        module: run by every rank.
-        arguments: of the module.
-        processes: how many ranks.
         progress: names the newest checkpoint. ALEXNET_RESTARTS counts restarts without a newer one.
 
     Raises:

@@ -43,12 +43,7 @@ def find_photos(named: Sequence[str]) -> list[str]:
 
 
 class Photos:
-    """Photographs in batches. Those that do not decode are named on standard error, counted, and left out.
-
-    Args:
-        command: the name of the command, for standard error.
-        named: see `find_photos`.
-    """
+    """Photographs in batches. Those that do not decode are named on standard error, counted, and left out."""
 
     def __init__(self, command: str, named: Sequence[str]) -> None:
         self.failed = 0
