@@ -1,4 +1,4 @@
-// Sums over the pixels of one image, in whole numbers. Compiled on first use; pixels.py has the same in numpy.
+// Sums over the pixels of one image, in whole numbers. Compiled on first use; statistics.py has the same in numpy.
 
 #include <cstdint>
 

@@ -1,5 +1,5 @@
 // The norms and the update rule for CPUs: each reads and writes memory once, with everything between in registers or L1.
-// Plain functions on ranges, so that the caller decides on threads. Compiled on first use; native.py holds the signatures.
+// Plain functions on ranges, so that the caller decides on threads. Compiled on first use; cpu.py holds the signatures.
 
 #include <cmath>
 #include <cstdint>

@@ -99,7 +99,7 @@ def update(w: Tensor, v: Tensor, grad: Tensor, momentum: float, lr: float, decay
 
 @functools.cache
 def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="alexnet-native")
+    return ThreadPoolExecutor(count, thread_name_prefix="alexnet-cpu")
 
 
 def _in_threads(part: Callable[[int, int], None], count: int, smallest: int = 1) -> None:
