@@ -180,6 +180,12 @@ def test_no_function_has_more_than_six_parameters() -> None:
     assert many <= WITH_MANY_PARAMETERS
 
 
+def test_no_two_classes_have_the_same_name() -> None:
+    trees = [ast.parse((ROOT / module).read_text()) for module in MODULES]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_a_wheel_has_every_file_that_the_code_reads() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (patterns,) = project["tool"]["setuptools"]["package-data"].values()

@@ -14,7 +14,7 @@ PRESET, TEXT = "imagenet", "paper-text"  # whose numbers `ours` is of, and the v
 
 
 @dataclass(frozen=True)
-class Row:
+class Difference:
     """What is said and done. ours: filled by `fill`.
 
     source_is, paper_is: values of the parameters, by their paths, where the source's or the text's are some. test: the one that
@@ -30,14 +30,14 @@ class Row:
     test: str
 
 
-def read(path: Path = FILE) -> list[Row]:
+def read(path: Path = FILE) -> list[Difference]:
     """The rows, `ours` filled with the numbers of the preset. Raises ParamsError that names what is wrong."""
     given = params.load(preset=PRESET)
     rows = []
     for number, row in enumerate(tree.read(path)["rows"]):
         values = {"source_is": row.pop("source_is", {}), "paper_is": row.pop("paper_is", {})}
-        checked = build(Row, row | {"source_is": {}, "paper_is": {}}, f"{path}: rows[{number}]")
-        rows.append(Row(**vars(checked) | values | {"ours": fill(checked.ours, given)}))
+        checked = build(Difference, row | {"source_is": {}, "paper_is": {}}, f"{path}: rows[{number}]")
+        rows.append(Difference(**vars(checked) | values | {"ours": fill(checked.ours, given)}))
     return rows
 
 
@@ -63,7 +63,7 @@ def _readable(value: Any) -> Any:
     return _Readable(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def differing(row: Row, whole: tree.Tree) -> list[str]:
+def differing(row: Difference, whole: tree.Tree) -> list[str]:
     """The paths by which a run of the text would differ from the source, as far as the row names them."""
     return [path for path, value in row.paper_is.items() if at(whole, path) != value]
 

@@ -37,7 +37,7 @@ State = Literal["right", "wrong", "absent"]
 
 
 @dataclass(frozen=True)
-class Link:
+class Finding:
     """A step of the chain: compared and right, or wrong, or absent: not at hand here. files: SHA-256 of what it names."""
 
     name: str
@@ -80,9 +80,9 @@ class Chain:
         self.rows: pa.Table | None = None  # of the index, those that are used
         self.shard_of: dict[str, str] = {}  # by key of an image
 
-    def links(self) -> Iterator[Link]:
+    def links(self) -> Iterator[Finding]:
         """Every link, in order; one that cannot be followed says why."""
-        steps: dict[str, Callable[[], Link]] = {
+        steps: dict[str, Callable[[], Finding]] = {
             "release": self._release,
             "code": self._code,
             "lineage": self._lineage,
@@ -96,7 +96,7 @@ class Chain:
             try:
                 yield step()
             except (DataError, ParamsError, OSError) as error:
-                yield Link(name, "absent", f"{error}")
+                yield Finding(name, "absent", f"{error}")
 
     def image_row(self) -> dict[str, Any]:
         """What the index says of the image, and the shard it is in where shards were read."""
@@ -106,49 +106,49 @@ class Chain:
         row: dict[str, Any] = rows[0] | {"shard": self.shard_of.get(str(self.image))}
         return row
 
-    def _release(self) -> Link:
+    def _release(self) -> Finding:
         wrong = self.release.differences(self.folder)
         names = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*"))
         signed = ", ".join(sorted(filter(is_signature, names))) or "no signature was asked for"
         about = f"{len(self.release.files)} files, as the manifest names them; {signed}"
-        return Link("release", "wrong", "; ".join(wrong)) if wrong else Link("release", "right", about)
+        return Finding("release", "wrong", "; ".join(wrong)) if wrong else Finding("release", "right", about)
 
-    def _code(self) -> Link:
+    def _code(self) -> Finding:
         made = read_json(Provenance, self.folder / provenance.NAME, "the release is older than this command")
         if made.commit is None:
-            return Link("code", "absent", str(made))
+            return Finding("code", "absent", str(made))
         if made.changed:
-            return Link("code", "wrong", f"made from changed code: {made}")
+            return Finding("code", "wrong", f"made from changed code: {made}")
         try:
             changed = provenance.changed_code(made.commit, self._lock())
         except (OSError, subprocess.SubprocessError):
-            return Link("code", "absent", f"commit {made.commit}, which this folder's git does not have")
+            return Finding("code", "absent", f"commit {made.commit}, which this folder's git does not have")
         if changed:
-            return Link("code", "wrong", f"stages ran other code than commit {made.commit}: {', '.join(changed)}")
-        return Link("code", "right", f"commit {made.commit}; every stage in dvc.lock ran its code")
+            return Finding("code", "wrong", f"stages ran other code than commit {made.commit}: {', '.join(changed)}")
+        return Finding("code", "right", f"commit {made.commit}; every stage in dvc.lock ran its code")
 
-    def _lineage(self) -> Link:
+    def _lineage(self) -> Finding:
         lock = self._lock()
         wrong = provenance.changed_data(self.folder, lock)
         wrong += provenance.changed_params(tree.read(self.folder / params.FILE), lock)
         if wrong:
-            return Link(
+            return Finding(
                 "lineage", "wrong", f"made from changed data or parameters: not as dvc.lock has them: {', '.join(wrong)}"
             )
-        return Link("lineage", "right", f"data and parameters are those of the {len(lock['stages'])} stages in dvc.lock")
+        return Finding("lineage", "right", f"data and parameters are those of the {len(lock['stages'])} stages in dvc.lock")
 
     def _lock(self) -> tree.Tree:
         return tree.read(self.folder / "dvc.lock")
 
-    def _model(self) -> Link:
+    def _model(self) -> Finding:
         files = {path: self.release.files[path].sha256 for path in ("model.safetensors", "config.json")}
         shards = self._manifest()
         synsets = json.loads((self.folder / "config.json").read_bytes())["synsets"]
         if synsets != [dataclasses.asdict(each) for each in shards.synsets]:
-            return Link("model", "wrong", "its classes are not those of the shards", files)
-        return Link("model", "right", f"model.safetensors {files['model.safetensors']}, {len(synsets):,} classes", files)
+            return Finding("model", "wrong", "its classes are not those of the shards", files)
+        return Finding("model", "right", f"model.safetensors {files['model.safetensors']}, {len(synsets):,} classes", files)
 
-    def _index(self) -> Link:
+    def _index(self) -> Finding:
         table = index.read(self.folder / "index.parquet")
         self.rows = table.filter(pc.is_in(table["action"], pa.array(["use", "repair"])))
         counts = Counter(zip(self.rows["split"].to_pylist(), self.rows["label"].to_pylist(), strict=True))
@@ -158,16 +158,16 @@ class Chain:
                 listed.update({(split, label): count for label, count in shard.labels.items()})
         files = {"index.parquet": self.release.files["index.parquet"].sha256}
         if +counts != +listed:
-            return Link("index", "wrong", "its images by split and class are not those of the shards", files)
-        return Link("index", "right", f"{len(table):,} images, {len(self.rows):,} of them in the shards", files)
+            return Finding("index", "wrong", "its images by split and class are not those of the shards", files)
+        return Finding("index", "right", f"{len(table):,} images, {len(self.rows):,} of them in the shards", files)
 
-    def _shards(self) -> Link:
+    def _shards(self) -> Finding:
         manifest, bucket = self._manifest(), data_bucket()
         shards = [(split, shard) for split, found in manifest.splits.items() for shard in found]
         where, files = f"{bucket}/{manifest.prefix}", {shard.name: shard.sha256 for _, shard in shards}
         sizes = bucket.sizes(manifest.prefix)
         if not any(manifest.prefix + name in sizes for name in files):
-            return Link("shards", "absent", f"{len(files)} shards: none at {where}", files)
+            return Finding("shards", "absent", f"{len(files)} shards: none at {where}", files)
         wrong = [
             f"{shard.name} has another size" for _, shard in shards if sizes.get(manifest.prefix + shard.name) != shard.bytes
         ]
@@ -175,9 +175,9 @@ class Chain:
             with progress(sum(shard.bytes for _, shard in shards), "shards", "B") as advance:
                 wrong = [fault for split, shard in shards for fault in self._shard_faults(manifest, split, shard, advance)]
         if wrong:
-            return Link("shards", "wrong", f"{where}: {'; '.join(wrong)}", files)
+            return Finding("shards", "wrong", f"{where}: {'; '.join(wrong)}", files)
         how = "sizes" if self.quick else "digests, keys and labels"
-        return Link("shards", "right", f"{len(files)} shards at {where}, {how} as listed", files)
+        return Finding("shards", "right", f"{len(files)} shards at {where}, {how} as listed", files)
 
     def _shard_faults(self, manifest: Manifest, split: str, shard: Shard, advance: Callable[[int], None]) -> Iterator[str]:
         body = b"".join(data_bucket().stream(manifest.prefix + shard.name, 0, shard.bytes))
@@ -203,12 +203,12 @@ class Chain:
         rows = self.rows.filter(pc.equal(self.rows["split"], split))
         return dict(zip(rows["key"].to_pylist(), rows["label"].to_pylist(), strict=True))
 
-    def _source(self) -> Link:
+    def _source(self) -> Finding:
         config = params.load(self.folder / params.FILE).source
         if self.rows is None:
-            return Link("source", "absent", f"{config.name}: without index.parquet nothing says which files")
+            return Finding("source", "absent", f"{config.name}: without index.parquet nothing says which files")
         if self.quick:
-            return Link("source", "absent", f"{config.name}: not read, as --quick asks")
+            return Finding("source", "absent", f"{config.name}: not read, as --quick asks")
         source = open_source(config)
         rows = self.rows.select(["path", "offset", "bytes", "sha256", "key"]).sort_by(
             [("path", "ascending"), ("offset", "ascending")]
@@ -216,19 +216,19 @@ class Chain:
         with progress(len(rows), "source", "image") as advance, ThreadPoolExecutor(_THREADS) as pool:
             wrong = [key for key in pool.map(partial(_source_fault, source.read, advance), rows.to_pylist()) if key]
         if wrong:
-            return Link("source", "wrong", f"{config.name}: {len(wrong):,} images are others now: {', '.join(wrong[:3])}")
-        return Link("source", "right", f"{config.name}: {len(rows):,} images, every digest as in the index")
+            return Finding("source", "wrong", f"{config.name}: {len(wrong):,} images are others now: {', '.join(wrong[:3])}")
+        return Finding("source", "right", f"{config.name}: {len(rows):,} images, every digest as in the index")
 
-    def _validation(self) -> Link:
+    def _validation(self) -> Finding:
         report = ValidationReport.read(self.folder / "validation.json")
         files = {"validation.json": self.release.files["validation.json"].sha256}
         found = self.release.files.get("index.parquet")
         if found and report.index_sha256 != found.sha256:
-            return Link("validation", "wrong", f"it is of another index, {report.index_sha256}", files)
+            return Finding("validation", "wrong", f"it is of another index, {report.index_sha256}", files)
         broken = "; ".join(rule.rule for rule in report.broken_rules()) or "no critical rule broken"
         docs = report.data_docs or "no place"
         about = f"of that index: {report.images:,} images read, {report.used:,} used; {broken}; Data Docs at {docs}"
-        return Link("validation", "right" if found else "absent", about, files)
+        return Finding("validation", "right" if found else "absent", about, files)
 
     def _manifest(self) -> Manifest:
         return Manifest.read(self.folder / "shards.json")
