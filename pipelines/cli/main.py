@@ -22,18 +22,8 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
 
   alexnet pull alexnet@latest            the released model, every byte of it checked
   alexnet predict photo.jpg              what is in the picture
-  alexnet features photo.jpg             the numbers of a layer
-  alexnet releases                       what is published; `alexnet show-release` says everything of one release
-  alexnet trace alexnet@latest           from a release back to its images, every digest compared
-  alexnet export alexnet@latest DIR      the same network as ONNX and torch.export files
-  alexnet ensemble DIR NAME@VERSION      networks averaged, and what they err
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
-  alexnet explain photo.jpg              one picture through the whole network: a page and a slide
-  alexnet describe --preset imagenet     the network of the paper, layer by layer
-  alexnet show --preset imagenet         every number of that run, its command, and what to expect of it
-  alexnet make-ilsvrc .local/ilsvrc      small archives in the format of ImageNet's, to try its preset on
-  alexnet import-torchvision W DIR       torchvision's AlexNet, where you have its weights, for all of this
-  alexnet doctor                         what this machine has and lacks"""
+  alexnet show --preset imagenet         every number of that run, its command, and what to expect of it"""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
 reached now, try again later; 130 interrupted"""
