@@ -85,15 +85,11 @@ class ShardCache:
         with contextlib.suppress(FileNotFoundError):
             os.utime(self._path(shard, "json"), ns=(now, now))
 
-    # Paths. One folder holds them all; names begin with the digest, so different data sets never meet.
-
     def _path(self, shard: Shard, kind: Literal["tar", "json", "lock"] = "tar") -> Path:
         return self.folder / f"{shard.sha256}.{kind}"
 
     def _part_path(self, shard: Shard) -> Path:
         return self.folder / f"{shard.sha256}.{shard.bytes}.part"  # its name says what room it will need
-
-    # From the disk.
 
     def _from_disk(self, shard: Shard) -> CachedShard | None:
         """The shard if it lies there as it was verified: same size, modification time and inode as its index says."""
@@ -119,8 +115,6 @@ class ShardCache:
         if not path.exists():
             _remove(path)  # it was evicted meanwhile: its index must not stay behind
         return CachedShard(shard, index, view)
-
-    # From the store. The shard's lock is held.
 
     def _fetched(self, shard: Shard) -> CachedShard:
         self._make_room(shard)
@@ -163,8 +157,6 @@ class ShardCache:
         with self._counting:
             self.fetched_bytes += fetched
 
-    # Room. The part files of running fetches count in full.
-
     def _make_room(self, shard: Shard) -> None:
         """Removes the least recently used shards until this one fits within the limit; waits for other fetches to end."""
         if self.limit_bytes is None:
@@ -198,7 +190,7 @@ class ShardCache:
             return excess <= 0
 
     def _excess(self, shard: Shard, limit: int) -> int:
-        """Bytes above the limit once the shard and those being fetched are here."""
+        """Bytes above the limit once the shard and those being fetched, by any process, are here."""
         fetching = sum(int(part.name.split(".")[1]) for part in self.folder.glob("*.part") if part != self._part_path(shard))
         return fetching + shard.bytes + sum(size for _, size, _ in _by_last_use(self.folder)) - limit
 

@@ -2,6 +2,7 @@
 
 botocore repeats requests that fail. This module adds what it lacks: it resumes a body that breaks off, repeats a write that
 conflicts with another writer's, and raises the errors of `pipelines.runtime.errors`. No message holds a credential.
+The store compares every body that is written with a SHA-256 that is sent along.
 """
 
 import contextlib
@@ -102,8 +103,6 @@ class Bucket:
         finally:
             self.delete(key)
 
-    # Reading.
-
     def stream(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """The object's bytes from `start` on, at most `size`. The caller compares their digest: only their number is checked.
 
@@ -189,8 +188,6 @@ class Bucket:
         found: datetime = self._call("head_object", key)["LastModified"]
         return found.astimezone(UTC)
 
-    # Writing. The store compares every body with a SHA-256 that is sent along.
-
     def put(
         self,
         key: str,
@@ -232,8 +229,6 @@ class Bucket:
     def delete(self, key: str) -> None:
         """Removes an object, if there is one."""
         self._call("delete_object", key)
-
-    # Requests.
 
     @cached_property
     def _client(self) -> Any:
