@@ -54,7 +54,11 @@ class Augment:
         margin = images.shape[1] - self.crop_px
         if images.device.type != "cpu":
             return self.apply(images, copy_to_device(self.draw(samples, margin, epoch), images.device))
-        crops = torch.sub(self._crop(images, samples, margin, epoch), self.mean)
+        if self.config.crop == "center" and not self.config.flip:
+            squares = center(images, self.crop_px)
+        else:
+            squares = _crop_by_slicing(images, *self._draw(samples, margin, epoch), self.crop_px)
+        crops = torch.sub(squares, self.mean)
         shift, divide = self._noise(samples, epoch)
         if shift is not None:
             crops = crops.add_(shift[:, None, None, :]).div_(divide)
@@ -74,11 +78,6 @@ class Augment:
         """The crops of what was drawn, on a GPU in one kernel."""
         mean = self.mean.to(images.device)
         return compile_on_gpu(_crop_flip_subtract, images.device)(images, drawn, mean).permute(0, 3, 1, 2)
-
-    def _crop(self, images: Images, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> UInt8[Tensor, "n crop crop 3"]:
-        if self.config.crop == "center" and not self.config.flip:
-            return center(images, self.crop_px)
-        return _crop_by_slicing(images, *self._draw(samples, margin, epoch), self.crop_px)
 
     def _noise(self, samples: Int64[Tensor, " n"], epoch: int) -> tuple[Float[Tensor, "n 3"] | None, float]:
         """The RGB shift of every sample, None for no noise, and the divisor of the shifted pixels."""
