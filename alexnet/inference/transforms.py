@@ -7,6 +7,7 @@ A release carries this file, which needs nothing else of the project (pip instal
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 _LARGE_PX = 1 << 23  # pixels above which other images than JPEGs are shrunk before they are resized
 
@@ -28,7 +29,8 @@ def make(folder: Path) -> Any:
         mean = file.get_tensor(how["subtract"])
     crop = CenterCrop(how["side_px"], how["crop_px"], how["filter"])
     start, px = crop.start, how["crop_px"]
-    subtract = SubtractMean(mean[start : start + px, start : start + px].permute(2, 0, 1).contiguous())
+    center = mean[start : start + px, start : start + px].permute(2, 0, 1).contiguous()
+    subtract = v2.Lambda(partial(torch.sub, other=center))
     return v2.Compose([crop, v2.PILToTensor(), v2.ToDtype(torch.float32), subtract])
 
 
@@ -54,20 +56,6 @@ class CenterCrop(nn.Module):
         kernel = Image.Resampling.BILINEAR if self.resize_filter == "triangle" else area
         left, top = (width - side) / 2, (height - side) / 2
         return image.resize((self.side_px, self.side_px), kernel, (left, top, left + side, top + side))
-
-
-class SubtractMean(nn.Module):
-    """The crop without the center of the training set's mean image."""
-
-    mean: Tensor
-
-    def __init__(self, mean: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-
-    def forward(self, crop: Tensor) -> Tensor:
-        """The difference."""
-        return crop - self.mean
 
 
 def _rgb(image: Image.Image, min_side_px: int) -> Image.Image:
