@@ -28,16 +28,16 @@ def draw_reliability(stem: Path, curve: Calibration, split: str) -> None:
         upper.plot([0, 1], [0, 1], ":", color=FAINT, linewidth=1.2, label="perfect calibration")
         upper.vlines(mean, mean, accuracy, color=ORANGE, linewidth=2, label="difference")
         few = count[filled] < _FEW
-        upper.plot(mean[~few], accuracy[~few], "o", color=BLUE, markersize=7, label="a bin", clip_on=False, zorder=3)
-        upper.plot(
-            mean[few], accuracy[few], "o", color=BLUE, markerfacecolor=PAGE, markersize=7, clip_on=False, zorder=3,
-            label=f"a bin of fewer than {_FEW} images",
-        )  # fmt: skip
+        kinds = ((~few, "a bin", BLUE), (few, f"a bin of fewer than {_FEW} images", PAGE))
+        for which, label, face in kinds:
+            if which.any():  # unclipped marks that are none upset the layout
+                look = {"markerfacecolor": face, "markersize": 7, "clip_on": False, "zorder": 3}
+                upper.plot(mean[which], accuracy[which], "o", color=BLUE, label=label, **look)
         upper.set_ylim(0, 1.02)
         upper.set_ylabel(f"accuracy on {split} images")
         upper.yaxis.set_major_formatter("{x:.0%}")
         upper.set_title(f"Reliability: expected calibration error {error:.2%}")
-        upper.legend(loc="upper left" if accuracy[mean < 0.5].max(initial=0) < 0.6 else "lower right")
+        upper.legend(loc="best")
         lower.bar((np.arange(BINS) + 0.5) / BINS, count, width=0.94 / BINS, color=GREY)
         lower.set_yscale("symlog", linthresh=1)
         lower.set_ylim(0, 4 * max(int(count.max()), 1))

@@ -91,7 +91,7 @@ def _list(axes: "Axes", matrix: Matrix, names: Sequence[str], views: str, split:
     axes.axis("off")
     shown = int(sum(off[pair] for pair in pairs))
     axes.set_title(
-        f"True class → predicted class\nthe {len(pairs)} most frequent confusions by the {views}: "
-        f"{shown:,} of {off.sum():,} mistakes\n{len(names):,} classes, {matrix.sum():,} {split} images; number and bar: images",
+        f"True class → predicted class by the {views}\nthe {len(pairs)} most frequent: {shown:,} of {off.sum():,} mistakes\n"
+        f"{len(names):,} classes, {matrix.sum():,} {split} images; number and bar: images",
         weight="normal", size=style.SMALL,
     )  # fmt: skip

@@ -35,10 +35,12 @@ def draw_curves(stem: Path, history: Path, ridge_error: float | None) -> None:
             error.axhline(ridge_error, color=FAINT, linewidth=1.2, linestyle=":", label="ridge on thumbnails, top-1")
         error.set_title("Error")
         for axes in (loss, error):
-            _mark_drops(axes, rows)
+            _mark_drops(axes, rows, named=axes is loss)
             axes.set_ylim(0, 1.06 * axes.dataLim.y1 or 1)
             axes.grid(visible=False, axis="x")
-            axes.legend(loc="upper right", handlelength=2.2, labelspacing=0.25, borderaxespad=0.2)
+            ends = max(line.get_ydata()[-1] for line in axes.get_legend_handles_labels()[0][:2])
+            free = "upper right" if ends < 0.6 * axes.get_ylim()[1] else "lower left"
+            axes.legend(loc=free, handlelength=2.2, labelspacing=0.25, borderaxespad=0.2)
         error.yaxis.set_major_formatter("{x:.0%}" if error.get_ylim()[1] > 0.1 else "{x:.1%}")
         error.set_xlabel("epoch")
         style.whole_numbers(error.xaxis)
@@ -55,13 +57,14 @@ def _line(axes: "Axes", rows: list[Row], name: str, label: str, look: tuple[str,
     )
 
 
-def _mark_drops(axes: "Axes", rows: list[Row]) -> None:
-    """A line where the learning rate of the weights falls, with the new rate at its foot."""
+def _mark_drops(axes: "Axes", rows: list[Row], *, named: bool) -> None:
+    """A line where the learning rate of the weights falls, with the new rate at its head."""
     for before, after in pairwise(rows):
         if after["lr"] < before["lr"]:
             place = after["epoch"] + 0.5
             axes.axvline(place, color=LINE, linewidth=1.2, zorder=0)
-            axes.annotate(
-                f"lr {after['lr']:g}", (place, 0.5), (-2, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
-                color=FAINT, size=style.SMALL, rotation=90, ha="right", va="center",
-            )  # fmt: skip
+            if named:
+                axes.annotate(
+                    f"lr {after['lr']:g}", (place, 1), (0, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
+                    color=FAINT, size=style.SMALL, ha="right",
+                )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.pictures import style
-from pipelines.pictures.style import BLUE, FAINT
+from pipelines.pictures.style import BLUE, LINE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +25,11 @@ def draw_depth(stem: Path, table: Path, split: str) -> None:
         from matplotlib.ticker import PercentFormatter
 
         axes = figure.subplots()
-        axes.barh(places, error, color=BLUE, height=0.6)
-        axes.hlines(places, low, high, color=FAINT, linewidth=1.5)
+        axes.hlines(places, 0, low, color=LINE, linewidth=1)
+        axes.hlines(places, low, high, color=BLUE, linewidth=2.5)
+        axes.plot(error, places, "o", color=BLUE, markersize=7)
         for place, value, end in zip(places, error, high, strict=True):
-            axes.text(end, place, f" {value:.2%}", va="center", size=style.SMALL)
+            axes.text(end, place, f"  {value:.2%}", va="center", size=style.SMALL)
         axes.set_yticks(places, [style.drawable(row["layer"]) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, 1.25 * max(high))

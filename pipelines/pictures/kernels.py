@@ -97,6 +97,7 @@ def draw_kernels(
             axes.axis("off")
             axes.set_title(f"conv1, tower {TOWERS[tower]}" if towers > 1 else "conv1", pad=22)
             axes.text(0, 1, _line(facts[tower]), transform=axes.transAxes, va="bottom", color=FAINT, size=style.SMALL)
+        figure.suptitle(" ", size=1)  # room above the first title, which the layout does not leave
         figure.supxlabel(_note(facts, is_grey), size=style.SMALL, color=FAINT, ha="left", x=0.02)
 
     tall = towers * (0.55 + 4.8 * sheets[0].shape[0] / sheets[0].shape[1])

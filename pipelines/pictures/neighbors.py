@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _QUERIES, _NEIGHBORS = 6, 6
-_ROW = 1.13  # inches
+_HEAD, _ROW = 0.9, 1.13  # inches
+_MARGIN = 0.02  # of the width
 _THUMBNAIL_PX = 128
 
 
@@ -28,18 +29,19 @@ def draw_neighbors(stem: Path, table: Path, split: str, samples: tuple[ShardData
     rows = pq.read_table(table).to_pylist()
     chosen = choose(rows)
     same = np.mean([label == row["label"] for row in rows for label in row["neighbor_labels"]])
-    about = f"{style.percent(float(same))} of {len(rows):,} {split} images' neighbors are of their class"
+    about = f"{style.percent(float(same))} of the neighbors of {len(rows):,} {split} images are of their class"
 
     def draw(figure: "Figure") -> None:
         figure.set_layout_engine("none")
         height = figure.get_figheight()
-        figure.text(0.02, 1 - 0.28 / height, "Nearest training images", weight="bold", size=11.5)
-        figure.text(0.02, 1 - 0.5 / height, f"{about}; orange: another", size=style.SMALL, color=FAINT)
+        figure.text(_MARGIN, 1 - 0.28 / height, "Nearest training images", weight="bold", size=11.5)
+        notes = f"{about}\nUnder each its class and distance; orange: another class"
+        figure.text(_MARGIN, 1 - 0.4 / height, notes, size=style.SMALL, color=FAINT, va="top", linespacing=1.4)
         for number, row in enumerate(chosen):
-            _draw_row(figure, row, 1 - (0.72 + _ROW * number) / height, samples)
+            _draw_row(figure, row, 1 - (_HEAD + _ROW * number) / height, samples)
 
     title = f"{split.capitalize()} images, left, and their nearest training images by L2 distance in the last hidden layer"
-    style.save(stem, (style.WIDTH, 0.75 + _ROW * len(chosen)), draw, f"{title}. {about}.")
+    style.save(stem, (style.WIDTH, _HEAD + 0.03 + _ROW * len(chosen)), draw, f"{title}. {about}.")
 
 
 def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -55,13 +57,13 @@ def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _draw_row(figure: "Figure", row: dict[str, Any], top: float, samples: tuple[ShardDataset, ShardDataset]) -> None:
     """A query, larger spaced than its neighbors, each above its class and distance. top: a fraction of the figure's height."""
     judged, train = samples
-    width, height = 1 / (1.15 + _NEIGHBORS), figure.get_figheight()
+    width, height = (1 - 1.5 * _MARGIN) / (1.15 + _NEIGHBORS), figure.get_figheight()
     side = 0.92 * width * style.WIDTH / height
     near = zip(row["neighbor_samples"], row["neighbor_names"], row["distances"], strict=True)
     places = [(0.0, judged, row["sample"], row["name"], "query")]
     places += [(1.15 + at, train, sample, name, f"{distance:#.3g}") for at, (sample, name, distance) in enumerate(near)]
     for place, source, sample, name, note in places[: _NEIGHBORS + 1]:
-        left = (place + 0.04) * width
+        left = _MARGIN + place * width
         axes = figure.add_axes((left, top - side, 0.92 * width, side))
         style.show_image(axes, style.thumbnail(pixels(source, sample), _THUMBNAIL_PX))
         other = name != row["name"]

@@ -33,8 +33,9 @@ def draw_slide(subject: Subject, traced: Trace) -> bytes:
 
 def _draw(figure: "Figure", subject: Subject, traced: Trace) -> None:
     figure.set_layout_engine("none")
-    name, network = style.drawable(subject.name), style.drawable(subject.model_name)
-    figure.text(0.02, 0.935, f"{name[:60]} in {network[:60]}", size=19, weight="bold")
+    names = f"{style.drawable(subject.name)[:60]} in {style.drawable(subject.model_name)[:60]}"
+    title = figure.text(0.02, 0.935, names, size=19, weight="bold")
+    title.set_fontsize(19 * min(1, 0.96 * figure.bbox.width / title.get_window_extent().width))
     about = "The center crop, layer by layer: the strongest maps, each layer on its own scale."
     true = f"  True class: {style.short(subject.true_class)}." if subject.true_class else ""
     figure.text(0.02, 0.895, about + true, color=FAINT)

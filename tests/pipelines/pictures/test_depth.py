@@ -10,5 +10,5 @@ def test_every_row_is_drawn_with_its_error(tmp_path: Path) -> None:
     draw_depth(tmp_path / "depth", tmp_path / "probe.csv", "test")
     svg = (tmp_path / "depth.svg").read_text()
     assert "<!-- pixels -->" in svg
-    assert "<!--  1.23% -->" in svg
+    assert "<!--   1.23% -->" in svg
     assert (tmp_path / "depth.png").exists()

@@ -31,4 +31,4 @@ def test_queries_are_drawn_beside_their_neighbors(tmp_path: Path) -> None:
     assert svg.count("<image") == 6
     assert svg.count("<!-- class 2 -->") == 2
     assert "<!-- 2.25 -->" in svg
-    assert "<!-- 50% of 2 test images' neighbors are of their class; orange: another -->" in svg
+    assert "<!-- 50% of the neighbors of 2 test images are of their class" in svg

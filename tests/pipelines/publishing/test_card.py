@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
 from alexnet.shards.manifest import Synset
+from pipelines.evaluation.results import Estimate
 from pipelines.publishing.card import Facts, code, code_cell, render_card
 
 
@@ -57,6 +58,13 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
     assert "its many crops are the five unflipped ones" in text
     assert "two towers, which read each other's channels at `conv3`, `fc6`, `fc7`, `fc8`; input" in text
     assert "\n\n\n" not in text
+
+
+def test_a_variant_that_was_trained_alike_stands_beside_ridge(facts: Facts, release_folder: Path) -> None:
+    variants = {"torchvision": Estimate(0.25, 0.2, 0.35)}
+    text = render_card(replace(facts, results=replace(facts.results, variants=variants)), release_folder)
+    row = ["the variant `torchvision`, trained alike, center crop", "25.00% (20.00 to 35.00%)", "", ""]
+    assert table(text, "on the same images")[3] == row
 
 
 def test_top5_error_is_given_where_it_can_differ_from_zero(facts: Facts, release_folder: Path) -> None:

@@ -7,5 +7,5 @@ from tests.pipelines.pictures.explain.test_trace import IMAGE, pretrained
 
 
 def test_equal_pictures_make_equal_slides() -> None:
-    subject = Subject(IMAGE, "$x$", pretrained("tanh"), "here")
+    subject = Subject(IMAGE, f"$x$ {'W' * 70}", pretrained("tanh"), "here " * 20)
     assert draw_slide(subject, trace(subject.model, IMAGE)) == draw_slide(subject, trace(subject.model, IMAGE))
