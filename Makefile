@@ -11,6 +11,9 @@ USER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 # Cached bytecode halves the start of a stage, which is a process of its own.
 unexport PYTHONDONTWRITEBYTECODE
+# No proxy stands between this machine and itself.
+export NO_PROXY := $(NO_PROXY),localhost,127.0.0.1,::1
+export no_proxy := $(no_proxy),localhost,127.0.0.1,::1
 # No telemetry.
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1

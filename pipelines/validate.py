@@ -140,10 +140,10 @@ def _raise_if_broken(report: ValidationReport, table: pa.Table, path: Path) -> N
         if rule.about != "faults":  # those are the images above
             culprits = ", ".join(rule.keys[:_NAMED]) or f"observed {rule.observed}"
             lines.append(f"not so: {rule.rule} ({culprits})")
-    raise DataError(
-        f"{'; '.join(lines)}; mend the source, or change validate.policy in params.yaml; "
-        f"all are in {path} and in {DOCS / 'index.html'}"
-    )
+    rules = {rule.about for rule in report.broken_rules()}
+    keys = [key for key, about in (("validate.policy", "faults"), ("validate.counts", "classes")) if about in rules]
+    change = f", or change {' and '.join(keys)} in params.yaml" if keys else ""
+    raise DataError(f"{'; '.join(lines)}; mend the source{change}; all are in {path} and in {DOCS / 'index.html'}")
 
 
 if __name__ == "__main__":

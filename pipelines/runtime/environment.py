@@ -20,6 +20,7 @@ _EXPERIMENT = "DVC_EXP_BASELINE_REV"  # DVC sets it for the stages of an experim
 # A DVC experiment may run in a temporary copy of the checkout; DVC_ROOT is the checkout that it was started in.
 CHECKOUT = Path(os.environ["DVC_ROOT"] if _EXPERIMENT in os.environ else "")
 SHARED = CHECKOUT / LOCAL  # the store, and what any run of the checkout may take: sources, shards, checkpoints
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _USER = re.compile(r"([\"']?\w+://)?\S+@(?=\S)")
 STACK = SHARED / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
 
@@ -48,10 +49,9 @@ def store() -> Store:
     """The object store named by the environment, else that of the running local stack."""
     bucket = os.environ.get("ALEXNET_BUCKET")
     if bucket:
-        registry = os.environ.get("ALEXNET_REGISTRY", bucket)
-        return Store(bucket, registry, os.environ.get("AWS_ENDPOINT_URL"), None, None, None)
+        return _named_store(_bucket("ALEXNET_BUCKET"), _bucket("ALEXNET_REGISTRY", bucket))
     try:
-        return Store(**json.loads(STACK.read_text()))
+        return Store(**json.loads(STACK.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DataError(
             "no bucket: ALEXNET_BUCKET is not set and no local stack runs; "
@@ -64,7 +64,32 @@ def store_of(bucket: str) -> Store:
     try:
         return store()
     except DataError:
-        return Store(bucket, bucket, os.environ.get("AWS_ENDPOINT_URL"), None, None, None)
+        return _named_store(bucket, bucket)
+
+
+def _named_store(bucket: str, registry: str) -> Store:
+    """The store that the AWS variables say how to reach; boto3 itself reads AWS_DEFAULT_REGION and not AWS_REGION."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint and not re.match(r"https?://[^/]", endpoint):
+        raise DataError(f"AWS_ENDPOINT_URL: must start with http:// or https://, got {without_user(endpoint)!r}")
+    return Store(bucket, registry, endpoint, None, None, os.environ.get("AWS_REGION") or None)
+
+
+def _bucket(variable: str, default: str = "") -> str:
+    """The bucket that a variable names."""
+    name = os.environ.get(variable) or default
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]{2,254}|arn:[\w:/-]*:accesspoint[/:][\w-]+", name):
+        return name
+    plain = re.sub(r"^(s3://|arn:aws[\w-]*:s3:::)", "", name.strip()).partition("/")[0]
+    advice = f"write {plain}" if len(plain) > 2 else "it takes 3 characters or more"
+    raise DataError(f"{variable}: {name!r} is no bucket's name; {advice}, without s3://, slashes, a prefix or spaces")
+
+
+def reach_loopback_directly() -> None:
+    """Keeps what this process and those that it starts ask of this machine out of a proxy, which could not reach it."""
+    for name in ("NO_PROXY", "no_proxy"):
+        given = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+        os.environ[name] = ",".join(dict.fromkeys([*given, *_LOOPBACK]))
 
 
 def source() -> str | None:
@@ -128,7 +153,7 @@ def machine() -> str:
 
         return str(torch.cuda.get_device_name(device))
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()

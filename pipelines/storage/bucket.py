@@ -232,6 +232,7 @@ class Bucket:
 
     @cached_property
     def _client(self) -> Any:
+        environment.reach_loopback_directly()
         for name in ("boto3", "botocore", "s3transfer", "urllib3"):  # at DEBUG they write session tokens
             logging.getLogger(name).setLevel(logging.INFO)
         return Session().client(

@@ -1,6 +1,7 @@
 """What the environment says of this machine, and what it must not say."""
 
 import re
+import urllib.request
 from collections.abc import Callable
 
 import pytest
@@ -95,3 +96,49 @@ def test_ranks_take_devices_in_turn_and_know_whether_they_share(monkeypatch: pyt
     assert environment.device_of_rank(3, 4) == ("cuda:1", True)
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
     assert environment.device_of_rank(1, 2) == ("cpu", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("s3://shards", "write shards, without"), ("shards/", "write shards,"), ("shards/team", "write shards,"),
+        ("arn:aws:s3:::shards", "write shards,"), ("shards ", "write shards,"), ("ab", "it takes 3 characters"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("variable", ["ALEXNET_BUCKET", "ALEXNET_REGISTRY"])
+def test_what_is_no_bucket_is_named_and_the_advice_cures_it(
+    variable: str, name: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALEXNET_BUCKET", "data")
+    monkeypatch.setenv(variable, name)
+    with pytest.raises(DataError, match=f"{variable}: '{name}' is no bucket's name; {advice}"):
+        environment.store()
+    monkeypatch.setenv(variable, "shards")
+    assert "shards" in (environment.store().bucket, environment.store().registry)
+
+
+def test_an_endpoint_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_BUCKET", "data")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:8333")
+    with pytest.raises(DataError, match="AWS_ENDPOINT_URL: must start with http:// or https://, got '127.0.0.1:8333'"):
+        environment.store()
+
+
+def test_the_region_that_the_message_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.storage.bucket import data_bucket
+
+    monkeypatch.setenv("ALEXNET_BUCKET", "data")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert data_bucket()._client.meta.region_name == "eu-central-1"
+
+
+def test_loopback_is_reached_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.org")
+    environment.reach_loopback_directly()
+    assert urllib.request.proxy_bypass("127.0.0.1")
+    assert urllib.request.proxy_bypass("localhost:8333")
+    assert urllib.request.proxy_bypass("example.org")
+    assert not urllib.request.proxy_bypass("s3.amazonaws.com")
