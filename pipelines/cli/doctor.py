@@ -59,7 +59,7 @@ def _packages() -> Iterator[Check]:
     if not lock.exists():
         yield Check("packages", "no requirements.lock here", "run from the folder that holds params.yaml", "warning")
         return
-    pins = [Requirement(line.rstrip(" \\")) for line in lock.read_text().splitlines() if line[:1].isalnum()]
+    pins = [Requirement(line.rstrip(" \\")) for line in lock.read_text(encoding="utf-8").splitlines() if line[:1].isalnum()]
     wanted = {pin.name: str(pin.specifier) for pin in pins if not pin.marker or pin.marker.evaluate()}
     lacking = [f"{name} {have}, not {pinned}" for name, pinned in wanted.items() if (have := _version(name)) != pinned]
     if lacking:

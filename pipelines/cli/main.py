@@ -13,7 +13,8 @@ from pathlib import Path
 
 from alexnet.errors import DataError, ParamsError
 from pipelines.cli.models.arguments import PLACES, add_commands
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
+from pipelines.runtime.console import escaped, spell_out
 
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 _ABOUT = """\
@@ -36,6 +37,7 @@ _TRAIN_VARIANT = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status. A mistake of the user's is one line on standard error."""
     args = _parser().parse_args(arguments)
+    spell_out()
     try:
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)

@@ -9,8 +9,3 @@ def print_result(as_json: bool, tree: object, text: str) -> None:
         print(json.dumps(tree, indent=1, sort_keys=True))
     elif text:
         print(text)
-
-
-def escaped(text: object) -> str:
-    """The text on one line: line breaks, control characters and marks that turn the direction of writing as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -12,6 +12,7 @@ from alexnet.shards.manifest import Synset
 from pipelines.evaluation.predictions import Predictions
 
 _MISTAKES = 100
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what a formula starts with, and what marks a name that does
 
 
 def write_all(folder: Path, predictions: Predictions, synsets: Sequence[Synset]) -> None:
@@ -24,7 +25,7 @@ def write_all(folder: Path, predictions: Predictions, synsets: Sequence[Synset])
 
 def write_curves(path: Path, history: Path, errors: Mapping[str, float]) -> None:
     """The history, epochs counted from 1, and the baselines' errors on validation beside it, as DVC's line plots read them."""
-    with history.open(newline="") as file:
+    with history.open(encoding="utf-8", newline="") as file:
         (epoch, *header), *rows = csv.reader(file)
     _write(path, [[epoch, *header, *errors], *([int(number) + 1, *row, *errors.values()] for number, *row in rows)])
 
@@ -69,6 +70,11 @@ def _mistakes(predictions: Predictions, synsets: Sequence[Synset]) -> Iterable[S
         yield [predictions.keys[at], names[0], own[at], names[1], confidence[at]]
 
 
+def as_text(cell: object) -> object:
+    """A cell that spreadsheets show as it is: before a name that they would take for a formula stands an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
 def _write(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(map(as_text, row) for row in rows)

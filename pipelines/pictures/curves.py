@@ -20,7 +20,7 @@ def draw_curves(stem: Path, history: Path, ridge_error: float | None) -> None:
 
     Both axes start at 0 and hold every value.
     """
-    with history.open(newline="") as file:
+    with history.open(encoding="utf-8", newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
     def draw(figure: "Figure") -> None:

@@ -16,7 +16,7 @@ def draw_depth(stem: Path, table: Path, split: str) -> None:
 
     split: on which it was measured, by its name for people.
     """
-    with table.open(newline="") as file:
+    with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     error, low, high = ([float(row[name]) for row in rows] for name in ("top1_error", "low", "high"))
     places = range(len(rows))

@@ -128,9 +128,9 @@ def _with_dark_scheme(svg: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """Text on one line, in which a character that the font lacks is a square."""
+    """Text on one line. A letter that the font lacks is its Unicode number there, [732B], so that names still differ."""
     composed = unicodedata.normalize("NFC", " ".join(text.split()))
-    return "".join(letter if ord(letter) in _letters() else "\u25a1" for letter in composed)
+    return "".join(letter if ord(letter) in _letters() else f"[{ord(letter):04X}]" for letter in composed)
 
 
 @cache

@@ -156,8 +156,9 @@ def render_card(facts: Facts, folder: Path) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8") as file:
+        # An apostrophe keeps spreadsheets from taking a name for a formula.
+        return [{key: cell.removeprefix("'") for key, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def code(text: str) -> str:

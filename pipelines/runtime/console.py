@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import json
 import os
 import signal
@@ -33,9 +34,14 @@ _PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EI
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
 
-def say(line: str) -> None:
-    """Prints a line without breaking a progress bar."""
-    tqdm.write(line, file=sys.stdout)
+def escaped(text: object) -> str:
+    """The text on one line: line breaks, control characters and marks that turn the direction of writing as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(text: str) -> None:
+    """Prints lines without breaking a progress bar. Names in them cannot steer the terminal."""
+    tqdm.write("\n".join(map(escaped, text.split("\n"))), file=sys.stdout)
     sys.stdout.flush()
 
 
@@ -130,12 +136,20 @@ def run_on_paths(stage: str, main: Callable[..., None], switches: Mapping[str, s
     run(stage, lambda: main(*(given[name] for name in paths), **{name: given[name] for name in switches or {}}))
 
 
+def spell_out() -> None:
+    """Lets what is printed hold letters that the terminal's encoding lacks: they are spelled out, by their Unicode numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(stage: str, main: Callable[[], None]) -> None:
     """Runs a stage's main function. A mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
 
     A stage that cannot print is stopped as by SIGTERM: the flow was killed, the terminal closed, `head` has seen enough.
     Writes {"ok", "error", "retryable"} to .local/status/STAGE.json: DVC's own exit status is 255 whatever happened.
     """
+    spell_out()
     with redirect_stdout(cast("TextIO", _Output(sys.stdout))), redirect_stderr(cast("TextIO", _Output(sys.stderr))):
         _run(stage, main)
 
@@ -164,7 +178,7 @@ def _run(stage: str, main: Callable[[], None]) -> None:
         raise
     _write_status(stage, error, retryable)
     if error:
-        print(f"{stage}: error: {error}", file=sys.stderr, flush=True)
+        print(f"{stage}: error: {escaped(error)}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 

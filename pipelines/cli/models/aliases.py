@@ -5,12 +5,13 @@ import dataclasses
 import sys
 
 from alexnet.errors import DataError
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
 from pipelines.registry.aliases import Alias, Record, Why
 from pipelines.registry.details import details
 from pipelines.registry.release import MANIFEST, Release, is_name, is_version, parse_reference
 from pipelines.registry.signing import trusted_key
 from pipelines.registry.store import Registry
+from pipelines.runtime.console import escaped
 from pipelines.storage.bucket import registry_bucket
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.cli.models.folder import model_folder
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
 from pipelines.runtime import console
+from pipelines.runtime.console import escaped
 
 if TYPE_CHECKING:
     from alexnet.inference.photos import Classifier, Photo, Prediction

@@ -6,12 +6,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from alexnet.errors import DataError
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
 from pipelines.registry.client import client_of
 from pipelines.registry.details import Details, details
 from pipelines.registry.release import MANIFEST, Release, is_version, parse_reference, signature_path
 from pipelines.registry.signing import trusted_key
 from pipelines.registry.store import Registry
+from pipelines.runtime.console import escaped
 from pipelines.storage.bucket import registry_bucket
 
 _STREAMS = 8  # releases read at a time

@@ -21,12 +21,12 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.verify import verify
 from pipelines.cli.models.folder import model_folder
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
 from pipelines.config import params, tree
 from pipelines.publishing import provenance
 from pipelines.publishing.provenance import Provenance
 from pipelines.registry.release import MANIFEST, Release, is_signature
-from pipelines.runtime.console import progress
+from pipelines.runtime.console import escaped, progress
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import data_bucket
 from pipelines.validation import index

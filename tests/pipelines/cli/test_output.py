@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
+from pipelines.runtime.console import escaped
 
 
 def test_a_program_gets_json_and_people_get_text(capsys: pytest.CaptureFixture[str]) -> None:

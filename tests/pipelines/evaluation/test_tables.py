@@ -46,3 +46,12 @@ def test_curves_count_epochs_from_one_and_have_the_baselines_beside_them(tmp_pat
     tables.write_curves(tmp_path / "curves.csv", tmp_path / "history.csv", {"ridge": 0.125, "majority": 0.9})
     lines = (tmp_path / "curves.csv").read_text().splitlines()
     assert lines == ["epoch,step,val_top1_error,ridge,majority", "1,3,0.5,0.125,0.9", "2,6,0.25,0.125,0.9"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-x", "@SUM(1)", "\t=1", "'quoted", "plain", "a=b", "猫", ""])
+def test_a_name_is_no_formula_in_a_spreadsheet(name: str) -> None:
+    cell = tables.as_text(name)
+    assert isinstance(cell, str)
+    assert not cell.startswith(("=", "+", "-", "@", "\t"))
+    assert cell.removeprefix("'") == name  # as the card reads it
+    assert tables.as_text(-1.5) == -1.5

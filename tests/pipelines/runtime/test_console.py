@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -181,3 +182,16 @@ def test_a_stage_gets_the_paths_of_its_command_line_in_the_order_of_its_options(
     with pytest.raises(SystemExit, match="^2$"):
         console.run_on_paths("validate", main, index="Parquet to write", report="JSON to write")
     assert "required: --report" in capsys.readouterr().err
+
+
+def test_a_name_cannot_steer_the_terminal_or_end_a_stage_in_another_locale() -> None:
+    code = (
+        "from pipelines.runtime import console; from alexnet.errors import DataError\n"
+        "def main():\n console.say('a \\x1b[31mred \\u732b\\nb'); raise DataError('c \\x1b]0;title \\u202e \\u732b')\n"
+        "console.run('fetch', main)"
+    )
+    env = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(Path(console.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env)
+    assert done.returncode == 1
+    assert done.stdout.decode("latin-1").splitlines() == [r"a \x1b[31mred \u732b", "b"]
+    assert done.stderr.decode("latin-1").strip() == r"fetch: error: c \x1b]0;title \u202e \u732b"
