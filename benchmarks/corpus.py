@@ -32,8 +32,9 @@ def make(images: Path | None, count: int, shards: int, folder: Path) -> list[Sha
     if not listing.exists():
         jpegs = [_encode(image) for image in _squares(images, count)]
         (folder / "shards").mkdir(parents=True, exist_ok=True)
-        listing.write_text(json.dumps([asdict(_write(folder, jpegs, number, shards)) for number in range(shards)]))
-    return [build(Shard, entry, str(listing)) for entry in json.loads(listing.read_text())]
+        made = [asdict(_write(folder, jpegs, number, shards)) for number in range(shards)]
+        listing.write_text(json.dumps(made), encoding="utf-8")
+    return [build(Shard, entry, str(listing)) for entry in json.loads(listing.read_text(encoding="utf-8"))]
 
 
 def _write(folder: Path, jpegs: list[bytes], number: int, shards: int) -> Shard:

@@ -60,7 +60,7 @@ class Child:
             "--folder",
             str(folder),
         ]
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the child
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives as long as the child
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "DO_NOT_TRACK": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment
@@ -301,7 +301,7 @@ def measured_steps(results: Path = timing.RESULTS) -> list[tuple[str, float, int
     """What results/train_step*.json and two_gpu*.json say of GPUs: the step, its images a second, how often each is decoded."""
     found: list[tuple[str, float, int]] = []
     for path in sorted(results.glob("train_step*.json")):
-        tree = json.loads(path.read_text())
+        tree = json.loads(path.read_text(encoding="utf-8"))
         if gpu := tree["machine"].get("gpu"):
             found += [
                 (f"{gpu}, {row['precision']}, batch {row['batch']}, measured", row["images_per_second"]["ours"], 1)
@@ -309,7 +309,7 @@ def measured_steps(results: Path = timing.RESULTS) -> list[tuple[str, float, int
                 if row["images_per_second"].get("ours")
             ]
     for path in sorted(results.glob("two_gpu*.json")):
-        tree = json.loads(path.read_text())
+        tree = json.loads(path.read_text(encoding="utf-8"))
         if gpu := tree["machine"].get("gpu"):
             found += [
                 (f"{name} on {gpu}, {row['precision']}, batch {row['batch']}, measured", form["images_per_second"], decoded)
@@ -322,19 +322,21 @@ def measured_steps(results: Path = timing.RESULTS) -> list[tuple[str, float, int
 
 def _cpu_seconds(pid: int) -> float:
     """CPU seconds of a process's living threads and its living children, to the nanosecond."""
-    own = sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    own = sum(int(path.read_text(encoding="utf-8").split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
     return own + _over_children(_cpu_seconds, pid)
 
 
 def _busy_seconds() -> float:
     """CPU seconds of the whole machine, those included that a hypervisor gave to others."""
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(
+        int, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+    )
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mib(pid: int) -> float:
     """Memory of a process and its children; pages that several of them share are counted once."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     own = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024
     return own + _over_children(_memory_mib, pid)
 
@@ -344,7 +346,7 @@ def _over_children(measured: Callable[[int], float], pid: int) -> float:
     total = 0.0
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for child in path.read_text().split():
+            for child in path.read_text(encoding="utf-8").split():
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     total += measured(int(child))
     return total

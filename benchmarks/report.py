@@ -148,7 +148,7 @@ def _at(tree: Any, path: str) -> Any:
 
 def read_results() -> dict[str, Any]:
     """Every committed result by its name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 
 
 def shown(ratio: float) -> str:

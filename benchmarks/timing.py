@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return platform.processor()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -60,4 +60,4 @@ def write(name: str, result: dict[str, Any]) -> None:
     print(text)
     RESULTS.mkdir(exist_ok=True)
     gpu = f"-{found['gpu'].lower().replace(' ', '-')}" if "gpu" in found else ""
-    (RESULTS / f"{name}{gpu}.json").write_text(text + "\n")
+    (RESULTS / f"{name}{gpu}.json").write_text(text + "\n", encoding="utf-8")

@@ -172,7 +172,9 @@ def _take_two_steps(name: str, precision: str, batch: int, device: torch.device)
         step().item()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text()  # getrusage would count what the parent held when it started this process
+    status = Path("/proc/self/status").read_text(
+        encoding="utf-8"
+    )  # getrusage would count what the parent held when it started this process
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 

@@ -15,7 +15,7 @@ def stages_for(target: str, file: Path = FILE) -> list[str]:
     Raises:
         ValueError: there is no such stage, or the dependencies have a cycle.
     """
-    stages: dict[str, Any] = yaml.safe_load(file.read_text())["stages"]
+    stages: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
     if target not in stages:
         raise ValueError(f"{file}: has no stage {target!r}; it has {', '.join(stages)}")
     producers = {path: name for name, stage in stages.items() for path in _paths(stage.get("outs", []))}

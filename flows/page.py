@@ -164,7 +164,7 @@ def message(results: Iterable[StageResult], before: float | None) -> str:
 def released_error() -> float | None:
     """Top-1 error of the release that the alias names now; None where there is none, or no registry answers."""
     try:
-        config = yaml.safe_load(Path("params.yaml").read_text())["publish"]
+        config = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["publish"]
         command = [sys.executable, "-m", "pipelines.cli.main", "show-release", f"{config['name']}@{config['alias']}", "--json"]
         reply = subprocess.run(command, capture_output=True, text=True, check=True)
         error = json.loads(reply.stdout)["top1_error"]
@@ -174,7 +174,7 @@ def released_error() -> float | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _percent(interval: dict[str, float]) -> str:

@@ -80,7 +80,7 @@ def _lay_over(settings: RunSettings) -> None:
             raise ValueError(done.stderr.strip().removeprefix("error: "))
     overrides = [f"source.name={settings.source}"] if settings.source else []
     if settings.variant:
-        variants = yaml.safe_load(PARAMS.read_text()).get("variants") or {}
+        variants = yaml.safe_load(PARAMS.read_text(encoding="utf-8")).get("variants") or {}
         if settings.variant not in variants:
             raise ValueError(f"{PARAMS}: has no variant {settings.variant!r}; it has {', '.join(variants) or 'none'}")
         overrides += [f"{path}={_override(value)}" for path, value in _leaves(variants[settings.variant])]

@@ -157,7 +157,7 @@ def _read_status(stage: str, since: float) -> dict[str, object] | None:
     """The stage's status file, unless it is older than `since` and so about another run."""
     path = STATUS / f"{stage}.json"
     try:
-        return dict(json.loads(path.read_text())) if path.stat().st_mtime >= since else None
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.stat().st_mtime >= since else None
     except (FileNotFoundError, ValueError):
         return None
 

@@ -45,13 +45,13 @@ class Daemon:
                 pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
-        self._pid.write_text(str(server.pid))
+        self._pid.write_text(str(server.pid), encoding="utf-8")
         server.returncode = 0  # nobody waits for it here; without this Popen warns that it still runs
 
     @property
     def pid(self) -> int:
         """The server's process id, or that of its last start."""
-        return int(self._pid.read_text())
+        return int(self._pid.read_text(encoding="utf-8"))
 
     def is_running(self) -> bool:
         """Whether the server, or a process that it started, holds the lock."""
@@ -108,7 +108,9 @@ class Daemon:
 
     def _last_error(self) -> str:
         """The last line of the log that is an error, else the last line."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()] or ["nothing in its log"]
+        lines = [line for line in self.log.read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()] or [
+            "nothing in its log"
+        ]
         errors = [line for line in lines if line.startswith(("F", "E")) or "rror" in line] or lines
         return errors[-1].split("] ", 1)[-1].strip()
 

@@ -44,7 +44,7 @@ def missing() -> list[str]:
     installed = {canonicalize_name(one.metadata["Name"]): one.version for one in found}
     return [
         f"{name}=={version}"
-        for name, version, marker in pins(LOCK.read_text())
+        for name, version, marker in pins(LOCK.read_text(encoding="utf-8"))
         if not _satisfies(installed.get(canonicalize_name(name), ""), version) and (not marker or Marker(marker).evaluate())
     ]
 
@@ -97,7 +97,7 @@ def _get_uv() -> bool:
         return True
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "uv.txt"
-        requirements.write_text(_entry("uv"))
+        requirements.write_text(_entry("uv"), encoding="utf-8")
         impatient = ["--retries", "1", "--timeout", "15"]
         return not _run([*_pip(), "install", *impatient, "--require-hashes", "-r", str(requirements)], quiet=True)
 
@@ -127,7 +127,7 @@ def _borrow() -> bool:
     _run([*_pip(), "uninstall", "--yes", *others], quiet=True)
     print(f"no registry in reach; using the packages of {sys.executable}", flush=True)
     folders = dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
-    (_packages() / "borrowed.pth").write_text("\n".join(folders) + "\n")
+    (_packages() / "borrowed.pth").write_text("\n".join(folders) + "\n", encoding="locale")
     for program in _programs():
         link = VENV / "bin" / program.name
         if not link.exists():
@@ -140,7 +140,7 @@ def _put_programs_on_path() -> None:
     own = f"{VENV / 'bin'}{os.pathsep}"
     code = "import os; path = os.environ.get('PATH', os.defpath); "
     code += f"os.environ['PATH'] = path if path.startswith({own!r}) else {own!r} + path"
-    (_packages() / "alexnet_path.pth").write_text(f"{code}\n")  # run when Python starts
+    (_packages() / "alexnet_path.pth").write_text(f"{code}\n", encoding="locale")  # run when Python starts
 
 
 def _packages() -> Path:
@@ -151,7 +151,7 @@ def _packages() -> Path:
 
 def _programs() -> Iterator[Path]:
     """The console scripts of the lock's packages that are installed for the interpreter that runs this."""
-    names = {name for name, _, _ in pins(LOCK.read_text())}
+    names = {name for name, _, _ in pins(LOCK.read_text(encoding="utf-8"))}
     for found in importlib.metadata.distributions():
         if re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower() in names:
             yield from (Path(str(found.locate_file(file))).resolve() for file in found.files or () if file.parent.name == "bin")
@@ -191,7 +191,7 @@ def _without_absent(values: str) -> str:
 
 def _entry(name: str) -> str:
     """The lines of one package in the lock, with its hashes."""
-    found = re.search(rf"^{name}==.*(?:\n    --hash.*)+", LOCK.read_text(), re.MULTILINE)
+    found = re.search(rf"^{name}==.*(?:\n    --hash.*)+", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
     assert found, f"{LOCK.name} has no {name}"
     return found[0].rstrip(" \\") + "\n"
 

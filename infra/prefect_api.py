@@ -134,13 +134,15 @@ def _keep_schedules(api: Api) -> Iterator[str]:
 
 def _deploy(api: Api, root: Path) -> Iterator[str]:
     prefect(api, root, "--no-prompt", "deploy", "--all")
-    names = [deployment["name"] for deployment in yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]]
+    names = [
+        deployment["name"] for deployment in yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    ]
     yield f"deployments {', '.join(names)}"
 
 
 def _make_automations(api: Api) -> Iterator[str]:
     there = {automation["name"] for automation in api.call("POST", "/automations/filter", {})}
-    for automation in yaml.safe_load(AUTOMATIONS.read_text())["automations"]:
+    for automation in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:
         sends = any(action["type"] == "send-notification" for action in automation["actions"])
         if sends and not (os.environ.get(NOTIFY) and _save_webhook(api, automation)):
             continue

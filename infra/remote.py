@@ -33,10 +33,10 @@ def configure(bucket: str, options: dict[str, str], dvc: Path = DVC) -> str:
 
 def configure_local(places: Path = STACK, dvc: Path = DVC) -> str:
     """The same for the local store that `places` describes. Raises FileNotFoundError unless it runs."""
-    found = json.loads(places.read_text())
+    found = json.loads(places.read_text(encoding="utf-8"))
     credentials = places.absolute().with_name(_CREDENTIALS)
     part = credentials.with_name(f".{_CREDENTIALS}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(f"[default]\naws_access_key_id = {found['access_key']}\naws_secret_access_key = {found['secret_key']}\n")
     part.replace(credentials)
     options = {"endpointurl": found["endpoint"], "region": found["region"], "credentialpath": str(credentials)}

@@ -35,7 +35,7 @@ def repair() -> list[str]:
 
 def _repair_rwlock() -> Iterator[str]:
     try:
-        locks = json.loads(RWLOCK.read_text())
+        locks = json.loads(RWLOCK.read_text(encoding="utf-8"))
         kept: dict[str, Any] = {
             "write": {path: owner for path, owner in locks.get("write", {}).items() if _lives(owner)},
             "read": {path: living for path, owners in locks.get("read", {}).items() if (living := [*filter(_lives, owners)])},
@@ -70,11 +70,13 @@ def _is_whole(lock: Path) -> bool:
     from voluptuous import Invalid
 
     try:
-        text = lock.read_text()
+        text = lock.read_text(encoding="utf-8")
         COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))
     except (FileNotFoundError, ValueError, yaml.YAMLError, Invalid):
         return False
-    return text.endswith("\n") and not (COPY.exists() and COPY.read_text().startswith(text) and COPY.read_text() != text)
+    return text.endswith("\n") and not (
+        COPY.exists() and COPY.read_text(encoding="utf-8").startswith(text) and COPY.read_text(encoding="utf-8") != text
+    )
 
 
 def _repair_cache() -> Iterator[str]:
@@ -97,7 +99,7 @@ def _repair_cache() -> Iterator[str]:
 def _workspace() -> dict[str, Path | bytes]:
     """What dvc.lock's outputs in the workspace hold, by digest: files, and DVC's listing of a folder."""
     found: dict[str, Path | bytes] = {}
-    stages = yaml.safe_load(LOCK.read_text())["stages"] if LOCK.exists() else {}
+    stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"] if LOCK.exists() else {}
     for out in (Path(out["path"]) for stage in stages.values() for out in stage.get("outs", [])):
         files = sorted(path for path in [out, *out.rglob("*")] if path.is_file())
         digests = {path: _md5(path) for path in files}

@@ -60,7 +60,7 @@ class Scheduler:
     @property
     def url(self) -> str:
         """The URL of the server's API."""
-        return f"http://127.0.0.1:{json.loads((self.folder / 'port.json').read_text())}/api"
+        return f"http://127.0.0.1:{json.loads((self.folder / 'port.json').read_text(encoding='utf-8'))}/api"
 
     def up(self) -> str:
         """Starts what does not run, and deploys; a worker with another environment is started again. Returns the API's URL.
@@ -141,7 +141,7 @@ class Scheduler:
                 time.sleep(0.5)
             self.server.stop(_SERVER_GRACE_SECONDS)
         port = self._choose_port()
-        (self.folder / "port.json").write_text(json.dumps(port))
+        (self.folder / "port.json").write_text(json.dumps(port), encoding="utf-8")
         _log(f"server: starts at port {port}")
         command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         self.server.start(command, self._environment(), cwd=self.root)
@@ -154,14 +154,14 @@ class Scheduler:
 
     def _write_settings(self) -> None:
         text = f'home = "{self.folder}"\n\n[api]\nurl = "{self.url}"\n'
-        if not self.settings.exists() or self.settings.read_text() != text:
-            self.settings.write_text(text)
+        if not self.settings.exists() or self.settings.read_text(encoding="utf-8") != text:
+            self.settings.write_text(text, encoding="utf-8")
 
     def _choose_port(self) -> int:
         if self._port:
             return ports.require_free(self._port, PORT)
         try:
-            last = int(json.loads((self.folder / "port.json").read_text()))
+            last = int(json.loads((self.folder / "port.json").read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             last = _DEFAULT_PORT
         return last if ports.is_free(last) else ports.find_free(1)[0]

@@ -98,7 +98,7 @@ class Stack:
     def access(self) -> StoreAccess | None:
         """How to reach the store; None unless it runs and answers."""
         try:
-            access = StoreAccess(**json.loads((self.folder / "places.json").read_text()))
+            access = StoreAccess(**json.loads((self.folder / "places.json").read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         return access if self.server.is_running() and _answers(access) else None
@@ -116,7 +116,7 @@ class Stack:
         home = self.folder / "home"
         for folder in (home, self.folder / "data"):
             folder.mkdir(exist_ok=True)
-        (self.folder / "ports.json").write_text(json.dumps(chosen))
+        (self.folder / "ports.json").write_text(json.dumps(chosen), encoding="utf-8")
         # It reads configuration files in its working directory and HOME: none are there, so the command line alone counts.
         env = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)}
         self.server.start(self._command(chosen), env, cwd=home)
@@ -162,7 +162,7 @@ class Stack:
 
     def _last_ports(self) -> dict[str, int]:
         try:
-            return dict(json.loads((self.folder / "ports.json").read_text()))
+            return dict(json.loads((self.folder / "ports.json").read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             return {}
 
@@ -172,7 +172,7 @@ class Stack:
         if not path.exists():
             identities = [_identity("admin", ["Admin"]), _identity("pipeline", _ACTIONS)]
             _write_private(path, json.dumps({"identities": identities}, indent=1))
-        keys = {entry["name"]: entry["credentials"][0] for entry in json.loads(path.read_text())["identities"]}
+        keys = {entry["name"]: entry["credentials"][0] for entry in json.loads(path.read_text(encoding="utf-8"))["identities"]}
         return {name: (key["accessKey"], key["secretKey"]) for name, key in keys.items()}
 
     def _stop(self) -> bool:
@@ -277,7 +277,7 @@ def _answers(access: StoreAccess) -> bool:
 def _write_private(path: Path, text: str) -> None:
     """Atomically writes a file that only its owner may read."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     part.replace(path)
 

@@ -98,7 +98,7 @@ def _count_wrong(probes: dict[str, Ridge], alpha: float, images: Iterable[Output
 
 def _write_errors(path: Path, errors: list[tuple[str, int, int]]) -> None:
     """CSV, a row a classifier: what it reads, its top-1 error with its 95% interval, and of how many images."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["layer", "top1_error", "low", "high", "images"])
         for layer, wrong, images in errors:

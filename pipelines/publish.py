@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
     given = vars(parser.parse_args())
     receipt, purpose = given.pop("receipt"), given.pop("purpose")
-    if json.loads(purpose.read_text())["publish"]:
+    if json.loads(purpose.read_text(encoding="utf-8"))["publish"]:
         publish(Inputs(**given), receipt)
     else:
         decline(receipt)
@@ -141,8 +141,8 @@ def make_release(inputs: Inputs, given: Params) -> Release:
         )
         (folder / bom.NAME).write_bytes(bom.render_bom(facts))
         card = render_card(facts, folder)
-        (folder / "README.md").write_text(card)
-        (folder / "index.html").write_text(render_page(card, facts, folder))
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "index.html").write_text(render_page(card, facts, folder), encoding="utf-8")
         return Release.from_folder(given.publish.name, folder)
 
 
@@ -169,7 +169,7 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     if _LOCK.exists():
-        (folder / _LOCK.name).write_text(lineage(_LOCK.read_text()))
+        (folder / _LOCK.name).write_text(lineage(_LOCK.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def lineage(lock: str) -> str:

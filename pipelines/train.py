@@ -185,7 +185,7 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 def _write_history(history: list[EpochRow], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(EpochRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(dataclasses.asdict(row) for row in history)

@@ -168,6 +168,21 @@ def test_every_module_has_a_test_of_its_name() -> None:
     assert {str(module) for module in modules if not _has_a_test(module)} <= WITHOUT_A_TEST
 
 
+def test_every_text_file_is_opened_with_its_encoding() -> None:
+    """Otherwise the locale decides, and a published name is another one on another machine."""
+    found = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+            name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+            if isinstance(node, ast.Call) and name in ("open", "fdopen", "read_text", "write_text"):
+                modes = {*map(ast.unparse, (*node.args, *(word.value for word in node.keywords if word.arg == "mode")))}
+                is_text = name != "open" or not node.args or modes & {"'w'", "'r'", "'a'", "'x'"}
+                is_path = ast.unparse(node.func).partition(".")[0] not in ("Image", "tarfile", "os") or name == "fdopen"
+                if is_text and is_path and not any(word.arg == "encoding" for word in node.keywords):
+                    found.append(f"{module}:{node.lineno}")
+    assert found == []
+
+
 def test_no_function_has_more_than_six_parameters() -> None:
     many = set()
     for module in MODULES:

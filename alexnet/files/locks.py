@@ -64,5 +64,5 @@ def _is_at(path: Path, file: int) -> bool:
 
 def _holder(path: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
-        return path.read_text(errors="replace")[:32].strip() or "?"
+        return path.read_text(encoding="utf-8", errors="replace")[:32].strip() or "?"
     return "?"

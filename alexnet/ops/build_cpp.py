@@ -27,7 +27,7 @@ def load(source: Path) -> ctypes.CDLL | None:
 
 def _load_cached(source: Path, compiler: str) -> ctypes.CDLL | None:
     """The library from the cache, compiled when it is not there yet; None without a usable home."""
-    words = (source.read_text(), compiler, *_COMPILE, *_LINK, platform.machine(), _processor())
+    words = (source.read_text(encoding="utf-8"), compiler, *_COMPILE, *_LINK, platform.machine(), _processor())
     try:
         folder = Path.home() / ".cache" / "alexnet"
         path = folder / f"{source.stem}-{hashlib.sha256(chr(0).join(words).encode()).hexdigest()[:16]}.so"
@@ -56,7 +56,7 @@ def _build(source: Path, compiler: str, folder: Path) -> Path:
 def _processor() -> str:
     """What -march=native depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")

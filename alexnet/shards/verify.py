@@ -47,7 +47,7 @@ def verify(tar: memoryview, sha256: str, shard: Shard) -> TarIndex:
 def _boot_id() -> str:
     """Part of a file's identity, because shards are not synced: after a power cut, a file of the same name may be torn."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return uuid.uuid4().hex  # unknown here: every process verifies for itself
 
@@ -75,7 +75,7 @@ def write_index(path: Path, index: TarIndex, file: FileIdentity) -> None:
         "sizes": index.sizes.tolist(),
     }
     temporary = path.with_name(f"{path.name}.tmp")  # its writer holds the shard's lock
-    temporary.write_text(json.dumps(tree))
+    temporary.write_text(json.dumps(tree), encoding="utf-8")
     temporary.replace(path)
 
 

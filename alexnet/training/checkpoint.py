@@ -51,7 +51,7 @@ class Checkpoints:
             with atomic_folder(folder) as part:
                 write_tensors(tensors, part / _TENSORS)
                 digest = _digest(part / _TENSORS, state)
-                (part / _STATE).write_text(json.dumps({**state, "sha256": digest}, sort_keys=True))
+                (part / _STATE).write_text(json.dumps({**state, "sha256": digest}, sort_keys=True), encoding="utf-8")
             for old in self._steps()[:-_KEEP]:
                 shutil.rmtree(self.folder / old, ignore_errors=True)
         return folder.name
@@ -121,7 +121,7 @@ class Checkpoints:
 def _read_state(folder: Path) -> dict[str, Any]:
     """The state of a checkpoint. Raises DataError when it, or the file of tensors, is not as it was written."""
     try:
-        state: dict[str, Any] = json.loads((folder / _STATE).read_text())
+        state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         expected, found = state.pop("sha256"), _digest(folder / _TENSORS, state)
     except FileNotFoundError as error:
         raise DataError(f"{Path(error.filename).name} is missing") from None

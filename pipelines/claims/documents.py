@@ -18,7 +18,7 @@ _SHOWN = ("pocket", "figure1")  # the scales that README shows
 def texts(mapping: Mapping) -> dict[Path, str]:
     """Every document by its path, as it should be now."""
     found = tables(mapping)
-    before, after = _around(README.read_text())
+    before, after = _around(README.read_text(encoding="utf-8"))
     made = {README: f"{before}{BEGIN}{_section(found)}{END}{after}", TRAINING: training.markdown()}
     return made | {FILE.with_name(f"{each.scale}.md"): table.markdown(each) for each in found}
 

@@ -157,7 +157,7 @@ class Runner:
         if cell in self.averaged:
             with atomic_write(self._probabilities(cell)) as part, part.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # arrays by name
-        lines = (folder / "history.csv").read_text().splitlines()
+        lines = (folder / "history.csv").read_text(encoding="utf-8").splitlines()
         column = lines[0].split(",").index("train_top1_error")
         errors = tuple(float(line.split(",")[column]) for line in lines[1:])
         judged = _judge_arrays(arrays)
@@ -195,7 +195,10 @@ class Runner:
         env = os.environ | variables | ({"ALEXNET_DEVICES": device} if device else {})
         env.pop("PYTHONDONTWRITEBYTECODE", None)  # a small cell is mostly its program's start, which cached bytecode halves
         pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipe) as program, log.open("w") as file:
+        with (
+            subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipe) as program,
+            log.open("w", encoding="utf-8") as file,
+        ):
             self._programs.add(program)
             for line in program.stdout or ():
                 file.write(line)
@@ -205,7 +208,7 @@ class Runner:
         if status == launch.STOPPED_STATUS:
             raise SystemExit(status)
         if status:
-            last = " | ".join(log.read_text().splitlines()[-_SHOWN:])
+            last = " | ".join(log.read_text(encoding="utf-8").splitlines()[-_SHOWN:])
             raise DataError(f"{' '.join(command[1:3])} in {folder}: exit status {status}: {last}")
 
     def _stop(self) -> None:

@@ -25,11 +25,11 @@ def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> l
         ParamsError: no such preset, or it does not fit params.yaml. Nothing is written then.
     """
     before = tree.read(file)
-    document = _round_trip().load(file.read_text())
+    document = _round_trip().load(file.read_text(encoding="utf-8"))
     for preset in dict.fromkeys([params.SHIPPED, name]):
         path = params.preset_file(preset, folder)
         tree.overlay(before, tree.read(path), f"presets.{preset}")  # refuses a leaf that params.yaml does not have
-        _lay(document, _round_trip().load(path.read_text()))
+        _lay(document, _round_trip().load(path.read_text(encoding="utf-8")))
     text = io.StringIO()
     _round_trip().dump(document, text)
     after = YAML(typ="safe", pure=True).load(text.getvalue())
@@ -58,7 +58,7 @@ def about(name: str, folder: Path = params.PRESETS) -> About:
         ParamsError: no such preset, or its comment lacks a line `# Run: ` or `# Expect: `.
     """
     path = params.preset_file(name, folder)
-    comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     parts = re.fullmatch("(.*) Run: (.*) Expect: (.*)", " ".join(line.lstrip("# ") for line in comment))
     if not parts:
         raise ParamsError(f"{path}: its first comment must have lines that start with `# Run: ` and `# Expect: `")

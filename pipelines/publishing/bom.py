@@ -106,7 +106,7 @@ def _package(found: importlib.metadata.Distribution, scope: str) -> dict[str, An
 def _declared(*extras: str) -> list[Requirement]:
     """What the project needs, with these extras: of a checkout from pyproject.toml, else of the installed package."""
     if _PROJECT.is_file():
-        project = tomllib.loads(_PROJECT.read_text())["project"]
+        project = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]
         own = project["optional-dependencies"]
         found = [Requirement(text) for text in (*project["dependencies"], *(text for extra in extras for text in own[extra]))]
         inner = (text for each in found if each.name == project["name"] for extra in each.extras for text in own[extra])

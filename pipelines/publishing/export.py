@@ -55,7 +55,7 @@ def export(model_folder: Path, to: Path, kinds: Collection[Export]) -> list[Path
     program = _program(model, side)
     written = []
     for kind in sorted(kinds):
-        body = _onnx(program, (model_folder / CONFIG).read_text()) if kind == "onnx" else _pt2(program)
+        body = _onnx(program, (model_folder / CONFIG).read_text(encoding="utf-8")) if kind == "onnx" else _pt2(program)
         to.mkdir(parents=True, exist_ok=True)
         written.append(to / f"model.{kind}")
         atomic_write_bytes(written[-1], body)

@@ -174,7 +174,7 @@ def record_status(status: ExitStatus) -> None:
     """Writes the status of this rank to torch's error file, if torchrun has named one, in torch's own format."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         message = asdict(status) | {"extraInfo": {"timestamp": str(int(time.time()))}}
-        Path(path).write_text(json.dumps({"message": message}))
+        Path(path).write_text(json.dumps({"message": message}), encoding="utf-8")
 
 
 def read_status(failure: "ProcessFailure") -> ExitStatus:

@@ -178,7 +178,7 @@ def _check_digests(folder: Folder, where: str, files: dict[str, SourceFile], arc
             continue  # a browser has gunzipped it: its publisher's MD5 is not of these bytes, and what it holds is checked
         cache_key = f"{where}/{file.path} {file.size} {file.stamp}"
         try:
-            digests = json.loads(_DIGESTS.read_text())
+            digests = json.loads(_DIGESTS.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             digests = {}
         if cache_key not in digests:

@@ -37,7 +37,7 @@ def _solar_cells(path: Path) -> Iterator[tuple[str, bytes]]:
 
     A class is a cell's type (mono, poly) and whether a defect is at least as likely as not.
     """
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         name, probability, cell_type = line.split()
         state = "defective" if float(probability) >= 0.5 else "sound"
         image = path.parent / name

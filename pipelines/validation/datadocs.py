@@ -17,5 +17,5 @@ def write_front_page(folder: Path, report: ValidationReport) -> None:
     """Writes index.html in the folder of Great Expectations' site, over the index page that it made itself."""
     pages = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html") if page.name != "index.html")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    html = environment.from_string(_TEMPLATE.read_text()).render(report=report, pages=pages)
+    html = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(report=report, pages=pages)
     atomic_write_bytes(folder / "index.html", html.encode())

@@ -64,7 +64,7 @@ def open_scan_cache(name: str, source: Source, config: ValidateConfig, listing: 
         "files": [(file.path, file.size, file.stamp) for file in source.files()],
         "classes": sorted(source.class_names()),
         "config": [config.min_side_px, config.max_aspect, config.max_pixels],
-        "code": [path.read_text() for path in _code()],
+        "code": [path.read_text(encoding="utf-8") for path in _code()],
         "codecs": [version(codec) for codec in ("pillow", "simplejpeg")],
     }
     own = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
