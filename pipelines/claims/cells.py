@@ -24,6 +24,8 @@ from pipelines.config import params, tree
 
 RESULTS = Path("claims/results")
 _DECIDE = ("source", "validate", "shard", "model", "train")  # the sections that decide a cell's result
+# Parameters that came after results were committed, with the values by which everything is as before.
+_LATER: dict[str, tree.Tree] = {"source": {"splits": {"train": None, "val": None, "test": None}, "ignore": []}}
 
 Wrong = Bool[np.ndarray, " images"]
 Probabilities = Float32[np.ndarray, "images classes"]
@@ -133,11 +135,15 @@ class Recipes:
     def digest(self, cell: Cell) -> str:
         """Of the parameters that decide a cell's result, and of its seeds."""
         whole = self.params(cell)
-        decide = {name: whole[name] for name in _DECIDE} | {"seeds": cell.seeds}
+        decide = {name: _without(whole[name], _LATER.get(name, {})) for name in _DECIDE} | {"seeds": cell.seeds}
         return hashlib.sha256(json.dumps(decide, sort_keys=True).encode()).hexdigest()[:16]
 
     def _load(self, variant: str | None) -> tree.Tree:
         return params.load_tree(preset=self.scale.preset, variant=variant, changes=self.scale.params)
+
+
+def _without(section: tree.Tree, neutral: tree.Tree) -> tree.Tree:
+    return {name: value for name, value in section.items() if name not in neutral or neutral[name] != value}
 
 
 def plan(mapping: Mapping, scale: Scale, recipes: Recipes) -> dict[Cell, set[Views]]:

@@ -58,6 +58,25 @@ def test_a_digest_is_of_what_decides_the_result(recipes: Recipes) -> None:
     recipes.params(one)["train"]["epochs"] -= 1
 
 
+def test_parameters_that_came_later_leave_results_valid_as_long_as_they_change_nothing(recipes: Recipes) -> None:
+    cell = Cell((1,), "base")
+    source, before = recipes.params(cell)["source"], recipes.digest(cell)
+    assert source.pop("ignore") == []
+    assert recipes.digest(cell) == before
+    source["ignore"] = ["raw"]
+    assert recipes.digest(cell) != before
+    source["ignore"] = []
+
+
+def test_committed_results_are_of_todays_recipes() -> None:
+    whole = mapping.read()
+    for name, scale in whole.scales.items():
+        of = Recipes(scale)
+        for cell in cells.plan(whole, scale, of):
+            if (path := cells.path_of(name, cell)).exists():
+                assert cells.read(path).recipe == of.digest(cell), path
+
+
 def test_the_plan_has_every_cell_once_and_first_the_first_seed(recipes: Recipes) -> None:
     whole = mapping.read()
     planned = list(cells.plan(whole, recipes.scale, recipes))
