@@ -15,12 +15,16 @@ def explain(photo: Path, folder: Path, model_name: str, out: Path) -> tuple[Path
     Raises:
         DataError: the photo does not decode, or the folder is no model.
     """
-    model = load(folder)
-    image = model.prepare([photo])[0]
     stem = out / f"{photo.stem}-explained"
-    name = model_name if is_reference(model_name) else folder.absolute().name
-    write_explanation(stem, Subject(image, photo.name, model, name, _training(folder)))
+    write_explanation(stem, read_subject(photo, folder, model_name))
     return stem.with_name(f"{stem.name}.html"), stem.with_name(f"{stem.name}.png")
+
+
+def read_subject(photo: Path, folder: Path, model_name: str) -> Subject:
+    """A photograph in the model of a folder, named by its release, or by the folder without its path."""
+    model = load(folder)
+    name = model_name if is_reference(model_name) else folder.absolute().name
+    return Subject(model.prepare([photo])[0], photo.name, model, name, _training(folder))
 
 
 def _training(folder: Path) -> Training | None:

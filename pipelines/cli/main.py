@@ -133,6 +133,15 @@ def _parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="train nothing: bring README and docs/ up to the results, of all scales"
     )
 
+    story = add(
+        "story", _story, "Write the page of what made AlexNet win: every claim's result, shown in a network and a photo", PLACES
+    )
+    story.add_argument("image", type=Path, metavar="PHOTO", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
+    story.add_argument(
+        "model", nargs="?", type=Path, default=Path("artifacts/model"), metavar="DIR", help="a run's model folder"
+    )
+    story.add_argument("--out", type=Path, default=Path("docs/story.html"), metavar="FILE", help="docs/story.html unless given")
+
     add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
     return parser
 
@@ -270,6 +279,16 @@ def _claims(args: argparse.Namespace) -> int:
     found = compare.compare(args.scale, whole, recipes)
     table.write(found)
     print_result(args.json, dataclasses.asdict(found), table.markdown(found))
+    return 0
+
+
+def _story(args: argparse.Namespace) -> int:
+    from pipelines.claims import mapping
+    from pipelines.claims.story import write_story
+    from pipelines.cli.explain import read_subject
+
+    write_story(args.out, read_subject(args.image, args.model, str(args.model)), mapping.read(), args.model.parent)
+    print_result(args.json, {"page": str(args.out)}, str(args.out))
     return 0
 
 

@@ -53,8 +53,8 @@ def _page(subject: Subject, traced: Trace) -> str:
         crop_px=network.config.input_px,
         classes=best_classes(subject, traced),
         crops=[_uri(crop) for crop in training_crops(subject)],
-        layers=[_layer(row, traced) for row in network.layers[:-1]],
-        changes=[change for row in network.layers for change in [_changes(row, traced)] if change],
+        layers=[layer(row, traced) for row in network.layers[:-1]],
+        changes=[found for row in network.layers for found in [changes(row, traced)] if found],
         crossings=[_crossing(traced, each, model) for each in traced.crossings],
         quantile=sheets.QUANTILE,
     )
@@ -64,7 +64,7 @@ def _uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
     return sheets.data_uri(style.thumbnail(pixels, 224))
 
 
-def _layer(row: Layer, traced: Trace) -> dict[str, Any]:
+def layer(row: Layer, traced: Trace) -> dict[str, Any]:
     """A layer's responses after everything that follows its weights but dropout."""
     point = traced.response(row.name)
     values, most = traced.by_tower(point), sheets.limit(traced.values[point])
@@ -92,7 +92,7 @@ def _columns(count: int) -> int:
     return int(2 ** ceil(log2(max(1.3 * count, 1)) / 2))
 
 
-def _changes(row: Layer, traced: Trace) -> dict[str, Any] | None:
+def changes(row: Layer, traced: Trace) -> dict[str, Any] | None:
     """A layer's strongest maps at each of its points, where it has norms or pooling."""
     names = traced.points_of(row.name)
     if not (row.norms or row.pools):
