@@ -4,11 +4,12 @@ Files are cached by their SHA-256 under ALEXNET_REGISTRY_CACHE (~/.cache/alexnet
 interrupted fetch is resumed, and `--offline` needs no store.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,15 +90,8 @@ class Client:
             DataError: there is no such version, something of it differs from its manifest, it is not signed as it must be,
                 or `to` holds something else.
         """
-        name, selector = parse_reference(reference)
-        registry = Registry(self._bucket, name) if self._bucket else None
-        body = self._read_manifest(registry, name, selector)
-        release = Release.from_manifest(body, f"{name}@{selector}: {MANIFEST}")
-        if release.name != name or (is_version(selector) and release.version != selector):
-            raise DataError(
-                f"{name}@{selector}: its manifest is that of {release.name}@{release.version}; it was changed, do not use it"
-            )
-        signed = {MANIFEST: body} | self._read_signature(registry, release, body)
+        registry, release, signed = self._open(reference)
+        name = release.name
         folder = to or self._cache / "releases" / name / release.version
         if not _holds(folder, release):
             if to and to.exists():
@@ -111,7 +105,27 @@ class Client:
                 atomic_write_bytes(folder / path, data)
         return release, folder
 
+    def pull_files(self, reference: str, paths: Sequence[str]) -> list[Path]:
+        """Some files of a release, each in the cache under its digest. Raises DataError also when it has no such file."""
+        registry, release, _ = self._open(reference)
+        if missing := [path for path in paths if path not in release.files]:
+            raise DataError(f"{release.name}@{release.version}: has no {', '.join(missing)}; it is of an older program")
+        self._fetch_all(registry, dataclasses.replace(release, files={path: release.files[path] for path in paths}))
+        return [self._blob(release.files[path].sha256) for path in paths]
+
     # The manifest and its signature.
+
+    def _open(self, reference: str) -> tuple[Registry | None, Release, dict[str, bytes]]:
+        """Where a release comes from, the release, and its checked manifest and signature by their paths."""
+        name, selector = parse_reference(reference)
+        registry = Registry(self._bucket, name) if self._bucket else None
+        body = self._read_manifest(registry, name, selector)
+        release = Release.from_manifest(body, f"{name}@{selector}: {MANIFEST}")
+        if release.name != name or (is_version(selector) and release.version != selector):
+            raise DataError(
+                f"{name}@{selector}: its manifest is that of {release.name}@{release.version}; it was changed, do not use it"
+            )
+        return registry, release, {MANIFEST: body} | self._read_signature(registry, release, body)
 
     def _read_manifest(self, registry: Registry | None, name: str, selector: str) -> bytes:
         cached = self._cache / "manifests" / name / f"{selector}.json"

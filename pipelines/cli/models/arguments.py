@@ -16,7 +16,7 @@ MODEL is NAME@ALIAS or NAME@VERSION in the registry, s3://BUCKET/NAME@ALIAS, s3:
 _MOVE = f"""\
 --json: {{name, alias, version, previous, number, action, who, at, reason, manifest_sha256, before_sha256, nonce}}
 The move is recorded for good, with its time and who made it: ALEXNET_WHO, or this user and machine. The record is signed by the
-Ed25519 private key whose file ALEXNET_SIGNING_KEY names, if it is set.
+private key whose file ALEXNET_SIGNING_KEY names, if it is set.
 {PLACES}"""
 _PULL = f"""\
   alexnet pull                                   alexnet@latest, into the cache
@@ -70,6 +70,12 @@ _HISTORY = f"""\
 --json: [{{alias, move: {{version, manifest_sha256, previous, number, action, who, at, reason, before_sha256, nonce}},
 signed_by, faults}}]
 A move that was changed, left out or is not signed by ALEXNET_VERIFY_KEY is named on standard error, and the exit status is 1.
+{PLACES}"""
+_DRIFT = f"""\
+  alexnet drift                      the present data, artifacts/index.parquet, beside that of alexnet@latest
+
+A distance is of two distributions, 0 the same, 1 nothing in common; marked (!) from 0.1 on. Only images that are used count.
+--json: {{model, rows: [{{quantity, before, now, distance, note, notable}}]}}; no rows where the images are the same
 {PLACES}"""
 _PREDICT = f"""\
   alexnet predict photo.jpg                      with alexnet@latest
@@ -147,6 +153,13 @@ def _add_releases(add: Add) -> None:
         command.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever reads the history")
     history = add("history", _of("aliases", "history"), "List every move of an alias: who, when and why", _HISTORY)
     history.add_argument("model", nargs="?", default="alexnet", metavar="NAME[@ALIAS]", help="all of alexnet's unless given")
+
+    about = "Compare the present data with a release's: images, classes, sizes, kinds, brightness"
+    drift = add("drift", _of("drift", "compare"), about, _DRIFT)
+    drift.add_argument("model", nargs="?", default="alexnet@latest", metavar="NAME[@...]", help="alexnet@latest unless given")
+    drift.add_argument("--index", type=Path, default=Path("artifacts/index.parquet"), help="of the present data")
+    drift.add_argument("--pixels", type=Path, default=Path("artifacts/pixels.npz"), help="of the present data")
+    drift.add_argument("--offline", action="store_true", help="ask no registry: a release that was pulled before")
 
 
 def _add_photos(add: Add) -> None:

@@ -6,7 +6,7 @@ from pipelines.cli import main as cli
 
 
 @pytest.mark.parametrize(
-    "command", ["pull", "verify", "releases", "show-release", "promote", "rollback", "history", "predict", "features"]
+    "command", ["pull", "verify", "releases", "show-release", "promote", "rollback", "history", "drift", "predict", "features"]
 )
 def test_help_gives_an_example_and_the_keys_of_the_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
