@@ -70,7 +70,8 @@ def main(source: Path, purpose: Path, *, rehash: bool = False) -> None:
     """Lists the source that params.yaml names, and prints what it was taken for and what is left out."""
     given = params.load()
     config = given.source
-    atomic_write_bytes(purpose, (json.dumps({"publish": environment.publishes()}) + "\n").encode())
+    asked = {"publish": environment.publishes(), "experiment": environment.is_experiment()}
+    atomic_write_bytes(purpose, (json.dumps(asked) + "\n").encode())
     for note in unused(config):
         console.say(f"fetch: {note}")
     opened = open_source(config)

@@ -1,4 +1,10 @@
-"""The publish stage: model, card, metrics, features and digests into the registry; then the alias moves, behind a gate."""
+"""The publish stage: model, card, metrics, features and digests into the registry; then aliases move, behind a gate.
+
+This stage alone reads what the registry holds, and runs the champion: where an alias points is outside of what DVC sees, so
+that a stage whose outputs depended on it would be kept when it moved, and the version of a release, which is its content,
+would depend on when it was made. So the outcome is not in the release but beside it: in the receipt, the history of the alias
+and the page of the promotion. `persist` on the receipt keeps DVC from restoring one instead of publishing.
+"""
 
 import argparse
 import io
@@ -10,6 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from alexnet.config import to_json
+from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
@@ -19,17 +26,23 @@ from pipelines.evaluation import results
 from pipelines.evaluation.results import Results
 from pipelines.publishing import bom, provenance
 from pipelines.publishing.card import Facts, render_card
-from pipelines.publishing.page import render_page
+from pipelines.publishing.page import render_outcome, render_page
+from pipelines.publishing.promotion import Candidate, Outcome, gate, settle, version_before
+from pipelines.publishing.receipt import Receipt
 from pipelines.registry import signing
-from pipelines.registry.release import PublishConfig, Receipt, Release, scan
+from pipelines.registry.client import client_of
+from pipelines.registry.release import CHAMPION, PublishConfig, Release, scan
 from pipelines.registry.store import Registry
 from pipelines.runtime import console, environment
+from pipelines.runtime.errors import Unreachable
 from pipelines.storage.bucket import registry_bucket
 from pipelines.validation.report import ValidationReport
 
 _FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
+OUTCOME = environment.LOCAL / "outcome.html"  # what came of it
 _LOCK = Path("dvc.lock")
 _PICTURES = (".png", ".svg", ".html")
+_EXPERIMENT = "an experiment moves no alias; `dvc exp apply` it and `make run`, or `alexnet promote` it"
 _DECLINED = "an experiment, or ALEXNET_PUBLISH=no; `dvc exp apply` it and `make run`, or set ALEXNET_PUBLISH=yes"
 
 
@@ -68,14 +81,15 @@ def main() -> None:
     parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
     given = vars(parser.parse_args())
     receipt, purpose = given.pop("receipt"), given.pop("purpose")
-    if json.loads(purpose.read_text(encoding="utf-8"))["publish"]:
-        publish(Inputs(**given), receipt)
+    asked = json.loads(purpose.read_text(encoding="utf-8"))
+    if asked["publish"]:
+        publish(Inputs(**given), receipt, experiment=asked["experiment"])
     else:
         decline(receipt)
 
 
-def publish(inputs: Inputs, receipt_path: Path) -> None:
-    """Publishes what earlier stages made, and writes the receipt: equal content, equal receipt."""
+def publish(inputs: Inputs, receipt_path: Path, experiment: bool = False) -> None:
+    """Publishes what earlier stages made, and writes the receipt: equal content, equal receipt. Experiments move no alias."""
     given, metrics = params.load(), Metrics.read(inputs.metrics)
     config = given.publish
     registry = Registry(registry_bucket(), config.name)
@@ -88,36 +102,54 @@ def publish(inputs: Inputs, receipt_path: Path) -> None:
     state = "published" if is_new else "was published already:"
     console.say(f"publish: {state} {what}, {'signed' if signature else 'not signed'}, at {where}")
     console.say(f"publish: its page: {folder / 'index.html'}")
-    held_back = gate(config, metrics, ValidationReport.read(inputs.validation))
+    drifted = _drift(registry, config.alias, release, inputs)
+    held_back = _EXPERIMENT if experiment else gate(config, metrics, ValidationReport.read(inputs.validation))
+    outcome = None
     if held_back:
-        console.say(f"publish: {config.name}@{config.alias} stays where it is: {held_back}")
+        console.say(f"publish: {config.name}@{config.alias} and {CHAMPION} stay where they are: {held_back}")
     else:
         alias = registry.move(config.alias, release)
         before = f" (before: {alias.previous})" if alias.previous else ""
         console.say(f"publish: {config.name}@{config.alias} is {alias.version}{before}")
-    _write_receipt(receipt_path, config, release, held_back)
+        candidate = Candidate(release, inputs.model, Manifest.read(inputs.manifest), given.evaluate.batch_size)
+        outcome = settle(registry, candidate, config.margin)
+        console.say(f"publish: {config.name}@{CHAMPION} {'is it' if outcome.is_champion else 'stays'}: {outcome.reason}")
+    receipt = _write_receipt(receipt_path, config, release, held_back, outcome)
+    atomic_write_bytes(OUTCOME, render_outcome(receipt, config.margin, drifted).encode())
+    console.say(f"publish: what came of it: {OUTCOME}")
+
+
+def _drift(registry: Registry, alias: str, release: Release, inputs: Inputs) -> str:
+    """What changed in the data since the release that an alias points at, as Markdown."""
+    from pipelines.validation.drift import FILES, Data, drift, markdown  # pandas takes a second to import
+
+    before = version_before(registry.alias(alias), release)
+    if before is None:
+        return "There was no release before."
+    try:
+        client, reference = client_of(f"{release.name}@{before}")
+        rows = drift(Data(*client.pull_files(reference, FILES)), Data(inputs.index, inputs.pixels))
+    except Unreachable:
+        raise
+    except DataError as error:
+        return f"Not compared: {error}"
+    return markdown(rows) if rows else f"The images, their classes and their splits are those of {before}."
 
 
 def decline(receipt_path: Path) -> None:
     """Writes the receipt of a run that publishes nothing."""
     console.say(f"publish: nothing: {_DECLINED}")
-    _write_receipt(receipt_path, params.load().publish, None, _DECLINED)
+    _write_receipt(receipt_path, params.load().publish, None, _DECLINED, None)
 
 
-def _write_receipt(path: Path, config: PublishConfig, release: Release | None, held_back: str | None) -> None:
+def _write_receipt(
+    path: Path, config: PublishConfig, release: Release | None, held_back: str | None, outcome: Outcome | None
+) -> Receipt:
     files = {name: file.sha256 for name, file in release.files.items()} if release else {}
     version = release.version if release else None
-    atomic_write_bytes(path, to_json(Receipt(config.name, version, files, config.alias, held_back)))
-
-
-def gate(config: PublishConfig, metrics: Metrics, validation: ValidationReport) -> str | None:
-    """Why the alias must not move; None if it may."""
-    if broken := [rule.rule for rule in validation.broken_rules()]:
-        return f"the data broke a critical rule: {'; '.join(broken)}"
-    error = metrics.center_crop.top1_error
-    if config.max_top1_error is not None and error > config.max_top1_error:
-        return f"top-1 error is {error:.4f}, publish.max_top1_error allows {config.max_top1_error}"
-    return None
+    receipt = Receipt(config.name, version, files, config.alias, held_back, outcome)
+    atomic_write_bytes(path, to_json(receipt))
+    return receipt
 
 
 def make_release(inputs: Inputs, given: Params) -> Release:

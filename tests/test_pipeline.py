@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -151,6 +152,42 @@ def test_a_store_that_cannot_be_used_is_reported(finished: Checkout, tmp_path: P
     assert "Traceback" not in failed.stdout
     after = copy.digests()
     assert "artifacts/manifest.json" not in after or after == before
+
+
+@pytest.mark.slow
+def test_changed_data_is_trained_on_compared_with_the_release_before_and_with_the_champion(fresh: Checkout) -> None:
+    """Then a network that is worse is published and not champion, and one restored by DVC is published, not remembered."""
+
+    def receipt() -> dict[str, Any]:
+        return dict(json.loads((fresh.root / "artifacts/receipt.json").read_text()))
+
+    assert fresh.repro().returncode == 0
+    first = receipt()
+    assert first["champion"] == {
+        "is_champion": True,
+        "reason": "it is the first that passes the gate",
+        "compared_with": None,
+        "comparison": None,
+    }
+    for path in sorted(fresh.source.glob("class0/*.jpg"))[:4]:
+        path.unlink()
+    done = fresh.repro()
+    assert stages_run(done.stdout) == list(STAGES), done.stdout[-3000:]
+    second = receipt()
+    assert second["version"] != first["version"]
+    assert second["champion"]["compared_with"] == first["version"]
+    images = json.loads((fresh.root / "artifacts/manifest.json").read_text())["splits"]["val"]
+    assert second["champion"]["comparison"]["paired"]["images"] == sum(shard["samples"] for shard in images)
+    page = (fresh.root / ".local/outcome.html").read_text()
+    assert "<td>0 new, 4 gone</td>" in page
+    fresh.change("publish", must_beat_baselines=True, max_top1_error=0.0)
+    held = fresh.repro()
+    assert stages_run(held.stdout) == ["fetch", "publish"]
+    if receipt()["held_back"]:
+        assert receipt()["champion"] is None
+    fresh.change("publish", must_beat_baselines=False, max_top1_error=None)
+    assert stages_run(fresh.repro().stdout) == ["fetch", "publish"]  # what it says has to be done, not restored
+    assert receipt()["version"] == second["version"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from alexnet.config import read_json
 from alexnet.errors import DataError
 from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.evaluation.results import NAME, THROUGHPUT, Estimate, Results, Throughput
-from pipelines.registry.release import Receipt
+from pipelines.publishing.receipt import Receipt
+from pipelines.registry.release import CHAMPION
 from pipelines.registry.store import Registry
 from pipelines.runtime import environment
 from pipelines.storage.bucket import registry_bucket
@@ -17,6 +18,7 @@ EVALUATION = Path("artifacts/evaluation")
 RESULTS = EVALUATION / NAME
 RECEIPT = Path("artifacts/receipt.json")
 PAGE = environment.LOCAL / "release" / "index.html"
+OUTCOME = environment.LOCAL / "outcome.html"
 _STATUS = environment.LOCAL / "status"
 _ALWAYS_RUN = "fetch"  # the stage that looks whether the source has changed
 _ADVICE = "`make run` makes it"
@@ -65,7 +67,16 @@ def _published(receipt: Receipt) -> list[str]:
         f"alias       {alias} stays where it was: {held_back}"
         if held_back
         else f"alias       {alias} is this version; `alexnet pull {alias}`",
+        *_champion(receipt),
     ]
+
+
+def _champion(receipt: Receipt) -> list[str]:
+    if receipt.champion is None:
+        return []
+    state = "is this version" if receipt.champion.is_champion else "stays where it was"
+    page = [f"            more in {OUTCOME}"] if OUTCOME.exists() else []
+    return [f"champion    {receipt.name}@{CHAMPION} {state}: {receipt.champion.reason}", *page]
 
 
 def _throughput() -> list[str]:

@@ -12,10 +12,15 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks on the same images: on how many only one of them is wrong, and McNemar's exact p-value, two-sided."""
+    """Two networks on the same images: on how many only one of them is wrong, and McNemar's exact p-value, two-sided.
 
+    difference: of the first's error less the second's, a fraction of the images.
+    """
+
+    images: int
     only_first_wrong: int
     only_second_wrong: int
+    difference: Estimate
     p_value: float
 
 
@@ -37,8 +42,17 @@ def mean(values: Float64[np.ndarray, " n"]) -> Estimate:
 
 
 def compare(first_wrong: Bool[np.ndarray, " n"], second_wrong: Bool[np.ndarray, " n"]) -> Comparison:
-    """McNemar's exact test of two networks on the same images in the same order."""
-    from scipy.stats import binomtest
+    """McNemar's exact test of two networks on the same images in the same order, and the interval of Agresti and Min (2005).
+
+    That is Wald's for matched pairs after half an image is added to each of the four cells: unlike Wald's it has a width also
+    where two networks agree on every image.
+    """
+    from scipy.stats import binomtest, norm
 
     first, second = int((first_wrong & ~second_wrong).sum()), int((second_wrong & ~first_wrong).sum())
-    return Comparison(first, second, float(binomtest(first, first + second).pvalue) if first + second else 1.0)
+    images = len(first_wrong)
+    n, mean = images + 2, (first - second) / (images + 2)
+    half = float(norm.ppf((1 + _LEVEL) / 2)) * ((first + second + 1) / n - mean**2) ** 0.5 / n**0.5
+    difference = Estimate((first - second) / images, mean - half, mean + half)
+    p_value = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return Comparison(images, first, second, difference, p_value)

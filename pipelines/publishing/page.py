@@ -1,4 +1,7 @@
-"""The page of a release, index.html: its card as one file that needs no other, with style and pictures inside."""
+"""The page of a release, index.html: its card as one file that needs no other, with style and pictures inside.
+
+And the page beside it of what came of it, which depends on the registry and so is no part of the release.
+"""
 
 import base64
 from pathlib import Path
@@ -7,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.publishing.card import TEMPLATES, Facts
+from pipelines.publishing.receipt import Receipt
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _MARKDOWN.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0" role="region" aria-label="table"><table>')
@@ -32,4 +36,20 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
     head, body = (_MARKDOWN.renderer.render(part, _MARKDOWN.options, {}) for part in (tokens[:sections], tokens[sections:]))
     return TEMPLATES.get_template("page.html.j2").render(
         title=tokens[1].content, head=head, body=body, contents=contents, facts=facts, views_names=VIEWS_NAMES
+    )
+
+
+def render_outcome(receipt: Receipt, margin: float, drift: str) -> str:
+    """The page of what came of a release. drift: a table in Markdown, or a sentence."""
+    outcome = receipt.champion
+    became = "is champion" if outcome and outcome.is_champion else "is not champion"
+    comparison = outcome.comparison if outcome else None
+    return TEMPLATES.get_template("outcome.html.j2").render(
+        title=f"{receipt.name}@{receipt.version} {became}",
+        reason=outcome.reason if outcome else receipt.held_back,
+        receipt=receipt,
+        comparison=comparison,
+        paired=comparison.paired if comparison else None,
+        margin=margin,
+        drift=_MARKDOWN.render(drift),
     )

@@ -18,6 +18,7 @@ MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 SIGNATURES = "signatures"
 DEFAULT_ALIAS = "latest"
+CHAMPION = "champion"
 _VERSION_DIGITS = 16
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION = re.compile(rf"[0-9a-f]{{{_VERSION_DIGITS}}}")
@@ -33,13 +34,17 @@ Export = Literal["onnx", "pt2"]
 class PublishConfig:
     """Under which name a model is published, in which other forms, and when its alias moves.
 
-    max_top1_error: of the center crop; the alias does not move to a model above it, and always moves with null.
+    max_top1_error: of the center crop; no alias moves to a model above it; null: any error is allowed.
+    must_beat_baselines: no alias moves to a model whose error is not below that of majority and of ridge.
+    margin: by how much a champion's error may be above that of the champion before, a fraction; see `publishing.promotion`.
     """
 
     name: str
     alias: str
     exports: tuple[Export, ...]
     max_top1_error: float | None
+    must_beat_baselines: bool
+    margin: float
 
     def __post_init__(self) -> None:
         for field in ("name", "alias"):
@@ -49,6 +54,10 @@ class PublishConfig:
                 )
         if self.max_top1_error is not None and not 0 <= self.max_top1_error <= 1:
             raise ValueError(f"max_top1_error: must be null or a fraction in [0, 1], got {self.max_top1_error}")
+        if not 0 <= self.margin <= 1:
+            raise ValueError(f"margin: must be a fraction in [0, 1], got {self.margin}")
+        if self.alias == CHAMPION:
+            raise ValueError(f"alias: must not be {CHAMPION}, which follows a rule of its own")
 
 
 @dataclass(frozen=True)
@@ -127,20 +136,6 @@ class Release:
     def total_bytes(self) -> int:
         """Of all files."""
         return sum(file.bytes for file in self.files.values())
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """receipt.json: what the publish stage has published, or None. files: SHA-256 by path.
-
-    held_back: why the alias did not move.
-    """
-
-    name: str
-    version: str | None
-    files: dict[str, str]
-    alias: str
-    held_back: str | None
 
 
 def scan(folder: Path) -> dict[str, ReleaseFile]:

@@ -98,9 +98,14 @@ def source() -> str | None:
     return str(CHECKOUT / place) if place and "://" not in place else place
 
 
+def is_experiment() -> bool:
+    """Whether DVC runs this as an experiment."""
+    return _EXPERIMENT in os.environ
+
+
 def publishes() -> bool:
     """ALEXNET_PUBLISH: whether the run ends with a release, yes or no; unless set, it does but in a DVC experiment."""
-    text = os.environ.get("ALEXNET_PUBLISH") or ("no" if _EXPERIMENT in os.environ else "yes")
+    text = os.environ.get("ALEXNET_PUBLISH") or ("no" if is_experiment() else "yes")
     if text not in ("yes", "no"):
         raise DataError(f"ALEXNET_PUBLISH: must be yes or no, got {text!r}")
     return text == "yes"

@@ -69,7 +69,7 @@ def test_an_experiment_publishes_only_when_asked(
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     fetched()
-    assert json.loads(PURPOSE.read_text()) == {"publish": publish}
+    assert json.loads(PURPOSE.read_text()) == {"publish": publish, "experiment": "DVC_EXP_BASELINE_REV" in env}
 
 
 def test_preparing_data_loads_no_torch() -> None:

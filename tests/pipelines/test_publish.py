@@ -5,7 +5,6 @@ import logging
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,13 @@ from pipelines.config import params
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
 from pipelines.probe import probe
-from pipelines.publish import Inputs, gate, lineage
+from pipelines.publish import Inputs, lineage
 from pipelines.registry.client import Client
-from pipelines.registry.release import PublishConfig
 from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import registry_bucket
-from tests.support.trained_folder import METRICS, VALIDATION, TrainedFolder, make_trained_folder
+from tests.support.trained_folder import HISTORY, TrainedFolder, make_trained_folder
 
 LOCK = """schema: '2.0'
 stages:
@@ -150,7 +148,7 @@ def test_the_alias_stays_behind_the_gate_while_the_version_is_published(
     assert "publish.max_top1_error allows 0.0" in receipt["held_back"]
     assert registry.alias("latest") == before
     assert receipt["version"] in registry.versions()
-    assert "alexnet@latest stays where it is" in capsys.readouterr().out
+    assert "alexnet@latest and champion stay where they are" in capsys.readouterr().out
 
 
 def test_a_run_that_does_not_publish_leaves_the_registry_alone(place: TrainedFolder) -> None:
@@ -161,15 +159,38 @@ def test_a_run_that_does_not_publish_leaves_the_registry_alone(place: TrainedFol
     assert Registry(registry_bucket(), "alexnet").versions() == []
 
 
-def test_the_gate_looks_at_the_error_and_at_critical_rules() -> None:
-    config, metrics = PublishConfig("alexnet", "latest", (), 0.1), METRICS
-    assert gate(config, metrics, VALIDATION) is None
-    assert (
-        gate(replace(config, max_top1_error=0.05), metrics, VALIDATION)
-        == "top-1 error is 0.1000, publish.max_top1_error allows 0.05"
-    )
-    broken = replace(VALIDATION, rules=(replace(VALIDATION.rules[0], success=False),))
-    assert gate(config, metrics, broken) == "the data broke a critical rule: No key stands twice"
+def test_an_experiment_that_publishes_when_asked_moves_no_alias(place: TrainedFolder) -> None:
+    publish.publish(inputs(place), place.path("receipt.json"), experiment=True)
+    receipt = json.loads(place.path("receipt.json").read_text())
+    registry = Registry(registry_bucket(), "alexnet")
+    assert registry.versions() == [receipt["version"]]
+    assert registry.aliases() == {}
+    assert receipt["held_back"].startswith("an experiment moves no alias")
+    assert receipt["champion"] is None
+
+
+def test_the_first_release_is_champion_and_the_next_is_compared_with_it(place: TrainedFolder) -> None:
+    """Also: published again, it is the champion by the same comparison; the release does not depend on it."""
+    registry = Registry(registry_bucket(), "alexnet")
+    publish.publish(inputs(place), place.path("receipt.json"))
+    first = json.loads(place.path("receipt.json").read_text())
+    assert first["champion"]["is_champion"]
+    assert first["champion"]["reason"] == "it is the first that passes the gate"
+    place.path("history.csv").write_text(HISTORY.replace("1.2", "1.3"))
+    publish.publish(inputs(place), place.path("receipt.json"))
+    second = json.loads(place.path("receipt.json").read_text())
+    outcome = second["champion"]
+    assert (outcome["is_champion"], outcome["compared_with"]) == (True, first["version"])
+    assert outcome["comparison"]["paired"]["images"] == 5
+    assert outcome["comparison"]["error"] == outcome["comparison"]["champion_error"]
+    written = place.path("receipt.json").read_bytes()
+    publish.publish(inputs(place), place.path("receipt.json"))
+    assert place.path("receipt.json").read_bytes() == written
+    assert [each.move.version for each in registry.history("champion")] == [first["version"], second["version"]]
+    assert registry.history("champion")[1].move.reason == outcome["reason"]
+    page = publish.OUTCOME.read_text()
+    assert f"alexnet@{second['version']} is champion" in page
+    assert f"are those of {first['version']}." in page
 
 
 def test_no_secret_is_in_anything_that_is_published_or_printed(

@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
     "shard": {"train_shards": 2, "val_shards": 1},
     "model": {"classes": 2, "kernels": [4, 8, 8, 8, 4], "units": 16},
     "train": {"batch_size": 4, "epochs": 2},
-    "publish": {"exports": []},
+    "publish": {"exports": [], "must_beat_baselines": False},
 }
 
 

@@ -124,5 +124,5 @@ def _write_params(path: Path) -> None:
     tree["evaluate"]["batch_size"] = 2
     tree["probe"]["batch_size"] = 2
     tree["extract"]["batch_size"] = 2
-    tree["publish"]["exports"] = []  # seconds each time; a test of their own has them
+    tree["publish"] |= {"exports": [], "must_beat_baselines": False}  # exports take seconds each time, and weights are random
     yaml.dump(tree, path)

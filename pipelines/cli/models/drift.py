@@ -3,8 +3,9 @@
 import argparse
 import dataclasses
 
-from pipelines.cli.output import escaped, print_result
+from pipelines.cli.output import print_result
 from pipelines.registry.client import client_of
+from pipelines.runtime.console import escaped
 from pipelines.validation.drift import FILES, Data, drift, markdown
 
 
@@ -13,5 +14,6 @@ def compare(args: argparse.Namespace) -> int:
     client, reference = client_of(args.model, args.offline)
     rows = drift(Data(*client.pull_files(reference, FILES)), Data(args.index, args.pixels))
     tree = {"model": args.model, "rows": [dataclasses.asdict(row) | {"notable": row.notable} for row in rows]}
-    print_result(args.json, tree, escaped(markdown(rows)) if rows else f"the data is that of {args.model}")
+    table = "\n".join(map(escaped, markdown(rows).splitlines()))
+    print_result(args.json, tree, table if rows else f"the data is that of {args.model}")
     return 0

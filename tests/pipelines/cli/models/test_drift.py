@@ -33,6 +33,6 @@ def test_the_data_of_a_release_is_compared_with_the_present_one(
     expected = {"quantity": "images", "before": 40, "now": 44, "distance": None, "note": "4 new, 0 gone", "notable": False}
     assert tree["rows"][0] == expected
     assert cli.main(["drift"]) == 0
-    assert "| images " in capsys.readouterr().out
+    assert "\n| images " in capsys.readouterr().out
     assert cli.main(["drift", "--index", str(then.index), "--offline"]) == 0
     assert capsys.readouterr().out == "the data is that of alexnet@latest\n"
