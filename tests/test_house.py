@@ -196,7 +196,8 @@ def test_no_function_has_more_than_six_parameters() -> None:
 
 
 def test_no_two_classes_have_the_same_name() -> None:
-    trees = [ast.parse((ROOT / module).read_text()) for module in MODULES]
+    modules = [module for module in MODULES if module.parts[0] in ("alexnet", "pipelines")]
+    trees = [ast.parse((ROOT / module).read_text()) for module in modules]
     names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     assert [name for name, count in names.items() if count > 1] == []
 
