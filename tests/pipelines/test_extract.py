@@ -124,15 +124,17 @@ def test_the_readmes_lines_read_the_features(place: TrainedFolder) -> None:
         assert np.array_equal(np.array([np.asarray(row) for row in rows]), values), library
 
 
+PROGRAM = "import sys, pathlib, pipelines.extract as e; e.extract(*map(pathlib.Path, sys.argv[1:]))"
+
+
 @pytest.mark.slow
 def test_a_killed_extraction_goes_on_and_leaves_the_same_bytes(place: TrainedFolder) -> None:
-    """SIGKILL at two moments of the real program, whose row groups are a batch each."""
+    """SIGKILL at two moments of a process of its own, whose row groups are a batch each."""
     change(points=["conv1", "fc7"], splits=["train", "val"])
-    program = "import pipelines.extract as e; e._GROUP_BYTES = 1; e.main()"
-    names = [f"--{name}={place.path(path)}" for name, path in (("model", "model"), ("manifest", "manifest.json"))]
 
     def command(to: str) -> list[str]:
-        return [sys.executable, "-c", program, *names, f"--features={place.path(to)}"]
+        paths = (str(place.path(name)) for name in ("model", "manifest.json", to))
+        return [sys.executable, "-c", PROGRAM.replace("e.extract", "e._GROUP_BYTES = 1; e.extract"), *paths]
 
     def made() -> int:
         return len(list(Path(".local/extract").glob("*/*.arrow")))
@@ -181,10 +183,8 @@ def test_extraction_of_4096_units_stays_under_a_gibibyte_and_a_half(
     for each in copies:
         Bucket(fresh_store.bucket, fresh_store).put(f"shards/test/{each.name}", made.tars[shard.name])
     dataclasses.replace(place.manifest, splits={**place.manifest.splits, "val": copies}).write(place.path("manifest.json"))
-    paths = {"model": "model", "manifest": "manifest.json", "features": "features.parquet"}
-    arguments = [f"--{name}={place.path(path)}" for name, path in paths.items()]
-    program = [sys.executable, "-c", f"import pipelines.extract as e; e.main(); {PEAK}", *arguments]
-    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    paths = (str(place.path(name)) for name in ("model", "manifest.json", "features.parquet"))
+    done = subprocess.run([sys.executable, "-c", f"{PROGRAM}; {PEAK}", *paths], check=True, capture_output=True, text=True)
     file = pq.ParquetFile(place.path("features.parquet"))
     assert (file.metadata.num_rows, file.schema_arrow.field("fc7.relu").type.list_size) == (shards * samples, 4096)
     file.close()
