@@ -268,7 +268,7 @@ def test_a_store_that_is_away_for_65_seconds_changes_nothing(finished: Checkout,
         nonlocal began
         if request.path.endswith(".tar") and proxy.count("GET", ".tar") == 2:
             began = time.monotonic()
-        return Fault(cut_at=0, how="reset") if 0 <= time.monotonic() - began < 65 else None
+        return Fault(status=503, code="ServiceUnavailable") if 0 <= time.monotonic() - began < 65 else None
 
     proxy.faults = away
     copy = dataclasses.replace(finished, root=root)

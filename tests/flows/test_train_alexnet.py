@@ -125,7 +125,9 @@ def test_the_flow_runs_with_an_ephemeral_server(pipeline: Path) -> None:
 def test_the_deployments_are_what_the_readme_says(flow: Any) -> None:
     import yaml
 
-    deployments = {one["name"]: one for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    file = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    assert file["pull"] == [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $ALEXNET_HOME }}"}}]
+    deployments = {one["name"]: one for one in file["deployments"]}
     assert {"train-alexnet", "retrain-alexnet", "validate-data", "evaluate-release"} <= deployments.keys()
     for name, deployment in deployments.items():
         module, _, function = deployment["entrypoint"].rpartition(":")
