@@ -27,7 +27,7 @@ from pipelines.evaluation.results import Results
 from pipelines.publishing import bom, provenance
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.page import render_outcome, render_page
-from pipelines.publishing.promotion import Candidate, Outcome, gate, settle, version_before
+from pipelines.publishing.promotion import Candidate, Promotion, gate, settle, version_before
 from pipelines.publishing.receipt import Receipt
 from pipelines.registry import signing
 from pipelines.registry.client import client_of
@@ -143,7 +143,7 @@ def decline(receipt_path: Path) -> None:
 
 
 def _write_receipt(
-    path: Path, config: PublishConfig, release: Release | None, held_back: str | None, outcome: Outcome | None
+    path: Path, config: PublishConfig, release: Release | None, held_back: str | None, outcome: Promotion | None
 ) -> Receipt:
     files = {name: file.sha256 for name, file in release.files.items()} if release else {}
     version = release.version if release else None

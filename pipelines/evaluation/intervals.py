@@ -11,7 +11,7 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Paired:
     """Two networks on the same images: on how many only one of them is wrong, and McNemar's exact p-value, two-sided.
 
     difference: of the first's error less the second's, a fraction of the images.
@@ -41,7 +41,7 @@ def mean(values: Float64[np.ndarray, " n"]) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def compare(first_wrong: Bool[np.ndarray, " n"], second_wrong: Bool[np.ndarray, " n"]) -> Comparison:
+def compare(first_wrong: Bool[np.ndarray, " n"], second_wrong: Bool[np.ndarray, " n"]) -> Paired:
     """McNemar's exact test of two networks on the same images in the same order, and the interval of Agresti and Min (2005).
 
     That is Wald's for matched pairs after half an image is added to each of the four cells: unlike Wald's it has a width also
@@ -55,4 +55,4 @@ def compare(first_wrong: Bool[np.ndarray, " n"], second_wrong: Bool[np.ndarray, 
     half = float(norm.ppf((1 + _LEVEL) / 2)) * ((first + second + 1) / n - mean**2) ** 0.5 / n**0.5
     difference = Estimate((first - second) / images, mean - half, mean + half)
     p_value = float(binomtest(first, first + second).pvalue) if first + second else 1.0
-    return Comparison(images, first, second, difference, p_value)
+    return Paired(images, first, second, difference, p_value)

@@ -12,7 +12,7 @@ class Comparison:
 
     error: Estimate
     champion_error: Estimate
-    paired: intervals.Comparison
+    paired: intervals.Paired
 
 
 def decide(comparison: Comparison, margin: float) -> tuple[bool, str]:

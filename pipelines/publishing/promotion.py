@@ -26,7 +26,7 @@ from pipelines.validation.report import ValidationReport
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Promotion:
     """What came of a release as a champion. compared_with: the champion before it; None if there was none."""
 
     is_champion: bool
@@ -61,13 +61,13 @@ def gate(config: PublishConfig, metrics: Metrics, validation: ValidationReport) 
     return None
 
 
-def settle(registry: Registry, candidate: Candidate, margin: float) -> Outcome:
+def settle(registry: Registry, candidate: Candidate, margin: float) -> Promotion:
     """Points champion at a release if it is not worse, and records why. If another run moves it meanwhile, compares again."""
     release = candidate.release
     while True:
         champion = registry.alias(CHAMPION)
         if champion and champion.version == release.version and champion.action != "publish":
-            return Outcome(True, f"it is the champion already, by {champion.action}")
+            return Promotion(True, f"it is the champion already, by {champion.action}")
         before = version_before(champion, release)
         outcome = judge(registry.name, before, candidate, margin)
         if not outcome.is_champion:
@@ -80,10 +80,10 @@ def settle(registry: Registry, candidate: Candidate, margin: float) -> Outcome:
         return outcome
 
 
-def judge(name: str, before: str | None, candidate: Candidate, margin: float) -> Outcome:
+def judge(name: str, before: str | None, candidate: Candidate, margin: float) -> Promotion:
     """Whether a release may replace the champion `before`; None: there is none."""
     if before is None:
-        return Outcome(True, "it is the first that passes the gate")
+        return Promotion(True, "it is the first that passes the gate")
     from pipelines.publishing.champion import compare  # torch takes seconds to import
 
     try:
@@ -91,9 +91,9 @@ def judge(name: str, before: str | None, candidate: Candidate, margin: float) ->
     except Unreachable:
         raise
     except DataError as error:
-        return Outcome(False, f"{error}; `alexnet promote {name}@{candidate.release.version}` makes it champion", before)
+        return Promotion(False, f"{error}; `alexnet promote {name}@{candidate.release.version}` makes it champion", before)
     is_champion, verdict = decide(comparison, margin)
-    return Outcome(is_champion, f"{describe(comparison, before)}: {verdict}", before, comparison)
+    return Promotion(is_champion, f"{describe(comparison, before)}: {verdict}", before, comparison)
 
 
 def version_before(alias: Alias | None, release: Release) -> str | None:

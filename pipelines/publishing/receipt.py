@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.publishing.promotion import Outcome
+from pipelines.publishing.promotion import Promotion
 
 
 @dataclass(frozen=True)
@@ -17,4 +17,4 @@ class Receipt:
     files: dict[str, str]
     alias: str
     held_back: str | None
-    champion: Outcome | None
+    champion: Promotion | None

@@ -21,7 +21,7 @@ _CLASSES = 5  # classes of the largest change that get a row
 
 
 @dataclass(frozen=True)
-class Row:
+class DriftRow:
     """A quantity then and now: a count, share, median or mean. distance: of its distributions, if any. note: for people."""
 
     quantity: str
@@ -44,7 +44,7 @@ class Data:
     pixels: Path
 
 
-def drift(before: Data, now: Data) -> tuple[Row, ...]:
+def drift(before: Data, now: Data) -> tuple[DriftRow, ...]:
     """The rows of the table; none if the images that are used, their splits and classes are the same.
 
     Raises:
@@ -63,7 +63,7 @@ def drift(before: Data, now: Data) -> tuple[Row, ...]:
     )
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[DriftRow]) -> str:
     """The table, for a terminal too."""
     cells: list[tuple[str, ...]] = [("", "before", "now", "distance", ""), ("---", "--:", "--:", "--:", "---")]
     cells += [(row.quantity, _text(row.before), _text(row.now), _distance(row), row.note) for row in rows]
@@ -78,7 +78,7 @@ def _text(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
 
 
-def _distance(row: Row) -> str:
+def _distance(row: DriftRow) -> str:
     return "" if row.distance is None else f"{row.distance:.3f}{' (!)' if row.notable else ''}"
 
 
@@ -92,47 +92,47 @@ def _used(path: Path) -> pd.DataFrame:
     )
 
 
-def _counts(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[Row]:
+def _counts(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[DriftRow]:
     old, new = set(then["sha256"]), set(today["sha256"])
-    yield Row("images", len(then), len(today), None, f"{len(new - old):,} new, {len(old - new):,} gone")
+    yield DriftRow("images", len(then), len(today), None, f"{len(new - old):,} new, {len(old - new):,} gone")
     for split in ("train", "val", "test"):
         before, now = (int((rows["split"] == split).sum()) for rows in (then, today))
         if before or now:
-            yield Row(f"images of {split}", before, now)
+            yield DriftRow(f"images of {split}", before, now)
 
 
-def _classes(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[Row]:
+def _classes(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[DriftRow]:
     shares = _shares(then["wnid"], today["wnid"])
     before, now = ((shares[side] > 0).sum() for side in ("then", "today"))
     new, gone = shares.index[shares["then"] == 0], shares.index[shares["today"] == 0]
     note = "; ".join(f"{what} {_list(each)}" for what, each in (("new:", new), ("gone:", gone)) if len(each))
-    yield Row("classes", int(before), int(now), _apart(shares), note)
+    yield DriftRow("classes", int(before), int(now), _apart(shares), note)
     change = (shares["today"] - shares["then"]).abs().sort_values(ascending=False, kind="stable")
     for wnid in change.index[change > 0][:_CLASSES]:
-        yield Row(f"share of class {wnid}", float(shares["then"][wnid]), float(shares["today"][wnid]))
+        yield DriftRow(f"share of class {wnid}", float(shares["then"][wnid]), float(shares["today"][wnid]))
 
 
-def _numbers(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[Row]:
+def _numbers(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[DriftRow]:
     from scipy.stats import ks_2samp
 
     for name, column in _NUMBERS.items():
         distance = float(ks_2samp(then[column], today[column], method="asymp").statistic)
-        yield Row(name, float(then[column].median()), float(today[column].median()), distance, "medians")
+        yield DriftRow(name, float(then[column].median()), float(today[column].median()), distance, "medians")
 
 
-def _kinds(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[Row]:
+def _kinds(then: pd.DataFrame, today: pd.DataFrame) -> Iterator[DriftRow]:
     for name, column in _KINDS.items():
         shares = _shares(then[column].astype(str), today[column].astype(str))
         most = shares.sum(axis=1).idxmax()
         distance = _apart(shares)
         if len(shares) > 1:
-            yield Row(f"{name}: share of {most}", float(shares["then"][most]), float(shares["today"][most]), distance)
+            yield DriftRow(f"{name}: share of {most}", float(shares["then"][most]), float(shares["today"][most]), distance)
 
 
-def _brightness(then: PixelStatistics, today: PixelStatistics) -> Row:
+def _brightness(then: PixelStatistics, today: PixelStatistics) -> DriftRow:
     before, now = (float(each.channel_mean.mean()) for each in (then, today))
     contrasts = " to ".join(f"{each.channel_std.mean():.1f}" for each in (then, today))
-    return Row("brightness, 0 to 255", before, now, None, f"mean of training pixels; standard deviation {contrasts}")
+    return DriftRow("brightness, 0 to 255", before, now, None, f"mean of training pixels; standard deviation {contrasts}")
 
 
 def _shares(then: pd.Series, today: pd.Series) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pipelines.evaluation.intervals import compare, share
 from pipelines.publishing.card import Facts, render_card
 from pipelines.publishing.comparison import Comparison
 from pipelines.publishing.page import render_outcome, render_page
-from pipelines.publishing.promotion import Outcome
+from pipelines.publishing.promotion import Promotion
 from pipelines.publishing.provenance import Provenance
 from pipelines.publishing.receipt import Receipt
 
@@ -61,7 +61,7 @@ def test_the_outcome_has_its_numbers_its_margin_and_the_drift() -> None:
     wrong = np.zeros((2, 1250), bool)
     wrong[0, :14] = wrong[1, 10:30] = True
     error, other = (share(float(each.mean()), 1250) for each in wrong)
-    outcome = Outcome(True, "not <worse>", "0123456789abcdef", Comparison(error, other, compare(*wrong)))
+    outcome = Promotion(True, "not <worse>", "0123456789abcdef", Comparison(error, other, compare(*wrong)))
     receipt = Receipt("alexnet", "4567", {}, "latest", None, outcome)
     page = render_outcome(receipt, 0.01, "| | before |\n| --- | --: |\n| a<b> | 1 |")
     for text in (

@@ -14,7 +14,7 @@ from alexnet.inference.pretrained import PretrainedConfig, save_pretrained
 from alexnet.model.network import initial_weights
 from alexnet.shards.manifest import Manifest, Synset
 from pipelines.publishing import promotion
-from pipelines.publishing.promotion import Candidate, Outcome, gate, settle
+from pipelines.publishing.promotion import Candidate, Promotion, gate, settle
 from pipelines.registry.aliases import Why
 from pipelines.registry.release import PublishConfig, Release
 from pipelines.registry.store import Registry
@@ -93,7 +93,7 @@ def test_the_first_an_equal_and_a_better_one_become_champion_and_a_worse_one_doe
     """Also on another validation set, where the one that was worse is better."""
     manifest = shards(place, fresh_store, [0, 0, 0, 1, 2])
     first = candidate(registry, place, 1, manifest)
-    assert settle(registry, first, MARGIN) == Outcome(True, "it is the first that passes the gate")
+    assert settle(registry, first, MARGIN) == Promotion(True, "it is the first that passes the gate")
     equal = candidate(registry, place, 1, manifest, "equal")
     assert settle(registry, equal, MARGIN).is_champion
     better = candidate(registry, place, 0, manifest)
@@ -129,7 +129,7 @@ def test_a_champion_of_other_classes_is_kept_until_asked(registry: Registry, pla
     assert outcome.reason.startswith("the champion cannot be compared: the classes are others now: without n00000000, ")
     assert outcome.reason.endswith(f"`alexnet promote alexnet@{new.release.version}` makes it champion")
     registry.move("champion", new.release, Why("promote", "asked"))
-    assert settle(registry, new, MARGIN) == Outcome(True, "it is the champion already, by promote")
+    assert settle(registry, new, MARGIN) == Promotion(True, "it is the champion already, by promote")
 
 
 def test_a_damaged_champion_is_kept_and_a_store_that_does_not_answer_is_no_verdict(
@@ -170,7 +170,7 @@ def test_of_publishers_that_race_the_best_is_champion_and_nobody_replaced_what_i
     racing = [candidate(registry, place, answer, manifest, note) for answer, note in ((0, ""), (1, "a"), (1, "b"))]
     start = threading.Barrier(3)
 
-    def run(each: Candidate) -> Outcome:
+    def run(each: Candidate) -> Promotion:
         start.wait()
         return settle(registry, each, MARGIN)
 

@@ -6,18 +6,18 @@ import pytest
 
 from alexnet.config import read_json, to_json
 from alexnet.errors import DataError
-from pipelines.evaluation.intervals import Comparison as Paired
+from pipelines.evaluation.intervals import Paired
 from pipelines.evaluation.results import Estimate
 from pipelines.publishing.comparison import Comparison
-from pipelines.publishing.promotion import Outcome
+from pipelines.publishing.promotion import Promotion
 from pipelines.publishing.receipt import Receipt
 
 
 def test_a_receipt_is_read_as_it_was_written(tmp_path: Path) -> None:
     some = Estimate(0.1, 0.0, 0.2)
-    outcome = Outcome(True, "not worse", "0123456789abcdef", Comparison(some, some, Paired(10, 1, 1, some, 1.0)))
+    outcome = Promotion(True, "not worse", "0123456789abcdef", Comparison(some, some, Paired(10, 1, 1, some, 1.0)))
     path = tmp_path / "receipt.json"
-    for champion in (None, outcome, Outcome(True, "the first")):
+    for champion in (None, outcome, Promotion(True, "the first")):
         receipt = Receipt("alexnet", "89", {"a": "b"}, "latest", None, champion)
         path.write_bytes(to_json(receipt))
         assert read_json(Receipt, path, "") == receipt

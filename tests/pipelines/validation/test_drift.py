@@ -10,7 +10,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.validation import index
-from pipelines.validation.drift import Data, Row, drift, markdown
+from pipelines.validation.drift import Data, DriftRow, drift, markdown
 from tests.support.trained_folder import PIXELS
 
 
@@ -48,7 +48,7 @@ def before(tmp_path: Path) -> Data:
     return make(tmp_path / "before")
 
 
-def by_quantity(rows: tuple[Row, ...]) -> dict[str, Row]:
+def by_quantity(rows: tuple[DriftRow, ...]) -> dict[str, DriftRow]:
     return {row.quantity: row for row in rows}
 
 
@@ -59,13 +59,13 @@ def test_the_same_images_have_no_drift_whatever_else_their_rows_say(before: Data
 
 def test_more_images_are_counted_by_split(before: Data, tmp_path: Path) -> None:
     rows = by_quantity(drift(before, make(tmp_path / "now", images=48)))
-    assert rows["images"] == Row("images", 40, 48, None, "8 new, 0 gone")
+    assert rows["images"] == DriftRow("images", 40, 48, None, "8 new, 0 gone")
     assert [(rows[f"images of {split}"].before, rows[f"images of {split}"].now) for split in ("train", "val")] == [
         (30, 36),
         (10, 12),
     ]
     assert "images of test" not in rows
-    assert rows["classes"] == Row("classes", 2, 2, 0.0, "")
+    assert rows["classes"] == DriftRow("classes", 2, 2, 0.0, "")
     assert not any(row.notable for row in rows.values())
 
 
@@ -77,7 +77,7 @@ def test_dropped_images_do_not_count(before: Data, tmp_path: Path) -> None:
 def test_new_and_gone_classes_are_named_and_how_far_their_shares_are_apart(before: Data, tmp_path: Path) -> None:
     now = make(tmp_path / "now", wnid=[["n0", "n2", "n0", "n3"][i % 4] for i in range(40)])
     rows = by_quantity(drift(before, now))
-    assert rows["classes"] == Row("classes", 2, 3, 0.5, "new: n2, n3; gone: n1")
+    assert rows["classes"] == DriftRow("classes", 2, 3, 0.5, "new: n2, n3; gone: n1")
     assert rows["classes"].notable
     assert (rows["share of class n1"].before, rows["share of class n1"].now) == (0.5, 0.0)
     assert "share of class n0" not in rows
