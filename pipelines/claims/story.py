@@ -75,7 +75,7 @@ def write_story(path: Path, subject: Subject, mapping: Mapping, run: Path) -> No
         pictures=_pictures(subject, traced, found, run),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html)
+    path.write_text(html, encoding="utf-8")
 
 
 def _by_claim(found: list[Table]) -> dict[str, list[Measured]]:
