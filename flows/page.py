@@ -37,6 +37,7 @@ PICTURES = (
 DOCS = {
     "the release's page": ".local/release/index.html",
     "Data Docs": ".local/data-docs/index.html",
+    "what came of it": ".local/outcome.html",
     "the receipt": str(RECEIPT),
 }
 _PROTOCOLS = {"center": "center crop", "five": "five crops", "flipped": "five crops, flipped", "ten": "ten crops"}
@@ -135,6 +136,33 @@ def release() -> None:
     links = [f"- {what}: [`{path}`]({Path(path).absolute().as_uri()})" for what, path in DOCS.items() if Path(path).exists()]
     text = "\n".join(["| release | |", "|---|---|", *lines, "", "On the worker:", "", *links])
     create_markdown_artifact(key="release", markdown=text, description="What was published")
+    if rows := champion_rows(receipt):
+        create_table_artifact(key="champion", table=rows, description=receipt["champion"]["reason"])
+
+
+def champion_rows(receipt: dict[str, Any]) -> list[dict[str, str]]:
+    """The new network and the champion on the same validation images, in percent; empty where none was compared."""
+    outcome = receipt["champion"]
+    found = outcome and outcome["comparison"]
+    if not found:
+        return []
+    paired = found["paired"]
+    return [
+        {"what": f"{receipt['name']}@{receipt['version']}", "top-1 error": _percent(found["error"])},
+        {"what": f"the champion, {outcome['compared_with']}", "top-1 error": _percent(found["champion_error"])},
+        {"what": "difference", "top-1 error": _percent(paired["difference"])},
+        {"what": "images that only the new one has wrong", "top-1 error": f"{paired['only_first_wrong']:,}"},
+        {"what": "images that only the champion has wrong", "top-1 error": f"{paired['only_second_wrong']:,}"},
+    ]
+
+
+@harmless
+def drift() -> None:
+    """What changed in the data since the release that the alias names now."""
+    reply = _registry("drift")
+    create_markdown_artifact(
+        key="drift", markdown=reply, description="The data since the last release: (!) marks what is far apart"
+    )
 
 
 @harmless
@@ -158,19 +186,30 @@ def message(results: Iterable[StageResult], before: float | None) -> str:
     if receipt["version"] is None:
         return f"published nothing: {receipt['held_back']}; top-1 error {error:.1%}"
     change = f"{before:.1%} -> {error:.1%}" if before is not None else f"{error:.1%}"
-    return f"published {change}, " + (f"held back: {receipt['held_back']}" if receipt["held_back"] else str(receipt["alias"]))
+    return f"published {change}, {_what_came(receipt)}"
+
+
+def _what_came(receipt: dict[str, Any]) -> str:
+    if receipt["held_back"]:
+        return f"held back: {receipt['held_back']}"
+    outcome = receipt["champion"]
+    return "champion" if outcome["is_champion"] else f"{receipt['alias']}, not champion: {outcome['reason']}"
 
 
 def released_error() -> float | None:
     """Top-1 error of the release that the alias names now; None where there is none, or no registry answers."""
     try:
-        config = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["publish"]
-        command = [sys.executable, "-m", "pipelines.cli.main", "show-release", f"{config['name']}@{config['alias']}", "--json"]
-        reply = subprocess.run(command, capture_output=True, text=True, check=True)
-        error = json.loads(reply.stdout)["top1_error"]
+        error = json.loads(_registry("show-release", "--json"))["top1_error"]
     except (OSError, LookupError, ValueError, subprocess.SubprocessError):
         return None
     return None if error is None else float(error)
+
+
+def _registry(command: str, *options: str) -> str:
+    """What `alexnet COMMAND` says of the release that the alias names."""
+    config = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["publish"]
+    whole = [sys.executable, "-m", "pipelines.cli.main", command, f"{config['name']}@{config['alias']}", *options]
+    return subprocess.run(whole, capture_output=True, text=True, check=True).stdout
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -136,7 +136,9 @@ def _make_stages(target: str, variables: Mapping[str, str], before: float | None
     try:
         for stage in stages_for(target):
             results.append(repro(stage, variables))
-            if results[-1].state == "made" and stage == "evaluate":
+            if results[-1].state == "made" and stage == "shard" and before is not None:
+                page.drift()
+            elif results[-1].state == "made" and stage == "evaluate":
                 page.error_rates(before)
                 page.pictures()
             elif results[-1].state == "made" and stage == "publish":

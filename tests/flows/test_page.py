@@ -26,8 +26,13 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return page
 
 
-def _receipt(page: Any, **changes: object) -> None:
-    page.RECEIPT.write_text(json.dumps({"name": "alexnet", "version": "1234", "alias": "latest", "held_back": None} | changes))
+CHAMPION = {"is_champion": True, "reason": "not worse", "compared_with": "0123", "comparison": None}
+
+
+def _receipt(page: Any, **changes: object) -> dict[str, Any]:
+    receipt: dict[str, Any] = {"name": "alexnet", "version": "1234", "alias": "latest", "held_back": None, "champion": CHAMPION}
+    page.RECEIPT.write_text(json.dumps(receipt | changes))
+    return receipt | changes
 
 
 def _made(*stages: str) -> list[StageResult]:
@@ -49,12 +54,29 @@ def test_the_message_says_what_came_of_the_run(page: Any) -> None:
     assert page.message(_made(), 0.016) == "nothing changed"
     assert page.message([StageResult("train", "from the cache", 1.0, "")], 0.016) == "nothing changed"
     assert page.message(_made("validate"), None) == "made validate"
-    assert page.message(_made("train", "publish"), 0.016) == "published 1.6% -> 1.4%, latest"
-    assert page.message(_made("train", "publish"), None) == "published 1.4%, latest"
-    _receipt(page, held_back="worse than ridge")
+    assert page.message(_made("train", "publish"), 0.016) == "published 1.6% -> 1.4%, champion"
+    assert page.message(_made("train", "publish"), None) == "published 1.4%, champion"
+    _receipt(page, champion=CHAMPION | {"is_champion": False, "reason": "worse"})
+    assert page.message(_made("publish"), 0.016) == "published 1.6% -> 1.4%, latest, not champion: worse"
+    _receipt(page, held_back="worse than ridge", champion=None)
     assert page.message(_made("publish"), 0.016) == "published 1.6% -> 1.4%, held back: worse than ridge"
-    _receipt(page, version=None, held_back="an experiment")
+    _receipt(page, version=None, held_back="an experiment", champion=None)
     assert page.message(_made("publish"), None) == "published nothing: an experiment; top-1 error 1.4%"
+
+
+def test_the_champion_stands_beside_the_new_network(page: Any) -> None:
+    interval = {"value": 0.014, "low": 0.009, "high": 0.022}
+    paired = {"difference": {"value": -0.005, "low": -0.013, "high": 0.003}, "only_first_wrong": 14, "only_second_wrong": 2000}
+    compared = {"error": interval, "champion_error": interval | {"value": 0.019}, "paired": paired}
+    rows = page.champion_rows(_receipt(page, champion=CHAMPION | {"comparison": compared}))
+    assert [tuple(row.values()) for row in rows] == [
+        ("alexnet@1234", "1.40 (0.90 to 2.20)"),
+        ("the champion, 0123", "1.90 (0.90 to 2.20)"),
+        ("difference", "-0.50 (-1.30 to 0.30)"),
+        ("images that only the new one has wrong", "14"),
+        ("images that only the champion has wrong", "2,000"),
+    ]
+    assert page.champion_rows(_receipt(page)) == page.champion_rows(_receipt(page, champion=None)) == []
 
 
 def test_without_a_receipt_the_message_names_the_stages(page: Any) -> None:
