@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,7 @@ SETTINGS = Path("prefect.toml")
 PORT = "ALEXNET_PREFECT_PORT"
 _DEFAULT_PORT = 4200
 _START_SECONDS = 180.0  # measured: 30 s on two shared cores, most of it imports and the first migrations
+_ATTEMPTS = 3  # a free port may be taken between the check and the server's bind
 _HANG_SECONDS = 60.0  # a server that runs and does not answer for so long is started again
 _RUN_GRACE_SECONDS = 40.0  # a worker gives its run 30 s to write a checkpoint
 _SERVER_GRACE_SECONDS = 10.0
@@ -109,7 +111,17 @@ class Scheduler:
 
     def is_healthy(self) -> bool:
         """Whether the server runs and answers."""
-        return self.server.is_running() and Api(self.url).is_healthy()
+        return self.server.is_running() and self._listens() and Api(self.url).is_healthy()
+
+    def _listens(self) -> bool:
+        """Whether it is this checkout's server that has the port: another's may have taken it a moment before."""
+        port = urllib.parse.urlsplit(self.url).port
+        try:
+            server = psutil.Process(self.server.pid)
+            sockets = [each for one in (server, *server.children(recursive=True)) for each in one.net_connections("tcp")]
+        except psutil.NoSuchProcess:
+            return False
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
 
     def status(self) -> list[tuple[bool, str]]:
         """For server and worker: whether it is well, and a line about it."""
@@ -140,16 +152,22 @@ class Scheduler:
                     return
                 time.sleep(0.5)
             self.server.stop(_SERVER_GRACE_SECONDS)
-        port = self._choose_port()
-        (self.folder / "port.json").write_text(json.dumps(port), encoding="utf-8")
-        _log(f"server: starts at port {port}")
-        command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        self.server.start(command, self._environment(), cwd=self.root)
-        try:
-            self.server.await_healthy(lambda: None if self.is_healthy() else "it does not answer", _START_SECONDS)
-        except BaseException:
-            self.server.stop(_SERVER_GRACE_SECONDS)
-            raise
+        for attempt in range(1, _ATTEMPTS + 1):
+            port = self._choose_port()
+            (self.folder / "port.json").write_text(json.dumps(port), encoding="utf-8")
+            _log(f"server: starts at port {port}")
+            command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+            self.server.start(command, self._environment(), cwd=self.root)
+            try:
+                self.server.await_healthy(lambda: None if self.is_healthy() else "it does not answer", _START_SECONDS)
+                break
+            except DaemonError:
+                self.server.stop(_SERVER_GRACE_SECONDS)
+                if attempt == _ATTEMPTS or ports.is_free(port):
+                    raise
+            except BaseException:
+                self.server.stop(_SERVER_GRACE_SECONDS)
+                raise
         self._write_settings()
 
     def _write_settings(self) -> None:
