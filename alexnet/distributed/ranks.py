@@ -317,14 +317,14 @@ class _GradientSum:
     ) -> None:
         self._order = list(reversed(parameters))  # about the order in which the backward pass makes gradients
         self._group, self._exchange, self._staged = group, exchange, staged
-        self._made: set[nn.Parameter] = set()
+        self._ready: set[nn.Parameter] = set()
         self._sent: list[tuple[Tensor, Tensor, Any]] = []
         for parameter in self._order:
-            parameter.register_post_accumulate_grad_hook(self._on_made)
+            parameter.register_post_accumulate_grad_hook(self._on_ready)
 
     def begin(self, samples: int) -> None:
         """Called before the backward pass, with this replica's number of samples."""
-        self._made.clear()
+        self._ready.clear()
         self._sent.clear()
         self._count = torch.tensor(float(samples), dtype=torch.float64, device=self._order[0].device)
         self._send(self._count)
@@ -334,8 +334,8 @@ class _GradientSum:
         for parameter in self._order:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self._made.update(self._order)
-        self._send_made()
+        self._ready.update(self._order)
+        self._send_ready()
         for target, summed, work in self._sent:
             with raises_lost("sum of gradients"):
                 work.wait()
@@ -345,12 +345,12 @@ class _GradientSum:
             assert parameter.grad is not None
             parameter.grad.div_(self._count.to(parameter.grad.dtype))
 
-    def _on_made(self, parameter: Tensor) -> None:
-        self._made.add(parameter)  # type: ignore[arg-type]  # a hook on a parameter is called with it
-        self._send_made()
+    def _on_ready(self, parameter: Tensor) -> None:
+        self._ready.add(parameter)  # type: ignore[arg-type]  # a hook on a parameter is called with it
+        self._send_ready()
 
-    def _send_made(self) -> None:
-        while (number := len(self._sent) - 1) < len(self._order) and self._order[number] in self._made:
+    def _send_ready(self) -> None:
+        while (number := len(self._sent) - 1) < len(self._order) and self._order[number] in self._ready:
             grad = self._order[number].grad
             assert grad is not None
             self._send(grad.detach())

@@ -155,31 +155,31 @@ class Loader:
     def _fill(self, chunk: "_Chunk") -> "_Chunk":
         batch = chunk.batch
         numbers, rows = self.dataset.shards_and_rows(batch.samples[chunk.start : chunk.end])
-        for place, number, row in zip(range(chunk.start, chunk.end), numbers, rows, strict=True):
+        for slot, number, row in zip(range(chunk.start, chunk.end), numbers, rows, strict=True):
             try:
-                self._put(batch, place, number, row)
+                self._put(batch, slot, number, row)
             except DataError as error:
                 if not self._skip:
                     raise
-                self._replace(batch, place, number, row, error)
+                self._replace(batch, slot, number, row, error)
         return chunk
 
-    def _put(self, batch: "BatchBuilder", place: int, number: int, row: int) -> None:
-        """Puts a sample, by its shard's number and its row there, into its place in a batch."""
+    def _put(self, batch: "BatchBuilder", slot: int, number: int, row: int) -> None:
+        """Puts a sample, by its shard's number and its row there, into its slot in a batch."""
         if batch.images is None:
-            batch.jpegs[place], batch.labels[place] = self.dataset.read_jpeg(number, row)
+            batch.jpegs[slot], batch.labels[slot] = self.dataset.read_jpeg(number, row)
         else:
-            batch.labels[place] = self.dataset.decode(number, row, batch.images[place])
+            batch.labels[slot] = self.dataset.decode(number, row, batch.images[slot])
 
-    def _replace(self, batch: "BatchBuilder", place: int, number: int, row: int, error: DataError) -> None:
+    def _replace(self, batch: "BatchBuilder", slot: int, number: int, row: int, error: DataError) -> None:
         """Puts the next sample of the shard that can be decoded in the place of one that cannot."""
         first = int(self.dataset.firsts[number])
         count = self.dataset.shards[number].samples
         for step in range(1, count):
             other = (row + step) % count
-            batch.samples[place] = first + other
+            batch.samples[slot] = first + other
             try:
-                self._put(batch, place, number, other)
+                self._put(batch, slot, number, other)
             except DataError:
                 continue
             self.skipped[first + row] = str(error)

@@ -225,11 +225,11 @@ class _Part(nn.Module):
 
     def _drop(self, row: Layer, x: Float[Tensor, "n ..."], dropout: Dropout | None) -> Float[Tensor, "n ..."]:
         """Dropout (4.2): testing multiplies by the chance to be kept, as in 2012; or training divides by it, where inverted."""
-        kept, inverted = 1 - self.config.dropout, self.config.dropout_inverted
+        keep_chance, inverted = 1 - self.config.dropout, self.config.dropout_inverted
         if dropout is None:
-            return x if inverted else x * kept
+            return x if inverted else x * keep_chance
         count = x[0].numel()  # outputs of this part, whose towers' channels are in one piece
         first = self.towers[0] * count // self.tower_count
         units = range(first, first + count)
         mask = dropout_mask(dropout(row.name), units, self.config.dropout, x.device).view(x.shape)
-        return x * mask / kept if inverted else x * mask
+        return x * mask / keep_chance if inverted else x * mask

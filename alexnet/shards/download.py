@@ -37,11 +37,11 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
         have = before = file.tell()
         since = time.monotonic()
         for chunk in fetch(shard.name, have, shard.bytes - have) if have < shard.bytes else ():
-            kept = memoryview(chunk)[: shard.bytes - have]  # a store may send more than it was asked for
-            digest.update(kept)
-            have += len(kept)
-            while kept:
-                kept = kept[file.write(kept) :]
+            wanted = memoryview(chunk)[: shard.bytes - have]  # a store may send more than it was asked for
+            digest.update(wanted)
+            have += len(wanted)
+            while wanted:
+                wanted = wanted[file.write(wanted) :]
             on_chunk(len(chunk))
             waited = time.monotonic() - since
             if waited >= patience:
