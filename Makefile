@@ -36,8 +36,8 @@ $(READY): requirements.lock pyproject.toml infra/environment.py
 
 run: $(READY) ## From images to a published model; only what has changed is run again
 	@mkdir -p .local && touch .local/started
-	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
 	@$(PY) -m infra.repair
+	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
 	@$(PY) -m dvc repro
 	@$(PY) -m pipelines.cli.summary --since .local/started
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import yaml
 
 LOCK = Path("dvc.lock")
 COPY = Path(".local/dvc.lock")  # of the last dvc.lock that was whole
+CONFIG = Path(".dvc/config.local")
 RWLOCK = Path(".dvc/tmp/rwlock")
 CACHE = Path(".dvc/cache/files/md5")
 
@@ -31,6 +33,24 @@ def repair() -> list[str]:
     if _dvc_runs_here():
         return []
     return [*_repair_rwlock(), *_repair_lock(), *_repair_cache()]
+
+
+def allow_no_git() -> Iterator[str]:
+    """Lets DVC run where git does not: in a downloaded ZIP, or another user's checkout. Only its experiments need git."""
+    command = ["git", "rev-parse", "--git-dir"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        reason = said.stderr.strip().partition("\n")[0] if said.returncode else ""
+    except OSError as error:
+        reason = f"git: {error.strerror}"
+    config = CONFIG.read_text(encoding="utf-8") if CONFIG.is_file() else ""
+    if reason and "no_scm" not in config:
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"], capture_output=True, check=True
+        )
+        yield f"runs without git, and has no experiments; git said: {reason}"
+    elif not reason and "no_scm" in config:
+        subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "-u", "core.no_scm"], capture_output=True, check=True)
 
 
 def _repair_rwlock() -> Iterator[str]:
@@ -156,6 +176,6 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    for line in repair():
+    for line in (*allow_no_git(), *repair()):
         print(f"dvc: {line}", flush=True)
     sys.exit(0)

@@ -35,8 +35,12 @@ _LOCK_SECONDS = 3600.0  # to wait for another process that pulls the same; the k
 
 def cache_folder() -> Path:
     """ALEXNET_REGISTRY_CACHE: where fetched releases are cached, for all projects of this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ALEXNET_REGISTRY_CACHE") or Path(base) / "alexnet")
+    if named := os.environ.get("ALEXNET_REGISTRY_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+    except RuntimeError:  # no HOME, and the user id has no name
+        raise DataError("no home folder is known for a cache; set ALEXNET_REGISTRY_CACHE to a folder") from None
 
 
 def client_of(reference: str, offline: bool = False) -> tuple["Client", str]:

@@ -102,3 +102,16 @@ def test_a_damaged_lock_without_a_copy_is_removed(repository: Path) -> None:
     (line,) = repair.repair()
     assert line.startswith("dvc.lock: was cut short, and there is no copy; removed")
     assert not Path("dvc.lock").exists()
+
+
+def test_dvc_runs_without_git_and_with_it_again(repository: Path) -> None:
+    (repository / ".dvc/config").touch()
+    (repository / "dvc.yaml").write_text(DVC)
+    assert "is not a git repository" in _repro()
+    (line,) = repair.allow_no_git()
+    assert line.startswith("runs without git, and has no experiments; git said: fatal: not a git repository")
+    assert list(repair.allow_no_git()) == []
+    assert "Running stage" in _repro()
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert list(repair.allow_no_git()) == []
+    assert "no_scm" not in repair.CONFIG.read_text(encoding="utf-8")
