@@ -106,6 +106,8 @@ def fingerprint(used: pa.Table, config: ShardConfig, seed: int) -> str:
     """A digest of everything that determines the bytes of the shards: images, configuration, seed, code and codecs."""
     images = index.content_digest(used)
     inputs = {"images": images, "shard": asdict(config), "seed": seed, "code": CODE, "codecs": codecs()}
+    if pc.any(pc.match_substring(used["faults"], "deep")).as_py():
+        inputs["deep"] = 2  # since when bits that the container has and the picture does not use are left out
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -1,6 +1,7 @@
 """What an image file is and what is wrong with it. A fault is a value, not an error: the stage decides what to do about it."""
 
 import io
+import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ FAULT_MEANINGS: dict[Fault, str] = {
     "damaged": "compressed data with mistakes in them, which still decode",
     "wrong_format": "another format than the name says",
     "cmyk": "printing colors, or another color space than RGB",
-    "deep": "16 bits or more a channel",
+    "deep": "more than 8 bits a channel",
     "alpha": "transparency, which is left out",
     "palette": "colors from a palette",
     "grey": "no colors",
@@ -62,6 +63,8 @@ _MODES: dict[Fault, tuple[str, ...]] = {  # Pillow's modes that are faults
     "grey": ("L", "1"),
 }
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+_PPM = re.compile(rb"P[2356]" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"(\d+)")  # width, height, greatest value
 _EXIF_ORIENTATION = 0x0112
 _EXIF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _COPIES = {"WEBP": 2, "AVIF": 2, "JPEG2000": 4}  # how much more memory these decoders take for a pixel than the others
@@ -153,6 +156,8 @@ def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport
         "wrong_format": file_format != SUFFIXES.get(suffix(name), file_format),
         **{fault: image.mode in modes for fault, modes in _MODES.items()},
     }
+    checks["deep"] |= bits_per_channel(image, data) > 8
+    checks["alpha"] |= "transparency" in image.info  # kept in a chunk of its own
     found = {decode_fault, _exif_fault(image.info.get("exif")), *(fault for fault, failed in checks.items() if failed)}
     return ImageReport(width, height, image.mode, file_format, frozenset(fault for fault in found if fault))
 
@@ -179,6 +184,18 @@ def open_image(data: bytes) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # what plugins raise on another format's header
                 continue
     raise UnidentifiedImageError(f"cannot identify an image of {len(data):,} bytes")
+
+
+def bits_per_channel(image: Image.Image, data: bytes) -> int:
+    """As the file says, whatever the decoder makes of it: PNG's header, TIFF's tag 258, the greatest value of a PPM; else 8."""
+    if data.startswith(b"\x89PNG"):
+        return data[24] if len(data) > 24 else 8
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, (8,))
+        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+    if image.format == "PPM" and (found := _PPM.match(data)):
+        return int(found[1]).bit_length()
+    return 8
 
 
 def suffix(name: str) -> str:

@@ -96,15 +96,30 @@ def _decode_by_pillow(data: bytes, min_side_px: int | None) -> UInt8[np.ndarray,
         if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
             factor = 1  # the JPEG decoder has shrunk it
         width, height = image.size
+        surplus = _surplus_bits(image, data) if image.mode.startswith("I") else 0
         pixels = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
         for top in range(0, height, _STRIP_PX):
-            strip = _to_rgb(image.crop((0, top, width, min(top + _STRIP_PX, height))))
+            strip = _to_rgb(image.crop((0, top, width, min(top + _STRIP_PX, height))), surplus)
             pixels[top // factor : (top + _STRIP_PX) // factor] = np.asarray(strip.reduce(factor) if factor > 1 else strip)
         return pixels
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip 16 bits at 255: keep the upper 8 instead.
-        image = Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) >> 8).astype(np.uint8))
+def _surplus_bits(image: Image.Image, data: bytes) -> int:
+    """How many bits of a channel lie below the upper 8: of those that PNG's sBIT says are used, else that the file does use.
+
+    Cameras keep 10, 12 or 14 bits in 16, and seldom say so; by the container's 16 their pictures would be black.
+    """
+    at = data.find(b"sBIT", 0, max(0, data.find(b"IDAT")))
+    if at > 0 and 8 <= data[at + 4] <= 16:
+        return data[at + 4] - 8
+    tops = range(0, image.height, _STRIP_PX)
+    strips = (image.crop((0, top, image.width, min(top + _STRIP_PX, image.height))) for top in tops)
+    greatest = max(int(np.asarray(strip).max()) for strip in strips)
+    return next((bits for bits in (8, 10, 12, 14) if greatest < 1 << bits), 16) - 8
+
+
+def _to_rgb(image: Image.Image, surplus: int) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow would clip at 255: keep the upper 8 of the bits that are used instead.
+        image = Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) >> surplus).clip(0, 255).astype(np.uint8))
     return image.convert("RGB")

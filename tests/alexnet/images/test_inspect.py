@@ -270,3 +270,34 @@ def test_a_wrong_rule_is_refused_by_its_path(changes: dict[str, object], message
 @pytest.mark.parametrize(("name", "end"), [("a/b.JPG", ".jpg"), ("a.b/c", ""), (".hidden", ""), ("x.tar.gz", ".gz")])
 def test_a_suffix_is_the_last_one_in_lower_case(name: str, end: str) -> None:
     assert suffix(name) == end
+
+
+def deep_png(color_type: int, channels: int) -> bytes:
+    """A PNG of 16 bits a channel, 8 x 8 pixels."""
+    header = (8).to_bytes(4, "big") * 2 + bytes([16, color_type, 0, 0, 0])
+    body = zlib.compress((b"\0" + bytes(range(16)) * channels) * 8)
+    parts = (pictures.png_chunk(kind, data) for kind, data in ((b"IHDR", header), (b"IDAT", body), (b"IEND", b"")))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("color_type", "channels", "more"), [(0, 1, ""), (2, 3, ""), (4, 2, "alpha"), (6, 4, "alpha")])
+def test_sixteen_bits_are_found_in_every_color_type_of_png(color_type: int, channels: int, more: str) -> None:
+    assert {"deep", more} - {""} <= faults(deep_png(color_type, channels), "a.png")
+
+
+@pytest.mark.parametrize(("greatest", "is_deep"), [(255, False), (1023, True), (65535, True)])
+def test_a_ppm_is_as_deep_as_its_greatest_value(greatest: int, is_deep: bool) -> None:
+    body = bytes(8 * 8 * 3 * (1 + is_deep))
+    data = b"P6\n# made here\n8 8\n%d\n" % greatest + body
+    assert ("deep" in faults(data, "a.ppm")) == is_deep
+
+
+def test_transparency_in_a_chunk_is_alpha() -> None:
+    image = pictures.draw_image(1).convert("L")
+    assert "alpha" in faults(pictures.encode_image(image, "PNG", transparency=3), "a.png")
+    assert "alpha" not in faults(pictures.encode_image(image, "PNG"), "a.png")
+
+
+@pytest.mark.parametrize(("form", "name"), [("AVIF", "a.avif"), ("JPEG2000", "a.jp2"), ("JPEG", "a.jfif"), ("PPM", "a.pnm")])
+def test_more_formats_are_read(form: str, name: str) -> None:
+    assert faults(pictures.encode_image(pictures.draw_image(1), form), name) == set()

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import get_args
 
@@ -75,6 +76,22 @@ def test_sixteen_bits_keep_their_upper_eight() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     data = pictures.encode_image(Image.fromarray(ramp), "PNG")
     assert np.array_equal(decode(data)[:, :, 0], (ramp >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_fewer_bits_than_the_container_has_are_not_black(bits: int, form: str) -> None:
+    ramp = np.linspace(0, (1 << bits) - 1, 64 * 64).reshape(64, 64).astype(np.uint16)
+    data = pictures.encode_image(Image.fromarray(ramp), form)
+    assert np.array_equal(decode(data)[:, :, 0], (ramp >> bits - 8).astype(np.uint8))
+
+
+def test_what_a_png_says_of_its_bits_is_taken_before_its_values() -> None:
+    ramp = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    data = pictures.encode_image(Image.fromarray(ramp), "PNG")
+    said = b"sBIT" + bytes([16])
+    chunk = (1).to_bytes(4, "big") + said + zlib.crc32(said).to_bytes(4, "big")
+    assert decode(data[:33] + chunk + data[33:]).max() == 4095 >> 8
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK"])
