@@ -317,8 +317,8 @@ def start(runs: Sequence[Run], folder: Path, size: int = 1) -> list[Rank]:
 
 
 def finish(ranks: Sequence[Rank], status: int = 0) -> None:
-    """Waits for the ranks and checks their exit status."""
-    ends = [rank.end() for rank in ranks]
+    """Waits for the ranks, as long as a loaded machine may need for eight of them, and checks their exit status."""
+    ends = [rank.end(600) for rank in ranks]
     assert ends == [status] * len(ranks), "\n".join(rank.output for rank in ranks)
 
 
