@@ -25,6 +25,12 @@ The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and i
   alexnet predict photo.jpg              what is in the picture
   alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
   alexnet show --preset imagenet         every number of that run, its command, and what to expect of it"""
+_EXPLAIN = f"""\
+  alexnet explain photo.jpg                      photo-explained.html, a page, and photo-explained.png, a slide
+  alexnet explain photo.jpg m --out talk         by the model in the folder m, into the folder talk
+
+--json: {{page, slide}}, their paths
+{PLACES}"""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
 reached now, try again later; 130 interrupted"""
@@ -51,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         advice = "; free some space and run again, what was fetched is kept" if failure.errno == errno.ENOSPC else ""
-        print(f"alexnet {args.command}: error: {failure.filename or 'disk'}: {failure.strerror}{advice}", file=sys.stderr)
+        where = escaped(failure.filename or "disk")
+        print(f"alexnet {args.command}: error: {where}: {failure.strerror}{advice}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as lack:
         if str(lack.name).split(".")[0] in ("alexnet", "pipelines"):
@@ -77,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_commands(add)
 
-    explain = add("explain", _explain, "One picture through the whole network: write a page and a slide", PLACES)
+    explain = add("explain", _explain, "One picture through the whole network: write a page and a slide", _EXPLAIN)
     explain.add_argument("image", type=Path, metavar="PHOTO", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
     explain.add_argument(
         "model", nargs="?", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
@@ -153,7 +160,7 @@ def _explain(args: argparse.Namespace) -> int:
     from pipelines.cli.explain import explain
 
     page, slide = explain(args.image, folder, args.model, args.out)
-    print_result(args.json, {"page": str(page), "slide": str(slide)}, f"{page}\n{slide}")
+    print_result(args.json, {"page": str(page), "slide": str(slide)}, f"{escaped(page)}\n{escaped(slide)}")
     return 0
 
 

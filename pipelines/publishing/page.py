@@ -7,13 +7,18 @@ import base64
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markdown_it.token import Token
 
 from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.publishing.card import TEMPLATES, Facts
 from pipelines.publishing.receipt import Receipt
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-_MARKDOWN.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0" role="region" aria-label="table"><table>')
+_MARKDOWN.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0"><table>')
+_MARKDOWN.add_render_rule(
+    "fence", lambda _self, tokens, i, *_: f'<pre tabindex="0"><code>{escapeHtml(tokens[i].content)}</code></pre>\n'
+)
 _MARKDOWN.add_render_rule("table_close", lambda *_: "</table></div>\n")
 
 
@@ -23,6 +28,7 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
     tokens = _MARKDOWN.parse(text)
     for image in (child for token in tokens for child in token.children or () if child.type == "image"):
         png = folder / str(image.attrs["src"])
+        image.children = [Token("text", "", 0, content=png.stem)]  # what a caption says need not be said twice
         svg = png.with_suffix(".svg")  # it follows the reader's color scheme
         kind, picture = ("svg+xml", svg) if svg.exists() else ("png", png)
         image.attrs["src"] = f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"

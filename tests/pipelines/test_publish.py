@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from huggingface_hub import CommitOperationAdd
 from ruamel.yaml import YAML
 
 from alexnet.errors import DataError
@@ -108,6 +109,9 @@ def test_a_release_is_published_once_and_pulled_whole(place: TrainedFolder, caps
     }
     assert expected < set(release.files)
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+    uploads = [CommitOperationAdd(path, folder / path) for path in receipt["files"]]  # what an upload to a hub would send
+    assert {each.path_in_repo: each.upload_info.sha256.hex() for each in uploads} == receipt["files"]
 
     first = place.path("receipt.json").read_bytes()
     Path("dvc.lock").write_text(LOCK.replace("def", "fed"))  # of the publish stage itself

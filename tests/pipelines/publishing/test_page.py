@@ -35,8 +35,10 @@ def test_a_page_shows_what_the_card_says_without_its_front_matter(facts: Facts, 
     assert re.search(r'</header>\s*<h2 id="results">Results</h2>', page)
     for anchor in re.findall('href="#([^"]*)"', page):
         assert page.count(f'<h2 id="{anchor}">') == 1
-    assert page.count('<div class="wide" tabindex="0"') == page.count("</table></div>") == 9
+    assert page.count('<div class="wide" tabindex="0"><table>') == page.count("</table></div>") == 9
     assert "<code>class 2</code>" in page
+    assert page.count('<pre tabindex="0">') == page.count("<pre") == 2  # what scrolls can be reached by the keyboard
+    assert 'alt="confusion"' in page
     assert "pipeline_tag" not in page
     assert "**" not in page
 
