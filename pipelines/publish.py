@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from alexnet.config import to_json
+from alexnet.config import read_json, to_json
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
 from alexnet.inference.metrics import Metrics
@@ -61,6 +61,7 @@ class Inputs:
     manifest: Path
     pixels: Path
     history: Path
+    training: Path
 
 
 def main() -> None:
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")
     parser.add_argument("--pixels", type=Path, required=True, help="NPZ of the training set's pixel statistics")
     parser.add_argument("--history", type=Path, required=True, help="CSV of the training")
+    parser.add_argument("--training", type=Path, required=True, help="JSON of the train stage: the machine")
     parser.add_argument("--purpose", type=Path, required=True, help="JSON of the fetch stage: whether to publish")
     parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
     given = vars(parser.parse_args())
@@ -170,6 +172,7 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             validation=ValidationReport.read(inputs.validation),
             digests={path: file.sha256 for path, file in scan(folder).items()},
             made=made,
+            trained_on=read_json(environment.TrainedOn, inputs.training, "run the train stage again"),
         )
         (folder / bom.NAME).write_bytes(bom.render_bom(facts))
         card = render_card(facts, folder)
@@ -191,6 +194,7 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
         "shards.json": inputs.manifest,
         "pixels.npz": inputs.pixels,
         "history.csv": inputs.history,
+        "training.json": inputs.training,
         "params.yaml": params.FILE,
     }
     files |= {path.name: path for path in sorted(inputs.model.iterdir())}

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from alexnet.config import to_json
 from alexnet.errors import ParamsError
-from alexnet.files.atomic import atomic_folder, atomic_write
+from alexnet.files.atomic import atomic_folder, atomic_write, atomic_write_bytes
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.pretrained import Preprocessing, PretrainedConfig, save_pretrained
 from alexnet.loading.loader import Encoded, Loader
@@ -46,13 +47,14 @@ def main() -> None:
     parser.add_argument("--pixels", type=Path, required=True, help="statistics of the training set's pixels")
     parser.add_argument("--model", type=Path, required=True, help="folder to make for the trained network")
     parser.add_argument("--history", type=Path, required=True, help="CSV file to make, a row an epoch")
+    parser.add_argument("--training", type=Path, help="JSON file to make: the machine, processes and version of torch")
     parser.add_argument("--variant", help="a name under `variants` in params.yaml")
     args = parser.parse_args()
     if launch.starts_ranks():
         job, _, _ = check(args.manifest, args.pixels, args.variant)
         launch.launch("pipelines.train", sys.argv[1:], len(environment.devices()), _checkpoints(job).last)
         return
-    train(args.manifest, args.pixels, args.model, args.history, args.variant)
+    train(args.manifest, args.pixels, args.model, args.history, args.variant, args.training)
 
 
 def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[TrainingJob, Manifest, PixelStatistics]:
@@ -76,7 +78,14 @@ def check(manifest_path: Path, pixels_path: Path, variant: str | None) -> tuple[
     return job, manifest, pixels
 
 
-def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path: Path, variant: str | None = None) -> None:
+def train(
+    manifest_path: Path,
+    pixels_path: Path,
+    model_path: Path,
+    history_path: Path,
+    variant: str | None = None,
+    training_path: Path | None = None,
+) -> None:
     """Trains one network, from its newest checkpoint if there is one, and writes it. Under torchrun, as one rank.
 
     Raises:
@@ -117,6 +126,9 @@ def train(manifest_path: Path, pixels_path: Path, model_path: Path, history_path
                 config = PretrainedConfig(job.model, manifest.synsets, preprocessing)
                 save_pretrained(folder, config, weights, torch.from_numpy(pixels.mean_image))
                 _write_history(history, part)
+            if training_path:
+                trained_on = environment.TrainedOn(environment.machine(), team.world_size, torch.__version__)
+                atomic_write_bytes(training_path, to_json(trained_on))
             checkpoints.remove()
 
 

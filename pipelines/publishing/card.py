@@ -13,6 +13,7 @@ from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
 from pipelines.evaluation.results import Estimate, Results
 from pipelines.publishing.provenance import Provenance
+from pipelines.runtime.environment import TrainedOn
 from pipelines.validation.report import ValidationReport
 
 _LIMITS = (
@@ -83,7 +84,7 @@ _WIDTHS = {1.0: "", 0.5: "half-width ", 0.25: "quarter-width ", 0.125: "eighth-w
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card is made of. digests: SHA-256 of the release's files, by path; made: from which code."""
+    """What a card is made of. digests: SHA-256 of the release's files, by path; made: from which code; trained_on: where."""
 
     name: str
     params: Params
@@ -92,6 +93,7 @@ class Facts:
     validation: ValidationReport
     digests: dict[str, str]
     made: Provenance
+    trained_on: TrainedOn
 
     @property
     def layers(self) -> tuple[LayerCounts, ...]:

@@ -18,7 +18,8 @@ _OUTPUTS = {  # a stage's output by its path in a release
     "shards.json": "artifacts/manifest.json",
     "source.json": "artifacts/source.json",
     **{
-        name: f"artifacts/{name}" for name in ("features.parquet", "history.csv", "index.parquet", "metrics.json", "pixels.npz")
+        name: f"artifacts/{name}"
+        for name in ("features.parquet", "history.csv", "index.parquet", "metrics.json", "pixels.npz", "training.json")
     },
     "validation.json": "artifacts/validation.json",
 }

@@ -165,6 +165,15 @@ def machine() -> str:
     return f"{name}, {workers()} threads"
 
 
+@dataclass(frozen=True)
+class TrainedOn:
+    """training.json: what a network was trained on, by the run that finished it. machine: as `machine` names it."""
+
+    machine: str
+    processes: int
+    torch: str
+
+
 def device_of_rank(local_rank: int, local_size: int) -> tuple[str, bool]:
     """The device of one of this machine's ranks, in turn from ALEXNET_DEVICES or all GPUs; whether another shares that GPU."""
     if "ALEXNET_DEVICES" in os.environ:

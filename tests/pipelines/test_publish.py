@@ -68,6 +68,7 @@ def inputs(place: TrainedFolder) -> Inputs:
         "manifest.json",
         "pixels.npz",
         "history.csv",
+        "training.json",
     )
     return Inputs(*map(place.path, names))
 

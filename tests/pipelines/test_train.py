@@ -120,9 +120,11 @@ def weights(place: TrainedFolder) -> dict[str, torch.Tensor]:
 def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(
     place: TrainedFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(place)
+    train(*map(place.path, FILES), training_path=place.path("training.json"))
     model = load_pretrained(place.path("model"))
     assert model.network.layers[-1].outputs == 3
+    on = json.loads(place.path("training.json").read_text())
+    assert (on["machine"], on["processes"], on["torch"]) == (environment.machine(), 1, torch.__version__)
     assert model.config.preprocessing == Preprocessing(place.manifest.side_px, params.load().shard.filter)
     with place.path("history.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from alexnet.config import to_json
 from alexnet.images.statistics import PixelStatistics
 from alexnet.inference.metrics import Baseline, Metrics, Scores
 from alexnet.inference.pretrained import Preprocessing, Pretrained, PretrainedConfig, load_pretrained, save_pretrained
@@ -19,7 +20,7 @@ from alexnet.model.network import initial_weights
 from alexnet.shards.manifest import Manifest, Shard, Split
 from pipelines.config import params
 from pipelines.evaluation.results import Estimate, ProtocolResult, Results
-from pipelines.runtime.environment import Store
+from pipelines.runtime.environment import Store, TrainedOn
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
 from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
@@ -111,6 +112,7 @@ def make_trained_folder(
     place.path("history.csv").write_text(HISTORY)
     PIXELS.write(place.path("pixels.npz"))
     VALIDATION.write(place.path("validation.json"))
+    place.path("training.json").write_bytes(to_json(TrainedOn("a CPU", 1, "2.15")))
     place.path("source.json").write_text("{}\n")
     pq.write_table(index.SCHEMA.empty_table(), place.path("index.parquet"))
     return place

@@ -7,6 +7,7 @@ import pytest
 from pipelines.config import params
 from pipelines.publishing.card import Facts
 from pipelines.publishing.provenance import Provenance
+from pipelines.runtime.environment import TrainedOn
 from tests.support import sample_shards
 from tests.support.stage_folder import PARAMS
 from tests.support.trained_folder import RESULTS, VALIDATION
@@ -20,7 +21,16 @@ MISTAKES = "key,name,probability,predicted,predicted_probability\nk7,class 2,0.0
 def facts() -> Facts:
     """Of a release with the shipped parameters and three classes."""
     manifest = sample_shards.make([3]).manifest()
-    return Facts("alexnet", params.load(PARAMS), manifest, RESULTS, VALIDATION, DIGESTS, Provenance(None, ()))
+    return Facts(
+        "alexnet",
+        params.load(PARAMS),
+        manifest,
+        RESULTS,
+        VALIDATION,
+        DIGESTS,
+        Provenance(None, ()),
+        TrainedOn("a | GPU", 2, "2.15"),
+    )
 
 
 @pytest.fixture
