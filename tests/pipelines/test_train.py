@@ -120,7 +120,8 @@ def weights(place: TrainedFolder) -> dict[str, torch.Tensor]:
 def test_a_run_leaves_a_model_and_a_history_and_no_checkpoints(
     place: TrainedFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(*map(place.path, FILES), training_path=place.path("training.json"))
+    manifest, pixels, folder, history = map(place.path, FILES)
+    train(manifest, pixels, folder, history, training_path=place.path("training.json"))
     model = load_pretrained(place.path("model"))
     assert model.network.layers[-1].outputs == 3
     on = json.loads(place.path("training.json").read_text())
