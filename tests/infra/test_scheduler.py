@@ -85,8 +85,8 @@ def _start(scheduler: Scheduler, seconds: str) -> tuple[dict[str, Any], psutil.P
     (scheduler.root / "params.yaml").write_text(f"seconds: {seconds}\n")
     deployment = _call(scheduler, "GET", "/deployments/name/train-alexnet/train-alexnet")
     run = _call(scheduler, "POST", f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-    _await(lambda: _sleepers(seconds) != [])
-    return run, _sleepers(seconds)[0]
+    _await(lambda: _sleepers(scheduler, seconds) != [])
+    return run, _sleepers(scheduler, seconds)[0]
 
 
 def _state(scheduler: Scheduler, run: dict[str, Any]) -> str:
@@ -181,7 +181,7 @@ def test_a_run_whose_flow_and_worker_were_killed_is_crashed_within_a_minute_and_
     os.kill(scheduler.worker.pid, signal.SIGKILL)
     flow.kill()
     _await(lambda: _state(scheduler, run) == "Crashed", 60)
-    assert _sleepers("794") == []  # what the flow had started has ended too
+    assert _sleepers(scheduler, "794") == []  # what the flow had started has ended too
     run, _ = _start(scheduler, "1")
     _await(lambda: _state(scheduler, run) == "Completed")
 
@@ -193,7 +193,7 @@ def test_sigterm_to_worker_flow_dvc_and_stage_at_once_leaves_no_run_running(sche
     for process in [worker, *worker.children(recursive=True)]:
         process.terminate()
     _await(lambda: _state(scheduler, run) == "Crashed", 60)
-    assert _sleepers("795") == []
+    assert _sleepers(scheduler, "795") == []
 
 
 @pytest.mark.slow
@@ -246,11 +246,11 @@ def test_a_failed_run_is_posted_to_the_address_for_notifications(scheduler: Sche
 def test_a_cancelled_run_leaves_no_stage_running_and_down_leaves_nothing(scheduler: Scheduler) -> None:
     run, _ = _start(scheduler, "793")
     _prefect(scheduler, "flow-run", "cancel", run["id"])
-    _await(lambda: _sleepers("793") == [])
+    _await(lambda: _sleepers(scheduler, "793") == [])
     _await(lambda: _state(scheduler, run) == "Cancelled")
     run, _ = _start(scheduler, "793")
     assert scheduler.down()
-    assert _sleepers("793") == []
+    assert _sleepers(scheduler, "793") == []
     assert not scheduler.settings.exists()
     assert not scheduler.down()
     assert [well for well, _ in scheduler.status()] == [False, False]
@@ -258,8 +258,10 @@ def test_a_cancelled_run_leaves_no_stage_running_and_down_leaves_nothing(schedul
     assert _state(scheduler, run) == "Crashed"
 
 
-def _sleepers(seconds: str) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", seconds]]
+def _sleepers(scheduler: Scheduler, seconds: str) -> list[psutil.Process]:
+    """What sleeps for so long in the checkout, and nowhere else on the machine."""
+    found = {"cmdline": ["sleep", seconds], "cwd": str(scheduler.root.resolve())}
+    return [process for process in psutil.process_iter(list(found)) if process.info == found]
 
 
 def _await(condition: Any, seconds: float = 240) -> None:
