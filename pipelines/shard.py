@@ -37,6 +37,7 @@ from pipelines.runtime.errors import Missing
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
+from pipelines.storage.webdataset import indexes
 from pipelines.validation import index
 
 CODE = 1  # the version of the bytes that this stage's code makes of an input; a test holds the digest of a shard
@@ -74,15 +75,11 @@ class ShardJob:
 def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     """Makes the shards of params.yaml that are not finished yet, then the pixel statistics and the manifest."""
     given = params.load()
-    table = index.read(index_path)
-    used = table.filter(pc.is_in(table["action"], pa.array(["use", "repair"])))
     bucket = data_bucket()
     bucket.check()
-    source = open_source(given.source)
-    prefix = f"shards/{fingerprint(used, given.shard, given.seed)}/"
-    splits = index.splits_of(used)
-    tasks = [task for split in splits for task in plan(used, split, given.shard, given.seed)]
-    shards, sums = write_shards(tasks, bucket, ShardJob(source, prefix, given.shard, bucket.place, codecs()))
+    tasks, job = plan_all(index_path, given, bucket)
+    source, prefix, splits = job.source, job.prefix, list(dict.fromkeys(task.split for task in tasks))
+    shards, sums = write_shards(tasks, bucket, job)
     _check_sizes(shards, bucket, prefix)
     names = source.class_names()
     manifest = Manifest(
@@ -97,9 +94,21 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
     PixelStatistics.from_sums(sums).write(pixels_path)
     with atomic_write(manifest_path) as part:
         manifest.write(part)
-        bucket.put(f"{prefix}manifest.json", part.read_bytes(), content_type="application/json")
+        for name, body in {"manifest.json": part.read_bytes(), **indexes(manifest)}.items():
+            bucket.put(prefix + name, body, content_type="application/json")
     size = sum(shard.bytes for shard in shards)
-    console.say(f"shard: {len(used):,} images in {len(shards):,} shards, {size / 1e6:,.1f} MB, at {bucket}/{prefix}")
+    images = sum(shard.samples for shard in shards)
+    console.say(f"shard: {images:,} images in {len(shards):,} shards, {size / 1e6:,.1f} MB, at {bucket}/{prefix}")
+
+
+def plan_all(index_path: Path, given: params.Params, bucket: Bucket) -> tuple[list[Task], ShardJob]:
+    """Every shard that these parameters make of the images of an index, and what they share."""
+    table = index.read(index_path)
+    used = table.filter(pc.is_in(table["action"], pa.array(["use", "repair"])))
+    source = open_source(given.source)
+    prefix = f"shards/{fingerprint(used, given.shard, given.seed)}/"
+    tasks = [task for split in index.splits_of(used) for task in plan(used, split, given.shard, given.seed)]
+    return tasks, ShardJob(source, prefix, given.shard, bucket.place, codecs())
 
 
 def fingerprint(used: pa.Table, config: ShardConfig, seed: int) -> str:

@@ -31,6 +31,16 @@ _EXPLAIN = f"""\
 
 --json: {{page, slide}}, their paths
 {PLACES}"""
+_SHARDS = """\
+  alexnet shards                     how many, how large, where
+  alexnet shards --urls train        an address a line; in Python, with stock webdataset:
+                                     wds.WebDataset(pipelines.storage.webdataset.urls("train"), shardshuffle=False)
+  alexnet shards --verify            every object under their prefix is read and compared; 1 if one is damaged
+  alexnet shards --verify --repair   the source's images make a damaged shard again: the same bytes, or it says why not
+
+--json: {prefix, shards, bytes, damaged: [{key, fault, mended}]}, the last null where nothing was compared; or [ADDRESS]
+They are read with the credentials of the data bucket, ALEXNET_BUCKET; --repair needs params.yaml, ALEXNET_SOURCE and the code
+that made them, and a right to write."""
 _ENDS = """\
 exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
 reached now, try again later; 130 interrupted"""
@@ -129,6 +139,21 @@ def _parser() -> argparse.ArgumentParser:
     ilsvrc.add_argument("--year", choices=["2010", "2012"], default="2012", help="whose names and packing; 2012 unless given")
     ilsvrc.add_argument(
         "--plant", nargs="+", default=(), metavar="FAULT", help="faults to plant, named as in validate.policy; `all`: every one"
+    )
+
+    shards = add(
+        "shards", _shards, "Say where the run's shards are, compare them with their digests, make damaged ones again", _SHARDS
+    )
+    shards.add_argument(
+        "--urls", choices=["train", "val", "test"], metavar="SPLIT", help="print the addresses of a split's shards"
+    )
+    shards.add_argument("--verify", action="store_true", help="read every object and compare its digest")
+    shards.add_argument("--repair", action="store_true", help="the same, and make what is damaged again, from the source")
+    shards.add_argument(
+        "--manifest", type=Path, default=Path("artifacts/manifest.json"), help="artifacts/manifest.json unless given"
+    )
+    shards.add_argument(
+        "--index", type=Path, default=Path("artifacts/index.parquet"), help="artifacts/index.parquet unless given"
     )
 
     claims = add("claims", _claims, "Train what the paper's claims compare, from where it was, and print what came of it")
@@ -297,6 +322,12 @@ def _story(args: argparse.Namespace) -> int:
     write_story(args.out, read_subject(args.image, args.model, str(args.model)), mapping.read(), args.model.parent)
     print_result(args.json, {"page": str(args.out)}, str(args.out))
     return 0
+
+
+def _shards(args: argparse.Namespace) -> int:
+    from pipelines.cli import shards
+
+    return shards.run(args)
 
 
 def _doctor(args: argparse.Namespace) -> int:

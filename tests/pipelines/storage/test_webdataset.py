@@ -1,0 +1,36 @@
+"""Stock webdataset reads the shards of a real store by their addresses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import webdataset as wds
+
+from alexnet.shards.tar import index_tar
+from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
+from pipelines.storage.webdataset import indexes, open_s3, urls
+from tests.support.stage_folder import environment
+from tests.support.trained_folder import make_trained_folder
+
+
+def test_stock_webdataset_reads_every_sample(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_trained_folder(tmp_path, fresh_store, monkeypatch)
+    for name, value in environment(fresh_store, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    bucket = Bucket(fresh_store.bucket, fresh_store)
+    for split, shards in place.manifest.splits.items():
+        wanted = [index_tar(bucket.get(place.manifest.prefix + each.name), each.name) for each in shards]
+        labels = {key: label for each in wanted for key, label in zip(each.keys, each.labels.tolist(), strict=True)}
+        addresses = urls(split, place.path("manifest.json"))
+        samples = list(wds.WebDataset(addresses, shardshuffle=False).decode("pil"))
+        assert {sample["__key__"]: sample["cls"] for sample in samples} == labels
+        assert {sample["jpg"].size for sample in samples} == {(place.manifest.side_px,) * 2}
+        index = json.loads(indexes(place.manifest)[f"{split}.json"])
+        assert [each["nsamples"] for each in index["shardlist"]] == [len(each) for each in wanted]
+        assert [address.rpartition("/")[2] for address in addresses] == [each["url"] for each in index["shardlist"]]
+
+
+def test_a_shard_is_only_read() -> None:
+    with pytest.raises(ValueError, match="mode must be 'rb', got 'wb'"):
+        open_s3("s3://bucket/key", "wb")
