@@ -185,6 +185,7 @@ class Stack:
         return ran
 
 
+_DELETIONS = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
 _ACTIONS = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging") for bucket in _BUCKETS]
 
 
@@ -235,12 +236,18 @@ def _make_bucket(admin: Any, bucket: str) -> None:
 
 
 def make_buckets() -> list[str]:
-    """Makes the buckets ALEXNET_BUCKET and ALEXNET_REGISTRY, unless they exist, in the store of the AWS variables."""
+    """Makes the buckets ALEXNET_BUCKET and ALEXNET_REGISTRY, unless they exist, in the store of the AWS variables.
+
+    Whoever then writes into the registry cannot delete releases, nor what was recorded of aliases: its policy denies it to all.
+    """
     bucket = os.environ["ALEXNET_BUCKET"]
     buckets = list(dict.fromkeys([bucket, os.environ.get("ALEXNET_REGISTRY", bucket)]))
     client = boto3.session.Session().client("s3")
     for name in buckets:
         _make_bucket(client, name)
+    kept = [f"arn:aws:s3:::{buckets[-1]}/*/{folder}/*" for folder in ("versions", "history")]
+    deny = {"Sid": "ReleasesStay", "Effect": "Deny", "Principal": "*", "Action": _DELETIONS, "Resource": kept}
+    client.put_bucket_policy(Bucket=buckets[-1], Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
     return buckets
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 from botocore.exceptions import ClientError
 
 from infra.daemon import Daemon, DaemonError
@@ -141,7 +140,7 @@ def test_a_value_that_is_no_port_is_refused(tmp_path: Path) -> None:
 def test_the_buckets_of_the_users_store_are_made_once(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As compose's worker does whenever its container starts."""
+    """As compose does whenever it starts; then nobody can delete a release."""
     access = stack.up()
     key, secret = stack.admin_key()
     names = {"bucket": "own-data", "registry": "own-registry", "access_key": key, "secret_key": secret}
@@ -150,7 +149,13 @@ def test_the_buckets_of_the_users_store_are_made_once(
     for _ in range(2):
         assert main(["buckets"]) == 0
         assert capsys.readouterr().out == "buckets own-data and own-registry are there\n"
-    assert {"own-data", "own-registry"} <= {bucket["Name"] for bucket in stack.admin().list_buckets()["Buckets"]}
+    admin = stack.admin()
+    assert {"own-data", "own-registry"} <= {bucket["Name"] for bucket in admin.list_buckets()["Buckets"]}
+    for name in ("alexnet/versions/1/model", "alexnet/probes/1"):
+        admin.put_object(Bucket="own-registry", Key=name, Body=b"1")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        admin.delete_object(Bucket="own-registry", Key="alexnet/versions/1/model")
+    admin.delete_object(Bucket="own-registry", Key="alexnet/probes/1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", access.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", access.secret_key)
     monkeypatch.setenv("ALEXNET_BUCKET", "not-mine")
@@ -160,11 +165,6 @@ def test_the_buckets_of_the_users_store_are_made_once(
     assert main(["buckets"]) == 1
     assert capsys.readouterr().err == "error: ALEXNET_BUCKET is not set; name the bucket to make\n"
 
-
-def test_compose_makes_the_buckets_before_the_worker_starts() -> None:
-    worker = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())["services"]["worker"]
-    assert worker["depends_on"]["store"] == {"condition": "service_healthy"}
-    assert worker["command"].index("python -m infra.stack buckets") < worker["command"].index("prefect worker start")
 
 
 def test_files_that_git_ignores_are_not_copied_into_the_image() -> None:
