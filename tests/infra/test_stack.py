@@ -166,7 +166,6 @@ def test_the_buckets_of_the_users_store_are_made_once(
     assert capsys.readouterr().err == "error: ALEXNET_BUCKET is not set; name the bucket to make\n"
 
 
-
 def test_files_that_git_ignores_are_not_copied_into_the_image() -> None:
     """Secrets and files of one machine are among them."""
     excluded = [line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().split("\n")]
