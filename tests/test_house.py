@@ -257,8 +257,9 @@ def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
         file = (document.parent / path).resolve() if path else document
         assert file.exists(), f"{document.name} links to {target}"
         if anchor:
-            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
-            assert anchor in {_anchor(heading) for heading in headings}, f"{document.name} links to {target}"
+            text = file.read_text()
+            headings = map(_anchor, re.findall(r"^#+ (.+)$", text, re.MULTILINE))
+            assert anchor in {*headings, *re.findall(r' id="([\w-]+)"', text)}, f"{document.name} links to {target}"
 
 
 def _anchor(heading: str) -> str:
