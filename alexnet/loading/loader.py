@@ -140,12 +140,13 @@ class Loader:
         """The next batch, filled. Raises what is wrong with the first of its samples that cannot be used."""
         while True:
             fetched, since = -1, time.monotonic()
+            patience = _PATIENCE_SECONDS + self.dataset.cache.away_seconds
             while not chunks.wait(1.0):
                 if self.dataset.cache.fetched_bytes != fetched:
                     fetched, since = self.dataset.cache.fetched_bytes, time.monotonic()
-                elif time.monotonic() - since > _PATIENCE_SECONDS:
+                elif time.monotonic() - since > patience:
                     raise DataError(
-                        f"loader: no progress for {_PATIENCE_SECONDS:.0f} s, waiting for "
+                        f"loader: no progress for {patience:.0f} s, waiting for "
                         f"{', '.join(self.dataset.being_opened) or 'a decoder'}; check the store and run again"
                     )
             chunk = next(chunks)

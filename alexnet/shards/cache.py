@@ -49,12 +49,16 @@ class ShardCache:
         fetch: Gives an object's bytes by the shard's name, in several threads at a time. What it raises comes out of `open`.
         streams: Shards that a loader fetches at the same time.
         limit_bytes: The least recently used shards are removed to stay within it; None keeps all.
+        away_seconds: For how long `fetch` itself waits, without a byte, for a store that is away.
     """
 
-    def __init__(self, folder: Path, fetch: Fetch, *, streams: int = 8, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, fetch: Fetch, *, streams: int = 8, limit_bytes: int | None = None, away_seconds: float = 0.0
+    ) -> None:
         self.folder = folder
         self.streams = streams
         self.limit_bytes = limit_bytes
+        self.away_seconds = away_seconds
         self.fetched_bytes = 0  # grows with every chunk, so that a waiting loader can see progress
         self._fetch = fetch
         self._counting = threading.Lock()
@@ -165,7 +169,7 @@ class ShardCache:
             raise DataError(
                 f"{shard.name}: has {shard.bytes:,} bytes, the cache may hold {self.limit_bytes:,}; raise its limit"
             )
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS + self.away_seconds
         while not self._try_make_room(shard, self.limit_bytes):
             if time.monotonic() > deadline:
                 raise DataError(
@@ -211,7 +215,7 @@ class ShardCache:
                 return part.stat().st_mtime_ns
             return -1
 
-        return flock(self._path(shard, "lock"), _PATIENCE_SECONDS, shard.name, progress)
+        return flock(self._path(shard, "lock"), _PATIENCE_SECONDS + self.away_seconds, shard.name, progress)
 
 
 def _remove(path: Path) -> None:

@@ -12,6 +12,7 @@ from alexnet.shards.verify import Mismatch
 Fetch = Callable[[str, int, int], Iterator[bytes]]  # bytes of the object of this name: from which on, and how many
 
 _MIN_BYTES_PER_SECOND = 20_000.0
+_SILENCE_SECONDS = 10.0  # a longer one is a store that is away, not a slow link: how long to wait for it is for `fetch` to say
 
 
 def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: Callable[[int], None]) -> str:
@@ -21,7 +22,7 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
 
     Args:
         part: The file; it is made when missing, and stays when an exception is raised.
-        patience: Seconds for which the bytes may arrive at less than 20 kB/s.
+        patience: Seconds for which the bytes may arrive at less than 20 kB/s; long silences are not counted.
         on_chunk: Called with the size of every chunk that was written.
 
     Raises what `fetch` raises, or:
@@ -35,22 +36,24 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
         have = before = file.tell()
-        since = time.monotonic()
+        receiving, asked = 0.0, time.monotonic()
         for chunk in fetch(shard.name, have, shard.bytes - have) if have < shard.bytes else ():
+            silence = time.monotonic() - asked
+            receiving += silence if silence < _SILENCE_SECONDS else 0.0
             wanted = memoryview(chunk)[: shard.bytes - have]  # a store may send more than it was asked for
             digest.update(wanted)
             have += len(wanted)
             while wanted:
                 wanted = wanted[file.write(wanted) :]
             on_chunk(len(chunk))
-            waited = time.monotonic() - since
-            if waited >= patience:
-                if have - before < _MIN_BYTES_PER_SECOND * waited:
+            if receiving >= patience:
+                if have - before < _MIN_BYTES_PER_SECOND * receiving:
                     raise DataError(
-                        f"{shard.name}: only {have - before:,} bytes arrived in {waited:.0f} s, {have:,} of {shard.bytes:,} "
+                        f"{shard.name}: only {have - before:,} bytes arrived in {receiving:.0f} s, {have:,} of {shard.bytes:,} "
                         "in all; check the link to the store and run again, what was fetched is kept"
                     )
-                since, before = time.monotonic(), have
+                receiving, before = 0.0, have
+            asked = time.monotonic()
     if have < shard.bytes:
         raise Mismatch(f"{shard.name}: ends at byte {have:,}, the manifest says {shard.bytes:,}")
     return digest.hexdigest()

@@ -6,6 +6,7 @@ The store compares every body that is written with a SHA-256 that is sent along.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -106,12 +107,12 @@ class Bucket:
     def stream(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """The object's bytes from `start` on, at most `size`. The caller compares their digest: only their number is checked.
 
-        A body that breaks off is resumed where it broke, from the same version of the object.
+        A body that breaks off is resumed where it broke, from the same version of the object, for ALEXNET_STORE_MINUTES.
 
         Raises:
-            Unreachable: it broke off too often, or the object was replaced meanwhile.
+            Unreachable: it broke off too often and for too long, or the object was replaced meanwhile.
         """
-        etag, failures, resumed_at = None, 0, start
+        etag, failures, resumed_at, since = None, 0, start, time.monotonic()
         end = None if size is None else start + size
         while end is None or start < end:
             reply = self._open(key, start, end, etag)
@@ -127,14 +128,15 @@ class Bucket:
                 cause: Exception = EOFError("it ended early")
             except (HTTPError, OSError) as error:
                 cause = error
-            failures = 0 if start - resumed_at >= _CHUNK else failures + 1
+            failures, since = (0, time.monotonic()) if start - resumed_at >= _CHUNK else (failures + 1, since)
             resumed_at = start
             if failures > _RESUMES:
-                raise Unreachable(
+                failure = Unreachable(
                     f"{self}/{key}: the body broke off {failures} times at byte {start:,} of {end:,}: {_clean(cause)}; "
                     "check the link to the store and run again"
-                ) from cause
-            time.sleep(0.1 * 2**failures)
+                )
+                self._check_patience(failure, cause, since, environment.store_seconds())
+            time.sleep(0.1 * 2 ** min(failures, 4))
 
     def get(self, key: str) -> bytes:
         """The bytes of a small object, see `get_with_etag`."""
@@ -146,18 +148,23 @@ class Bucket:
         Raises:
             Missing: there is no such object.
         """
-        for attempt in range(_ATTEMPTS):
+        since, damaged = time.monotonic(), 0
+        for failures in itertools.count(1):
             reply = self._call("get_object", key, ChecksumMode="ENABLED")
             try:
                 return bytes(reply["Body"].read()), str(reply["ETag"])
-            except (FlexibleChecksumError, IncompleteReadError, HTTPClientError, OSError) as error:
-                cause: Exception = error
-            time.sleep(0.1 * 2**attempt)
-        if isinstance(cause, FlexibleChecksumError):
-            raise DataError(
-                f"{self}/{key}: differs from the store's checksum, fetched {_ATTEMPTS} times; the object is damaged"
-            )
-        raise Unreachable(f"{self}/{key}: the body broke off {_ATTEMPTS} times: {_clean(cause)}; run again") from cause
+            except FlexibleChecksumError:
+                damaged += 1
+                if damaged == _ATTEMPTS:
+                    raise DataError(
+                        f"{self}/{key}: differs from the store's checksum, fetched {damaged} times; the object is damaged"
+                    ) from None
+            except (IncompleteReadError, HTTPClientError, OSError) as error:
+                if failures >= _ATTEMPTS:
+                    failure = Unreachable(f"{self}/{key}: the body broke off {failures} times: {_clean(error)}; run again")
+                    self._check_patience(failure, error, since, environment.store_seconds())
+            time.sleep(0.1 * 2 ** min(failures, 4))
+        raise AssertionError("unreachable")
 
     def get_range(self, key: str, start: int, size: int) -> bytes:
         """`size` bytes of the object from `start` on. Raises DataError when it has fewer."""
@@ -287,13 +294,17 @@ class Bucket:
                 seconds = self._patience_seconds(failure)
             except (BotoCoreError, ValueError) as error:
                 raise DataError(f"{self}/{key}: {_clean(error)}; check AWS_ENDPOINT_URL and the AWS credentials") from error
-            waited = time.monotonic() - began
-            if waited >= seconds:
-                raise failure from cause
-            if seconds > _CONFLICT_SECONDS:
-                self._say(f"waits for {self.place}, for {waited:.0f} s so far and at most {seconds / 60:g} min: {failure}")
+            self._check_patience(failure, cause, began, seconds)
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _check_patience(self, failure: DataError, cause: Exception, began: float, seconds: float) -> None:
+        """Raises the failure when it has lasted so long since `began`; says from time to time that it is waited for its end."""
+        waited = time.monotonic() - began
+        if waited >= seconds:
+            raise failure from cause
+        if seconds > _CONFLICT_SECONDS:
+            self._say(f"waits for {self.place}, for {waited:.0f} s so far and at most {seconds / 60:g} min: {failure}")
 
     def _patience_seconds(self, failure: DataError) -> float:
         """How long to repeat a request that failed so. A store that has never answered is more likely named wrongly."""

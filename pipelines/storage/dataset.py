@@ -30,7 +30,13 @@ def open_dataset(manifest: Manifest, split: Split, store: bucket.Bucket | None =
     shards = manifest.splits[split]
     samples = ShardDataset(
         shards,
-        ShardCache(cache_folder(), fetch, streams=environment.streams(), limit_bytes=cache_bytes()),
+        ShardCache(
+            cache_folder(),
+            fetch,
+            streams=environment.streams(),
+            limit_bytes=cache_bytes(),
+            away_seconds=environment.store_seconds(),
+        ),
         side_px=manifest.side_px,
         classes=len(manifest.synsets),
         resident=sum(shard.bytes for shard in shards) <= _RESIDENT * _available_bytes(),

@@ -274,6 +274,24 @@ def test_a_link_that_is_too_slow_is_an_error_and_its_bytes_are_kept(tmp_path: Pa
     assert (tmp_path / f"{SHARD.sha256}.{SHARD.bytes}.part").stat().st_size > 0
 
 
+def test_a_holder_whose_store_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexnet.shards.cache._PATIENCE_SECONDS", 0.3)
+    asked = threading.Event()
+
+    def away(name: str, start: int, size: int) -> Iterator[bytes]:
+        asked.set()
+        time.sleep(1)
+        return iter([BODY[start:]])
+
+    holder = threading.Thread(target=lambda: ShardCache(tmp_path, away).open(SHARD))
+    holder.start()
+    asked.wait()
+    store = TarStore()
+    assert bytes(ShardCache(tmp_path, store, away_seconds=30.0).open(SHARD).bytes) == BODY
+    holder.join()
+    assert store.starts == []
+
+
 def test_a_holder_that_makes_no_progress_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet.shards.cache._PATIENCE_SECONDS", 0.3)
     with (tmp_path / f"{SHARD.sha256}.lock").open("w") as held:

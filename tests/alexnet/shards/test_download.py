@@ -80,6 +80,17 @@ def test_an_object_that_comes_too_slowly_is_an_error(tmp_path: Path) -> None:
     assert BODY.startswith((tmp_path / "part").read_bytes())
 
 
+def test_a_store_that_is_away_is_no_slow_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexnet.shards.download._SILENCE_SECONDS", 0.2)
+
+    def away(name: str, start: int, size: int) -> Iterator[bytes]:
+        for at in range(0, 300, 100):
+            time.sleep(0.3)
+            yield BODY[at : at + 100]
+
+    assert fetch(tmp_path / "part", away, BODY[:300], patience=0.25) == sha256(BODY[:300])
+
+
 def test_a_store_that_sends_more_than_it_was_asked_for_is_cut_off(tmp_path: Path) -> None:
     assert fetch(tmp_path / "part", lambda name, start, size: iter([BODY[start:], BODY])) == sha256(BODY)
     assert (tmp_path / "part").read_bytes() == BODY

@@ -178,6 +178,25 @@ def test_a_store_that_has_answered_is_waited_for_and_named(
     assert "ServiceUnavailable" in line
 
 
+@pytest.mark.parametrize("size", [len(BODY), 1000])
+def test_a_body_that_breaks_off_again_and_again_is_waited_for_too(
+    bucket: Bucket,
+    far: Bucket,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    size: int,
+) -> None:
+    monkeypatch.setenv("ALEXNET_STORE_MINUTES", "1")
+    bucket.put("key", BODY[:size])
+    proxy.faults = first(Fault(cut_at=10, how="reset"), "GET", times=12)
+    assert b"".join(far.stream("key")) == BODY[:size]
+    assert proxy.count("GET") == 13
+    assert "the body broke off 6 times at byte " in capsys.readouterr().err
+    proxy.faults = lambda request: Fault(cut_at=10, how="reset") if request.number < 25 else None
+    assert far.get("key") == BODY[:size]
+
+
 def test_the_wait_for_a_store_ends(far: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_STORE_MINUTES", "0.005")
     far.check()
