@@ -196,7 +196,8 @@ class Scheduler:
         changed = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
         if not changed:
             return
-        if flow_processes.living_runs(self.root):
+        unfinished = {run["id"] for run in Api(self.url).unfinished_runs()}  # the process of a finished one takes time to end
+        if flow_processes.living_runs(self.root) & unfinished:
             raise DaemonError(
                 f"worker: has another {', '.join(changed)}, and a run goes on; wait for its end or cancel it, and deploy again"
             )
