@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from alexnet.errors import DataError, ParamsError
+from alexnet.files.strict import loads, read_bytes, shown
 
 T = TypeVar("T")
 
@@ -25,7 +28,7 @@ def build(kind: type[T], tree: object, path: str) -> T:
 def read_json(kind: type[T], path: Path, advice: str) -> T:
     """The JSON file as an instance of `kind`, see `parse_json`. Raises DataError also when there is no such file."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; {advice}") from None
     return parse_json(kind, data, str(path), advice)
@@ -38,10 +41,10 @@ def parse_json(kind: type[T], data: bytes, where: str, advice: str) -> T:
         DataError: not JSON, or not of this form. The message starts with `where` and ends with the advice.
     """
     try:
-        return build(kind, json.loads(data), where)
+        return build(kind, loads(data), where)
     except ParamsError as error:
         raise DataError(f"{error}; {advice}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{where}: damaged: {error}; {advice}") from None
 
 
@@ -69,38 +72,48 @@ def _value(kind: Any, value: object, path: str) -> object:
         return _value(inner, value, path)
     if origin is Literal:
         if value not in args or type(value) not in {type(arg) for arg in args}:
-            raise ParamsError(f"{path}: must be one of {', '.join(map(str, args))}, got {value!r}")
+            raise ParamsError(f"{path}: must be one of {', '.join(map(str, args))}, got {shown(value)}")
         return value
     if origin is tuple:
         if not isinstance(value, list):
-            raise ParamsError(f"{path}: must be a list, got {value!r}")
+            raise ParamsError(f"{path}: must be a list, got {shown(value)}")
         return tuple(_value(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
-            raise ParamsError(f"{path}: must be a mapping, got {value!r}")
-        keys = {int(name) if args[0] is int and str(name).isdecimal() else name: name for name in value}  # JSON's are text
+            raise ParamsError(f"{path}: must be a mapping, got {shown(value)}")
+        keys = {_key(args[0], name): name for name in value}
         return {_value(args[0], key, path): _value(args[1], value[name], f"{path}.{name}") for key, name in keys.items()}
     return _leaf(kind, value, path)
 
 
+def _key(kind: Any, name: Any) -> Any:
+    """JSON's keys are text; a number only as Python writes it, so that no two keys are the same number."""
+    return int(name) if kind is int and _NUMBER.fullmatch(str(name)) else name
+
+
 def _leaf(kind: type, value: object, path: str) -> object:
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ParamsError(f"{path}: must be {_NAMES.get(kind, kind.__name__)}, got {value!r}")
+    if type(value) is int and kind in (int, float):
+        fits = abs(value) <= _LARGEST
+        value = kind(value) if fits else value
+    else:
+        fits = type(value) is kind and not (type(value) is float and not math.isfinite(value))
+    if not fits:
+        raise ParamsError(f"{path}: must be {_NAMES.get(kind, kind.__name__)}, got {shown(value)}")
     return value
 
 
+_LARGEST = 1 << 63
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def _dataclass(kind: type, tree: object, path: str) -> object:
     if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: must be a mapping, got {tree!r}")
+        raise ParamsError(f"{path}: must be a mapping, got {shown(tree)}")
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     if unknown := [str(name) for name in tree if name not in names]:
-        raise ParamsError(f"{path}: unknown {', '.join(unknown)}; allowed: {', '.join(names)}")
+        raise ParamsError(f"{path}: unknown {shown(', '.join(unknown))[1:-1]}; allowed: {', '.join(names)}")
     if missing := [name for name in names if name not in tree]:
         raise ParamsError(f"{path}: missing {', '.join(missing)}")
     fields = {name: _value(hints[name], tree[name], _under(path, name)) for name in names}

@@ -1,6 +1,5 @@
 """A trained network as it is stored and used: weights and mean image in one safetensors file, the rest as JSON."""
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +14,13 @@ from torch import Tensor
 
 from alexnet.config import build, to_json
 from alexnet.errors import DataError, ParamsError
+from alexnet.files.strict import loads, open_regular, read_bytes, shown
 from alexnet.files.tensors import write_tensors
 from alexnet.loading.augment import center, stack_crops
 from alexnet.loading.config import Precision, Views
 from alexnet.model.architecture import ModelConfig, current_model
 from alexnet.model.network import AlexNet, full_shapes
-from alexnet.shards.manifest import Synset
+from alexnet.shards.manifest import MAX_SIDE_PX, Synset, check_synsets
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -67,10 +67,10 @@ class PretrainedConfig:
     preprocessing: Preprocessing
 
     def __post_init__(self) -> None:
-        if not self.preprocessing.crop_px == self.model.input_px <= self.preprocessing.side_px:
+        if not self.preprocessing.crop_px == self.model.input_px <= self.preprocessing.side_px <= MAX_SIDE_PX:
             raise ValueError(
                 f"preprocessing.crop_px: must be model.input_px, {self.model.input_px}, and at most side_px, got "
-                f"{self.preprocessing.crop_px} of {self.preprocessing.side_px}"
+                f"{self.preprocessing.crop_px} of {self.preprocessing.side_px}, which may be {MAX_SIDE_PX}"
             )
 
 
@@ -137,24 +137,48 @@ def load_pretrained(folder: Path) -> Pretrained:
         DataError: a file is missing or damaged, or the weights do not fit the configuration.
     """
     for path in (folder / CONFIG, folder / WEIGHTS):
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"{path}: no such file; a model is a folder with {WEIGHTS} and {CONFIG}")
     try:
-        config = build(PretrainedConfig, _current(json.loads((folder / CONFIG).read_bytes())), str(folder / CONFIG))
-        tensors = load_file(folder / WEIGHTS)
+        config = build(PretrainedConfig, _current(loads(read_bytes(folder / CONFIG))), str(folder / CONFIG))
+        _check_classes(config)
+        with open_regular(folder / WEIGHTS):
+            tensors = load_file(folder / WEIGHTS)
     except ParamsError as error:
         raise DataError(f"{error}; pull or train the model again") from None
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise DataError(f"{folder}: damaged: {error}; pull or train the model again") from None
-    mean_image = tensors.pop(_MEAN, None)
-    if mean_image is None or set(tensors) != set(full_shapes(config.model)):
-        raise DataError(f"{folder / WEIGHTS}: holds {', '.join(sorted(tensors))}, not the layers of {CONFIG} and {_MEAN}")
+    _check_tensors(tensors, config, folder / WEIGHTS)
+    mean_image = tensors.pop(_MEAN)
     network = AlexNet(config.model).to(memory_format=torch.channels_last)
-    try:
-        network.load_full(tensors)
-    except ValueError as error:
-        raise DataError(f"{folder / WEIGHTS}: {error}; it does not belong to this {CONFIG}") from None
+    network.load_full(tensors)
     return Pretrained(network, config, mean_image.clone())  # a tensor of the mapped file keeps all of it in memory
+
+
+def _check_classes(config: PretrainedConfig) -> None:
+    check_synsets(config.synsets)
+    if len(config.synsets) != config.model.classes:
+        raise ValueError(f"{CONFIG}: model.classes is {config.model.classes}, but there are {len(config.synsets)} synsets")
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], config: PretrainedConfig, path: Path) -> None:
+    """Raises DataError unless they are this architecture's, finite float32: then a network of the file's size can be made."""
+    side = config.preprocessing.side_px
+    try:
+        shapes = full_shapes(config.model) | {_MEAN: (side, side, 3)}
+    except ValueError as error:
+        raise DataError(f"{path.with_name(CONFIG)}: model.{error}; pull or train the model again") from None
+    if set(tensors) != set(shapes):
+        raise DataError(f"{path}: holds {shown(sorted(tensors))}, not the layers of {CONFIG} and {_MEAN}")
+    for name, shape in shapes.items():
+        found = tensors[name]
+        if found.shape != shape or found.dtype != torch.float32:
+            raise DataError(
+                f"{path}: {name}: has shape {tuple(found.shape)} of {found.dtype}, this network needs {shape} of "
+                f"torch.float32; it does not belong to this {CONFIG}"
+            )
+        if not found.isfinite().all():
+            raise DataError(f"{path}: {name}: holds numbers that are not finite; pull or train the model again")
 
 
 def _in_bfloat16(network: AlexNet) -> AlexNet:

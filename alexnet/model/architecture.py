@@ -11,6 +11,7 @@ from typing import Any, Literal
 CHANNELS = 3
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
 LAYERS = (*CONVOLUTIONS, "fc6", "fc7", "fc8")
+MAX_PX, MAX_UNITS = 4096, 1 << 20  # of images and kernels; of channels, units and classes
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class ConvConfig:
     edge: int
 
     def __post_init__(self) -> None:
-        if min(self.size, self.stride) < 1 or min(self.padding, self.edge) < 0:
-            raise ValueError(f"size: must be at least 1, as stride; padding and edge at least 0; got {self}")
+        if min(self.size, self.stride) < 1 or min(self.padding, self.edge) < 0 or max(vars(self).values()) > MAX_PX:
+            raise ValueError(
+                f"size: must be at least 1, as stride; padding and edge at least 0; none above {MAX_PX:,}; got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class PoolConfig:
     stride: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.stride <= self.size:
+        if not 1 <= self.stride <= self.size <= MAX_PX:
             raise ValueError(f"stride: must be from 1 to size, got {self.stride} with size {self.size}")
 
 
@@ -108,25 +111,37 @@ class ModelConfig:
     init: InitConfig
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise ValueError(f"classes: must be at least 2, got {self.classes}")
+        if not 2 <= self.classes <= MAX_UNITS:
+            raise ValueError(f"classes: must be at least 2, got {self.classes}; at most {MAX_UNITS:,}")
+        if not 1 <= self.input_px <= MAX_PX:
+            raise ValueError(f"input_px: must be 1 to {MAX_PX:,}, got {self.input_px}")
         if self.towers not in (1, 2):
             raise ValueError(f"towers: must be 1 or 2, got {self.towers}")
-        if not 1 <= len(self.kernels) <= len(CONVOLUTIONS) or min(self.kernels) < 1 or self.units < 1:
+        counts = (*self.kernels, self.units)
+        if not 1 <= len(self.kernels) <= len(CONVOLUTIONS) or not 1 <= min(counts) <= max(counts) <= MAX_UNITS:
             raise ValueError(
-                f"kernels: must be 1 to 6 counts of at least 1, with units at least 1, got {self.kernels} and {self.units}"
+                f"kernels: must be 1 to 6 counts of at least 1, with units at least 1, none above {MAX_UNITS:,}, "
+                f"got {self.kernels} and {self.units}"
             )
         if kept := sorted({"conv1", "fc8"} & set(self.without)):
             raise ValueError(f"without: {', '.join(kept)} cannot be left out; conv2 to fc7 can")
-        if self.lrn.size % 2 == 0 or self.map_norm.size % 2 == 0:
-            raise ValueError(f"lrn.size: norms must have odd sizes, to center, got {self.lrn.size} and {self.map_norm.size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
         if "fc8" in self.dropout_layers:
             raise ValueError("dropout_layers: fc8 is the output of the network; fc7 is the last layer with dropout")
         if "fc8" not in self.cross_connections:
             raise ValueError("cross_connections: must have fc8, or there would be two networks")
+        self._check_norms()
         self._check_names()
+
+    def _check_norms(self) -> None:
+        for name, norm in (("lrn", self.lrn), ("map_norm", self.map_norm)):
+            if norm.size % 2 == 0 or not 1 <= norm.size < MAX_PX:
+                raise ValueError(
+                    f"{name}.size: norms must have odd sizes, to center, from 1 to {MAX_PX - 1:,}, got {norm.size}"
+                )
+            if min(norm.alpha, norm.beta) < 0 or norm.k <= 0:
+                raise ValueError(f"{name}.k: must be above 0, alpha and beta at least 0, got {norm}")
 
     def _check_names(self) -> None:
         for path, names in (

@@ -1,12 +1,21 @@
 """The manifest: which shards exist, and what is in them."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from alexnet.config import read_json, to_json
+from alexnet.errors import DataError
+from alexnet.files.strict import shown
 
 Split = Literal["train", "val", "test"]
+MAX_SIDE_PX = 4096
+_PREFIX = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_MAX_BYTES = 1 << 40  # of a shard
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,19 @@ class Shard:
     samples: int
     labels: dict[int, int]
 
+    def check(self, classes: int) -> None:
+        """Raises ValueError unless it is the entry of a shard of that many classes."""
+        if not (_NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256)):
+            raise ValueError(f"{shown(self.name)}: a name is letters, digits and `._-`, a sha256 64 digits 0-9a-f")
+        if not (0 < self.bytes <= _MAX_BYTES and 0 < self.samples <= self.bytes):
+            raise ValueError(f"{self.name}: has {self.bytes} bytes and {self.samples} samples")
+        counts = self.labels.values()
+        if not all(0 <= label < classes for label in self.labels) or min(counts, default=0) < 0 or sum(counts) != self.samples:
+            raise ValueError(
+                f"{self.name}: has images per label of {shown(self.labels)}; "
+                f"labels are 0 to {classes - 1}, and the images must be {self.samples}"
+            )
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -59,5 +81,35 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """The manifest in a file. Raises DataError when it is missing or not one."""
-        return read_json(cls, path, "run the shard stage again")
+        """The manifest in a file. Raises DataError when it is missing, not one, or says what no manifest can."""
+        advice = "run the shard stage again"
+        manifest = read_json(cls, path, advice)
+        try:
+            manifest.check()
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; {advice}") from None
+        return manifest
+
+    def check(self) -> None:
+        """Raises ValueError unless its names stay within the prefix and its numbers are those of shards."""
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ValueError(f"prefix: must be folders of letters, digits and `._-`, a / after each, got {shown(self.prefix)}")
+        if not 1 <= self.side_px <= MAX_SIDE_PX:
+            raise ValueError(f"side_px: must be 1 to {MAX_SIDE_PX}, got {self.side_px}")
+        check_synsets(self.synsets)
+        if not self.splits.get("train"):
+            raise ValueError("splits: no shards of train")
+        shards = [shard for split in self.splits.values() for shard in split]
+        for shard in shards:
+            shard.check(len(self.synsets))
+        for what, found in (("name", Counter(s.name for s in shards)), ("sha256", Counter(s.sha256 for s in shards))):
+            if twice := [value for value, count in found.items() if count > 1]:
+                raise ValueError(f"splits: {len(twice)} shards are there twice, such as that of the {what} {twice[0]}")
+
+
+def check_synsets(synsets: tuple[Synset, ...]) -> None:
+    """Raises ValueError unless their labels are 0, 1, 2 and so on, and no two have the same id."""
+    if [synset.label for synset in synsets] != list(range(len(synsets))) or not synsets:
+        raise ValueError(f"synsets: labels must be 0, 1, 2 and so on, got {shown([synset.label for synset in synsets])}")
+    if len({synset.wnid for synset in synsets}) != len(synsets):
+        raise ValueError("synsets: two have the same id")

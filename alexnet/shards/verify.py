@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import time
 import uuid
 from collections import Counter
 from functools import cache
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.errors import DataError
+from alexnet.files.sealed import read_sealed, seal
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex, index_tar
 
+_VERIFIED_SECONDS = 7 * 86400.0  # for which a file's digest is believed; then it is hashed again
 FileIdentity = tuple[int, int, int, str]  # size in bytes, modification time in ns, inode, boot of the system
 
 
@@ -69,25 +72,27 @@ def write_index(path: Path, index: TarIndex, file: FileIdentity) -> None:
     """Stores that this file was verified, and its index. Not synced: after a power cut the file is verified again."""
     tree = {
         "file": file,
+        "verified": time.time(),
         "keys": index.keys,
         "labels": index.labels.tolist(),
         "offsets": index.offsets.tolist(),
         "sizes": index.sizes.tolist(),
     }
     temporary = path.with_name(f"{path.name}.tmp")  # its writer holds the shard's lock
-    temporary.write_text(json.dumps(tree), encoding="utf-8")
+    temporary.write_bytes(seal(json.dumps(tree).encode()))
     temporary.replace(path)
 
 
 def read_index(path: Path, shard: Shard, file: FileIdentity) -> TarIndex | None:
-    """The stored index of a verified file; None when it is missing, damaged or of another file."""
+    """The stored index of a file verified within a week; None when it is missing, damaged or of another file."""
     try:
-        tree = json.loads(path.read_bytes())
-        if tuple(tree["file"]) != file or file[0] != shard.bytes:
+        tree = json.loads(read_sealed(path) or b"null")
+        fresh = 0 <= time.time() - tree["verified"] < _VERIFIED_SECONDS
+        if tuple(tree["file"]) != file or file[0] != shard.bytes or not fresh:
             return None
         labels, offsets, sizes = (np.array(tree[name], np.int64) for name in ("labels", "offsets", "sizes"))
         keys = [str(key) for key in tree["keys"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None
     fits = labels.shape == offsets.shape == sizes.shape == (len(keys),) and len(keys) == shard.samples
     if not fits or (keys and (offsets.min() < 0 or sizes.min() < 0 or (offsets + sizes).max() > shard.bytes)):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 from alexnet.config import parse_json
 from alexnet.errors import DataError
+from alexnet.files.strict import loads
 from pipelines.registry import signing
 from pipelines.registry.release import is_version
 from pipelines.registry.signing import PublicKey
@@ -227,8 +228,8 @@ def _next(found: _Found | None, version: str, digest: str, number: int, why: Why
 def _parse(body: bytes, where: str) -> Alias:
     """Also of the form before moves were recorded. Raises DataError when it is damaged."""
     try:
-        tree = json.loads(body)
-    except (ValueError, RecursionError):
+        tree = loads(body)
+    except ValueError:
         tree = None
     if isinstance(tree, dict) and "number" not in tree:
         body = json.dumps(_NOT_RECORDED | tree).encode()

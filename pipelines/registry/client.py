@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes, sync
 from alexnet.files.locks import flock
+from alexnet.files.strict import open_regular, read_bytes
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release, is_signature, is_version, parse_reference, signature_path
 from pipelines.registry.signing import PublicKey, trusted_key
 from pipelines.registry.store import Registry
@@ -75,6 +76,29 @@ def fetch(reference: str) -> Path:
     return client.pull(model)[1]
 
 
+def check_folder(folder: Path, key: PublicKey | None) -> Release:
+    """The release in a folder that was pulled.
+
+    Raises:
+        DataError: the folder is none, something of it differs from its manifest, or it is not signed by the key.
+    """
+    manifest = folder / MANIFEST
+    try:
+        body = read_bytes(manifest)
+    except OSError as error:
+        raise DataError(f"{manifest}: {error.strerror}; give a folder that `alexnet pull` made") from None
+    release = Release.from_manifest(body, str(manifest))
+    if differences := release.differences(folder):
+        raise DataError(f"{folder}: {'; '.join(differences)}; pull it again")
+    if key:
+        try:
+            signature = read_bytes(folder / signature_path(key.id))
+        except OSError:
+            raise DataError(f"{folder}: not signed by key {key.id}") from None
+        key.verify(body, signature, str(folder))
+    return release
+
+
 class Client:
     """Fetches releases.
 
@@ -129,10 +153,16 @@ class Client:
             raise DataError(
                 f"{name}@{selector}: its manifest is that of {release.name}@{release.version}; it was changed, do not use it"
             )
-        return registry, release, {MANIFEST: body} | self._read_signature(registry, release, body)
+        signature = self._read_signature(registry, release, body)
+        if registry:
+            atomic_write_bytes(self._cached_manifest(name, selector), body)  # only now: what is refused replaces nothing
+        return registry, release, {MANIFEST: body} | signature
+
+    def _cached_manifest(self, name: str, selector: str) -> Path:
+        return self._cache / "manifests" / name / f"{selector}.json"
 
     def _read_manifest(self, registry: Registry | None, name: str, selector: str) -> bytes:
-        cached = self._cache / "manifests" / name / f"{selector}.json"
+        cached = self._cached_manifest(name, selector)
         if registry is None:
             return self._read_cached(cached, f"{name}@{selector}")
         try:
@@ -140,7 +170,6 @@ class Client:
         except Unreachable as error:
             advice = f"; it was pulled before: use --offline for what {self._cache} holds" if cached.exists() else ""
             raise Unreachable(f"{error}{advice}") from error
-        atomic_write_bytes(cached, body)
         return body
 
     def _read_signature(self, registry: Registry | None, release: Release, body: bytes) -> dict[str, bytes]:
@@ -160,7 +189,7 @@ class Client:
 
     def _read_cached(self, path: Path, what: str) -> bytes:
         try:
-            return path.read_bytes()
+            return read_bytes(path)
         except FileNotFoundError:
             raise DataError(f"{what}: not in {self._cache}; pull it once without --offline") from None
 
@@ -280,7 +309,7 @@ def _check_replaceable(folder: Path) -> None:
     if folder.resolve() == Path.cwd():
         raise DataError(f"{folder}: is the current folder; choose one that is not there yet")
     try:
-        present = Release.from_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+        present = Release.from_manifest(read_bytes(folder / MANIFEST), str(folder / MANIFEST))
         differences = present.differences(folder)
     except (OSError, DataError):
         differences = ["no release"]
@@ -294,7 +323,7 @@ def _check_replaceable(folder: Path) -> None:
 def _is_intact(path: Path, sha256: str) -> bool:
     """Whether the file exists with this digest; one with another digest is removed."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return False

@@ -1,12 +1,12 @@
 """What is known of a published version beside its files: when it appeared, its errors, its aliases, who signed it."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from alexnet.errors import DataError
+from alexnet.files.strict import loads
 from pipelines.registry.aliases import Alias
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release, ReleaseFile
 from pipelines.registry.store import Registry
@@ -77,8 +77,8 @@ def _read(registry: Registry, release: Release, path: str) -> dict[str, Any]:
     if hashlib.sha256(body).hexdigest() != release.files[path].sha256:
         raise DataError(f"{where}: is not what the manifest names; it was changed, do not use it")
     try:
-        tree = json.loads(body)
-    except (ValueError, RecursionError):
+        tree = loads(body)
+    except ValueError:
         tree = None
     return tree if isinstance(tree, dict) else {}
 

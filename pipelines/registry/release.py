@@ -13,6 +13,7 @@ from typing import Literal
 
 from alexnet.config import parse_json, to_json
 from alexnet.errors import DataError
+from alexnet.files.strict import shown
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
@@ -23,6 +24,8 @@ _VERSION_DIGITS = 16
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION = re.compile(rf"[0-9a-f]{{{_VERSION_DIGITS}}}")
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)|.*\.$")  # what Windows cannot have
+_LEVELS = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIGNATURE = re.compile(rf"{SIGNATURES}/[0-9a-f]{{16}}\.sig")
 
@@ -200,5 +203,9 @@ def _version(sums: bytes) -> str:
 
 def _check_path(path: str, where: str) -> None:
     parts = path.split("/")
-    if not all(_PATH_PART.fullmatch(part) for part in parts) or parts[0] in (MANIFEST, SIGNATURES):
-        raise DataError(f"{where}: {path!r} is no path of a release; allowed: letters, digits, `._-`, folders by `/`, no `..`")
+    fits = len(parts) <= _LEVELS and all(_PATH_PART.fullmatch(part) and not _RESERVED.match(part) for part in parts)
+    if not fits or parts[0].lower() in (MANIFEST, SIGNATURES):
+        raise DataError(
+            f"{where}: {shown(path)} is no path of a release; allowed: letters, digits, `._-`, folders by `/`, no `..`, "
+            f"at most {_LEVELS} levels, nothing that ends in a dot or that a system keeps for itself"
+        )

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
 
 from alexnet.errors import DataError
+from alexnet.files.strict import loads, read_bytes
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release
 
 _SIGNING_KEY = "ALEXNET_SIGNING_KEY"
@@ -81,7 +82,7 @@ class PublicKey:
         """Raises DataError unless it is this key's signature of these bytes, or its bundle on files that include them."""
         try:
             if signature.startswith(b"{"):
-                self._verify_bundle(body, json.loads(signature))
+                self._verify_bundle(body, loads(signature))
             else:
                 self._verify(body, signature)
         except (InvalidSignature, ValueError, KeyError, TypeError, IndexError):
@@ -97,7 +98,7 @@ class PublicKey:
         envelope = bundle["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         self._verify(_enveloped(payload), base64.b64decode(envelope["signatures"][0]["sig"], validate=True))
-        digests = {each["name"]: each["digest"] for each in json.loads(payload)["predicate"]["resources"]}
+        digests = {each["name"]: each["digest"] for each in loads(payload)["predicate"]["resources"]}
         if envelope["payloadType"] != _PAYLOAD or digests[MANIFEST] != hashlib.sha256(manifest).hexdigest():
             raise ValueError(MANIFEST)
 
@@ -159,7 +160,7 @@ def _key_id(key: Public) -> str:
 
 def _read_key(path: str, variable: str, what: str, load: Callable[[bytes], Key]) -> Key:
     try:
-        return load(Path(path).read_bytes())
+        return load(read_bytes(Path(path)))
     except OSError as error:
         raise DataError(f"{variable}: {path}: {error.strerror}; {_MAKE}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):  # not shown: the library's text may quote the key

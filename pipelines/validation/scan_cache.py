@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import ArrowInvalid
 
 from alexnet.files.atomic import atomic_write_bytes
+from alexnet.files.sealed import read_sealed, seal
 from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
@@ -33,17 +33,17 @@ class ScanCache:
 
     def read(self, partition: Partition, schema: pa.Schema) -> pa.Table | None:
         """The rows of a partition; None if there are none, or their file is damaged or of another schema."""
-        try:
-            rows = pq.read_table(self._path(partition))
-        except (ArrowInvalid, OSError):
+        data = read_sealed(self._path(partition))
+        if data is None:
             return None
+        rows = pq.read_table(pa.BufferReader(data))
         return rows if rows.schema.equals(schema) else None
 
     def write(self, partition: Partition, rows: pa.Table) -> None:
         """Writes the rows of a partition."""
         out = pa.BufferOutputStream()
         pq.write_table(rows, out, compression="zstd")
-        atomic_write_bytes(self._path(partition), out.getvalue().to_pybytes())
+        atomic_write_bytes(self._path(partition), seal(out.getvalue().to_pybytes()))
 
     def clear(self) -> None:
         """Removes the rows of this scan and of all others."""

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from alexnet.errors import DataError
 from pipelines.cli.output import print_result
-from pipelines.registry.client import client_of
+from pipelines.registry.client import check_folder, client_of
 from pipelines.registry.details import Details, details
-from pipelines.registry.release import MANIFEST, Release, is_version, parse_reference, signature_path
+from pipelines.registry.release import is_version, parse_reference
 from pipelines.registry.signing import trusted_key
 from pipelines.registry.store import Registry
 from pipelines.runtime.console import escaped
@@ -31,20 +31,8 @@ def pull(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Compares a folder with its manifest, and the manifest with its signature if a key is set."""
-    manifest = args.folder / MANIFEST
-    try:
-        body = manifest.read_bytes()
-    except OSError as error:
-        raise DataError(f"{manifest}: {error.strerror}; give a folder that `alexnet pull` made") from None
-    release = Release.from_manifest(body, str(manifest))
-    if differences := release.differences(args.folder):
-        raise DataError(f"{args.folder}: {'; '.join(differences)}; pull it again")
     key = trusted_key()
-    if key:
-        signature = args.folder / signature_path(key.id)
-        if not signature.is_file():
-            raise DataError(f"{args.folder}: not signed by key {key.id}")
-        key.verify(body, signature.read_bytes(), str(args.folder))
+    release = check_folder(args.folder, key)
     tree = {"name": release.name, "version": release.version, "signed_by": key.id if key else None}
     print_result(args.json, tree, f"{release.name}@{release.version}: whole{f', signed by key {key.id}' if key else ''}")
     return 0

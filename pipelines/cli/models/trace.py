@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from alexnet.config import read_json
 from alexnet.errors import DataError, ParamsError
+from alexnet.files.strict import read_bytes
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.verify import verify
 from pipelines.cli.models.folder import model_folder
@@ -49,7 +50,7 @@ class Finding:
 def trace(args: argparse.Namespace) -> int:
     """Prints every link; 1 if one is wrong."""
     folder = model_folder(args.model, args.offline)
-    release = Release.from_manifest((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
+    release = Release.from_manifest(read_bytes(folder / MANIFEST), str(folder / MANIFEST))
     chain = Chain(folder, release, quick=args.quick, image=args.image)
     links = list(chain.links())
     found: dict[str, Any] = {

@@ -1,12 +1,15 @@
 """A trained network on disk: read back as it was written, or refused by name."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from alexnet.errors import DataError
+from alexnet.files.tensors import write_tensors
 from alexnet.inference.activations import activations
 from alexnet.inference.pretrained import (
     CONFIG,
@@ -165,4 +168,66 @@ def test_a_config_of_before_preprocessing_was_recorded_is_read_with_the_default_
     assert load_pretrained(folder).config.preprocessing == Preprocessing(240, "triangle")
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(DataError, match=r"config\.json: missing preprocessing; pull or train the model again"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.conv1.stride", 0),
+        ("model.conv2.padding", 10**6),
+        ("model.lrn.size", -1),
+        ("model.lrn.size", 10**6 + 1),
+        ("model.map_norm.beta", float("nan")),
+        ("model.lrn.k", 0.0),
+        ("model.kernels", [10**30] * 5),
+        ("model.kernels", [10**6] * 5),
+        ("model.units", 1 << 40),
+        ("model.input_px", -224),
+        ("model.classes", 10**9),
+        ("synsets", []),
+        *(("preprocessing.side_px", side) for side in ("256", None, 0, True, 10**6, 1e400)),
+    ],
+)
+def test_what_no_network_can_be_is_refused_before_anything_is_made(
+    model: Pretrained, tmp_path: Path, path: str, value: object
+) -> None:
+    folder = save(tmp_path / "model", model)
+    tree = config = json.loads((folder / CONFIG).read_text())
+    *parents, name = path.split(".")
+    for parent in parents:
+        tree = tree[parent]
+    tree[name] = value
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(DataError, match="model"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fc8.bias", torch.tensor(0.0), "has shape"),
+        ("fc8.bias", torch.full((10,), float("nan")), "not finite"),
+        ("fc8.bias", torch.zeros(10, dtype=torch.int32), "torch.int32"),
+        ("pixels.mean_image", torch.zeros(8, 8, 3), "has shape"),
+        ("pixels.mean_image", torch.full((256, 256, 3), float("inf")), "not finite"),
+        ("other", torch.zeros(1), "not the layers"),
+    ],
+)
+def test_weights_that_are_none_are_refused(
+    model: Pretrained, tmp_path: Path, name: str, value: torch.Tensor, message: str
+) -> None:
+    folder = save(tmp_path / "model", model)
+
+    write_tensors(load_file(folder / WEIGHTS) | {name: value}, folder / WEIGHTS)
+    with pytest.raises(DataError, match=message):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+def test_a_pipe_is_no_model(model: Pretrained, tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path / "model", model)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(DataError, match="is a pipe"):
         load_pretrained(folder)

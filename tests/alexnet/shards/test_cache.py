@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from alexnet.errors import DataError
+from alexnet.files.sealed import read_sealed, seal
 from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex
@@ -202,9 +203,9 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path, index: str) -> None:
 def test_an_index_that_points_outside_is_made_anew(tmp_path: Path) -> None:
     ShardCache(tmp_path, TarStore()).open(SHARD)
     path = tmp_path / f"{SHARD.sha256}.json"
-    tree = json.loads(path.read_text())
+    tree = json.loads(read_sealed(path) or b"")
     tree["sizes"][0] = 1 << 40
-    path.write_text(json.dumps(tree))
+    path.write_bytes(seal(json.dumps(tree).encode()))
     assert ShardCache(tmp_path, TarStore()).open(SHARD).index.sizes[0] == len(sample_shards.jpeg(0))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from alexnet.errors import DataError
+from alexnet.files.sealed import read_sealed, seal
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import index_tar
 from alexnet.shards.verify import FileIdentity, Mismatch, map_file, read_index, verify, write_index
@@ -105,16 +106,24 @@ def test_an_index_of_another_file_or_boot_is_not_believed(stored: tuple[Path, Fi
         lambda tree: tree["offsets"].__setitem__(0, len(BODY)),
         lambda tree: tree.update(labels="cats"),
         lambda tree: tree.update(file=None),
+        lambda tree: tree.update(verified=tree["verified"] - 8 * 86400),
+        lambda tree: tree.update(verified=tree["verified"] + 86400),
+        lambda tree: tree.pop("verified"),
     ],
 )
 def test_a_damaged_index_is_not_believed(stored: tuple[Path, FileIdentity], change: Callable[[Any], None]) -> None:
     path, file = stored
-    tree = json.loads(path.read_text())
+    whole = path.read_bytes()
+    tree = json.loads(read_sealed(path) or b"")
     change(tree)
-    path.write_text(json.dumps(tree))
+    path.write_bytes(seal(json.dumps(tree).encode()))
     assert read_index(path, SHARD, file) is None
-    path.write_text(path.read_text()[:-2])
+    path.write_bytes(whole[:-2])
     assert read_index(path, SHARD, file) is None
+    path.write_bytes(whole.replace(b'"labels": [0', b'"labels": [1'))  # one bit: an image of another class
+    assert read_index(path, SHARD, file) is None
+    path.write_bytes(whole)
+    assert read_index(path, SHARD, file) is not None
 
 
 def test_a_missing_and_an_empty_file_are_none(tmp_path: Path) -> None:

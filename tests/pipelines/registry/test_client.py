@@ -1,6 +1,7 @@
 """The client on a real store: bad links, interrupted and concurrent pulls, tampering, signatures."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.registry import signing
-from pipelines.registry.client import Client
+from pipelines.registry.client import Client, check_folder
 from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.runtime.errors import Unreachable
@@ -216,6 +217,36 @@ def test_a_signed_release_is_pulled_and_an_unsigned_one_refused(
     Client(None, tmp_path / "cache", key).pull(f"alexnet@{release.version}", tmp_path / "model")
     with pytest.raises(DataError, match=r": signature by key .* not in .*; pull it once without --offline"):
         Client(None, tmp_path / "cache", make_keys("other")).pull(f"alexnet@{release.version}")
+
+
+def test_what_is_refused_replaces_nothing_in_the_cache(registry: Registry, published: Release, tmp_path: Path) -> None:
+    client = Client(registry.bucket, tmp_path / "cache")
+    whole = client.pull("alexnet@latest")
+    client.pull(f"alexnet@{published.version}")
+    registry.bucket.put(registry.key(published.version, "manifest.json"), b"[" * 100_000)
+    for selector in ("latest", published.version):
+        with pytest.raises(DataError):
+            client.pull(f"alexnet@{selector}")
+        assert Client(None, tmp_path / "cache").pull(f"alexnet@{selector}") == whole
+
+
+def test_a_folder_counts_only_whole_and_signed(
+    registry: Registry, published: Release, tmp_path: Path, make_keys: MakeKeys
+) -> None:
+    key, folder = make_keys("key"), tmp_path / "model"
+    Client(registry.bucket, tmp_path / "cache").pull("alexnet", folder)
+    assert check_folder(folder, None) == published
+    with pytest.raises(DataError, match=f"not signed by key {key.id}"):
+        check_folder(folder, key)
+    registry.publish(published, tmp_path / "source", signing.sign(published.manifest()))
+    Client(registry.bucket, tmp_path / "cache", key).pull("alexnet", folder)
+    assert check_folder(folder, key) == published
+    (folder / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(DataError, match="changed; pull it again"):
+        check_folder(folder, key)
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(DataError, match="is a pipe"):
+        check_folder(tmp_path, key)
 
 
 def test_a_signature_over_another_manifest_is_refused(registry: Registry, tmp_path: Path, make_keys: MakeKeys) -> None:

@@ -114,6 +114,12 @@ def tampered(tmp_path: Path, change: Any) -> bytes:
         "a\\b",
         "\u202egpj.exe",
         "a/",
+        "Manifest.json",
+        "Signatures/0123456789abcdef.sig",
+        "con",
+        "pictures/LPT1.png",
+        "a.",
+        "x/" * 400 + "a",
     ],
 )
 def test_a_manifest_cannot_name_a_path_outside_its_folder(tmp_path: Path, path: str) -> None:
