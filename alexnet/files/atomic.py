@@ -16,6 +16,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path` to write to. At the end it is synced and renamed; after an error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _part(path)
+    part.unlink(missing_ok=True)  # a link that was laid there would be followed
     try:
         yield part
         sync(part)

@@ -23,7 +23,12 @@ def flock(
     what: str,
     progress: Callable[[], int] = lambda: 0,
 ) -> Iterator[None]:
-    """Holds a lock file, and removes it. Gives up when its holder makes no progress for `patience_seconds`."""
+    """Holds a lock file, and removes it. Gives up when its holder makes no progress for `patience_seconds`.
+
+    Raises:
+        Busy: it gave up.
+        OSError: as `open`; a link at `path` is not followed, for what it leads to is somebody's file.
+    """
     seen, deadline = progress(), time.monotonic() + patience_seconds
     while (file := _try_flock(path)) is None:
         now = progress()
@@ -46,7 +51,7 @@ def flock(
 
 def _try_flock(path: Path) -> int | None:
     """The lock file, locked; None when another holds it or has just removed it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(path, file):

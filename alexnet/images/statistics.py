@@ -5,18 +5,21 @@ Sums are integers, so neither the order of the images nor their division among w
 
 import ctypes
 import io
+import math
+import zlib
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write
+from alexnet.files.strict import read_bytes
 from alexnet.ops import build_cpp
 
 _IMAGES_PER_BLOCK = 65535 // 255  # whose sum fits 16 bits
@@ -94,6 +97,33 @@ def _kernels() -> ctypes.CDLL | None:
     return kernels
 
 
+_MAX_FILE_BYTES = 1 << 28
+_ARRAYS: dict[str, tuple[type, tuple[int, ...]]] = {  # 0: the side of the images
+    "mean_image": (np.float32, (0, 0, 3)),
+    "channel_mean": (np.float64, (3,)),
+    "channel_std": (np.float64, (3,)),
+    "eigenvectors": (np.float64, (3, 3)),
+    "eigen_std": (np.float64, (3,)),
+    "images": (np.int64, ()),
+}
+
+
+def _read_array(archive: ZipFile, name: str) -> np.ndarray:
+    """An array that is stored as it is: what it takes in memory is no more than what it has in the file."""
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type != ZIP_STORED or entry.file_size > _MAX_FILE_BYTES:
+        raise ValueError(f"{name} is compressed")
+    data = io.BytesIO(archive.read(entry))
+    if np.lib.format.read_magic(data) != (1, 0):
+        raise ValueError(f"{name} is of another version")
+    shape, _, kind = np.lib.format.read_array_header_1_0(data)
+    if kind.hasobject or math.prod(shape) * kind.itemsize != entry.file_size - data.tell():
+        raise ValueError(f"{name} has not the bytes of its {shape} numbers")
+    data.seek(0)
+    array: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
+    return array
+
+
 @dataclass(frozen=True)
 class PixelStatistics:
     """Statistics of the training images at a shard's size, RGB, on the scale 0..255, before JPEG compression.
@@ -141,10 +171,20 @@ class PixelStatistics:
     def read(cls, path: Path) -> "PixelStatistics":
         """Reads what `write` wrote. Raises DataError for any other file, or none."""
         try:
-            with path.open("rb") as file, np.load(file) as arrays:
-                found = {field.name: arrays[field.name] for field in fields(cls)}
-                return cls(**found | {"images": int(found["images"])})
+            data = read_bytes(path, _MAX_FILE_BYTES)
+            with ZipFile(io.BytesIO(data)) as archive:
+                found: dict[str, Any] = {field.name: _read_array(archive, field.name) for field in fields(cls)}
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; run the shard stage") from None
-        except (KeyError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
+        except (OSError, KeyError, ValueError, EOFError, BadZipFile, RuntimeError, zlib.error) as error:
             raise DataError(f"{path}: not pixel statistics: {error!r}; run the shard stage again") from None
+        side = len(found["mean_image"]) if found["mean_image"].ndim else 0
+        for name, (kind, shape) in _ARRAYS.items():
+            array, wanted = found[name], tuple(side if size == 0 else size for size in shape)
+            if array.dtype != kind or array.shape != wanted or not np.isfinite(array).all():
+                raise DataError(
+                    f"{path}: not pixel statistics: {name} is {array.dtype} of {array.shape}, not finite {np.dtype(kind)} of "
+                    f"{wanted}; run the shard stage again"
+                )
+        found["images"] = int(found["images"])
+        return cls(**found)

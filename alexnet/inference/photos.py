@@ -10,6 +10,7 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from alexnet.errors import DataError
+from alexnet.files.strict import read_bytes
 from alexnet.images.inspect import FORMATS, open_image
 from alexnet.images.resize import prepare
 from alexnet.inference.activations import center_activations
@@ -19,6 +20,7 @@ from alexnet.inference.references import fetch, is_reference
 from alexnet.loading.config import Views
 from alexnet.model.points import check_points
 
+_MAX_BYTES = 1 << 28  # of an image file
 _MAX_PIXELS = 89_000_000  # 270 MB decoded
 Photo = str | Path | bytes  # an image file, or its bytes
 
@@ -85,7 +87,7 @@ def read_photo(photo: Photo) -> bytes:
     """The bytes of an image file, which has been decoded once to see that it is whole. Raises DataError that names the file."""
     where = "the image" if isinstance(photo, bytes) else photo
     try:
-        data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+        data = photo if isinstance(photo, bytes) else read_bytes(Path(photo), _MAX_BYTES)
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from None
     try:

@@ -287,6 +287,8 @@ def _check_no_extras(registry: Registry, release: Release) -> None:
 def _append(bucket: "Bucket", key: str, part: Path, size: int, advance: Callable[[int], None]) -> str:
     """Appends to the part file what it lacks of the object's first `size` bytes; returns the file's SHA-256."""
     digest = hashlib.sha256()
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        part.unlink()  # in a shared cache: it leads to somebody's file
     with part.open("a+b") as file:
         file.seek(0)
         while chunk := file.read(_CHUNK):  # of an interrupted fetch

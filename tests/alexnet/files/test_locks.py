@@ -49,3 +49,11 @@ def test_a_lock_that_is_held_is_left_alone(tmp_path: Path) -> None:
             pass
         assert path.exists()
     assert not path.exists()
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "lock").symlink_to("mine")
+    with pytest.raises(OSError, match="symbolic links"), flock.flock(tmp_path / "lock", 0.0, ""):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -1,5 +1,8 @@
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -96,4 +99,41 @@ def test_a_file_that_holds_none_is_named(tmp_path: Path) -> None:
             PixelStatistics.read(path)
     np.savez(path, mean_image=np.zeros(3))
     with pytest.raises(DataError, match="not pixel statistics"):
+        PixelStatistics.read(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean_image": np.zeros((2, 2, 3))},
+        {"mean_image": np.zeros((2, 3, 3), np.float32)},
+        {"mean_image": np.full((2, 2, 3), np.nan, np.float32)},
+        {"channel_std": np.array(["a", "b", "c"])},
+        {"eigenvectors": np.zeros((3, 3), complex)},
+        {"eigen_std": np.zeros(2)},
+        {"images": np.float64(1)},
+        {"images": np.array([1, 2])},
+    ],
+)
+def test_arrays_that_are_no_statistics_are_refused(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
+    path, zeros = tmp_path / "pixels.npz", np.zeros(3)
+    whole: dict[str, Any] = {"mean_image": np.zeros((2, 2, 3), np.float32), "eigenvectors": np.eye(3), "images": np.int64(1)}
+    whole |= {"channel_mean": zeros, "channel_std": zeros, "eigen_std": zeros}
+    np.savez(path, **whole)
+    assert PixelStatistics.read(path).images == 1
+    np.savez(path, **whole | change)
+    with pytest.raises(DataError, match="not pixel statistics: .*; run the shard stage again"):
+        PixelStatistics.read(path)
+
+
+def test_a_small_file_that_says_it_is_large_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "pixels.npz"
+    np.savez_compressed(path, mean_image=np.zeros((4096, 4096, 3), np.float32))
+    with pytest.raises(DataError, match="mean_image is compressed"):
+        PixelStatistics.read(path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 3)})
+    with ZipFile(path, "w") as archive:
+        archive.writestr("mean_image.npy", header.getvalue())
+    with pytest.raises(DataError, match="mean_image has not the bytes"):
         PixelStatistics.read(path)

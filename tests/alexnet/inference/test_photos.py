@@ -1,6 +1,7 @@
 """A network on image files: prepared as in training, refused by name."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +93,14 @@ def test_a_missing_file_a_folder_and_a_huge_picture_are_named(tmp_path: Path) ->
     Image.new("1", (9500, 9500)).save(tmp_path / "bomb.png")
     with pytest.raises(DataError, match="9,500 x 9,500 pixels are too many; at most 89,000,000"):
         read_photo(tmp_path / "bomb.png")
+
+
+def test_what_has_no_end_is_no_photograph(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photo.jpg")
+    for place in (tmp_path / "photo.jpg", Path("/dev/zero")):
+        with pytest.raises(DataError, match="is a pipe, a device or a socket"):
+            read_photo(place)
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(DataError, match="has 21,474,836,480 bytes; at most"):
+        read_photo(tmp_path / "sparse.png")

@@ -164,8 +164,8 @@ def test_a_config_of_before_preprocessing_was_recorded_is_read_with_the_default_
     folder = save(tmp_path / "model", model)
     config = json.loads((folder / CONFIG).read_text())
     del config["preprocessing"]
-    (folder / CONFIG).write_text(json.dumps(config | {"side_px": 240, "input": "RGB, 0-255"}))
-    assert load_pretrained(folder).config.preprocessing == Preprocessing(240, "triangle")
+    (folder / CONFIG).write_text(json.dumps(config | {"side_px": 256, "input": "RGB, 0-255"}))
+    assert load_pretrained(folder).config.preprocessing == Preprocessing(256, "triangle")
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(DataError, match=r"config\.json: missing preprocessing; pull or train the model again"):
         load_pretrained(folder)
