@@ -40,7 +40,7 @@ class Checkout:
 
     def change(self, section: str, **leaves: Any) -> None:
         """Changes values of a section of params.yaml."""
-        yaml = YAML()
+        yaml = YAML(typ="safe", pure=True)  # one that keeps comments may write another tree where a list has changed
         tree = yaml.load(self.root / "params.yaml")
         tree[section].update(leaves)
         yaml.dump(tree, self.root / "params.yaml")
