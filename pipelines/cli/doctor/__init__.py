@@ -1,0 +1,1 @@
+"""`alexnet doctor`: what this machine has and lacks."""
