@@ -97,8 +97,16 @@ def publish(inputs: Inputs, receipt_path: Path, experiment: bool = False) -> Non
     registry = Registry(registry_bucket(), config.name)
     release, folder = make_release(inputs, given), _FOLDER
     signature = signing.sign_release(release)
+    written: list[str] = []
     with console.progress(release.total_bytes, "publish", "B") as advance:
-        is_new = registry.publish(release, folder, signature, lambda path: advance(release.files[path].bytes))
+
+        def uploaded(path: str) -> None:
+            written.append(path)
+            advance(release.files[path].bytes)
+
+        is_new = registry.publish(release, folder, signature, uploaded)
+    if written and not is_new:
+        console.say(f"publish: was damaged in the registry, and uploaded again: {', '.join(sorted(written))}")
     where = f"{registry.bucket}/{registry.key(release.version)}"
     what = f"{config.name}@{release.version}, {len(release.files)} files, {release.total_bytes / 1e6:,.1f} MB"
     state = "published" if is_new else "was published already:"

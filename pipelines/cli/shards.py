@@ -16,7 +16,6 @@ from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest, Shard
 from pipelines.cli.output import print_result
 from pipelines.runtime.console import escaped, progress
-from pipelines.runtime.errors import Denied, Missing, Unreachable
 from pipelines.storage import webdataset
 from pipelines.storage.bucket import Bucket, data_bucket
 
@@ -68,7 +67,7 @@ def find_damage(manifest: Manifest, bucket: Bucket) -> list[DamagedObject]:
         damaged = [damage for some in found for damage in some]
     for name, body in _documents(manifest).items():
         key = manifest.prefix + name
-        if (stored := _read(bucket, key)) != body:
+        if (stored := bucket.read_if_whole(key)) != body:
             damaged.append(DamagedObject(key, "is missing" if stored is None else "is not that of this run"))
     return damaged
 
@@ -86,7 +85,7 @@ def _damage_of(
         yield DamagedObject(key, fault)
     advance(shard.bytes)
     stem = key.removesuffix(".tar")
-    side, packed = _read(bucket, f"{stem}.json"), _read(bucket, f"{stem}.npz") if split == "train" else None
+    side, packed = bucket.read_if_whole(f"{stem}.json"), bucket.read_if_whole(f"{stem}.npz") if split == "train" else None
     try:
         tree = json.loads(side or b"")
         sums = tree["sums_sha256"]
@@ -100,33 +99,13 @@ def _damage_of(
 
 
 def _tar_fault(bucket: Bucket, key: str, shard: Shard) -> str | None:
-    digest, size = hashlib.sha256(), 0
-    try:
-        for chunk in bucket.stream(key):
-            digest.update(chunk)
-            size += len(chunk)
-    except Missing:
+    found = bucket.digest(key)
+    if found is None:
         return "is missing"
-    except (Denied, Unreachable):
-        raise
-    except DataError as error:  # an empty object has no range
-        return str(error)
+    sha256, size = found
     if size != shard.bytes:
         return f"has {size:,} bytes, the manifest says {shard.bytes:,}"
-    found = digest.hexdigest()
-    return None if found == shard.sha256 else f"sha256 is {found}, the manifest says {shard.sha256}"
-
-
-def _read(bucket: Bucket, key: str) -> bytes | None:
-    """A small object; None if there is none, empty if the store finds it damaged."""
-    try:
-        return bucket.get(key)
-    except Missing:
-        return None
-    except (Denied, Unreachable):
-        raise
-    except DataError:
-        return b""
+    return None if sha256 == shard.sha256 else f"sha256 is {sha256}, the manifest says {shard.sha256}"
 
 
 def mend(damaged: list[DamagedObject], manifest_path: Path, index_path: Path, bucket: Bucket) -> None:

@@ -2,6 +2,7 @@
 
 NAME/aliases/ALIAS.json               which version, by which digest; written only over what was read
 NAME/history/ALIAS/000007.json        the bytes that the alias has had since move 7
+NAME/history/ALIAS/copies/000007.json the same, to mend either
 NAME/history/ALIAS/000007.KEY.sig     the mover's signature over them, where it had a key
 
 A record is written once, where there is none, and has the digest of the one before it: none can be changed, left out or put in
@@ -17,7 +18,8 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _WHO = "ALEXNET_WHO"
 _ATTEMPTS = 20  # to move an alias that others are moving too
 _NUMBER = re.compile(r"(\d{6,})\.json")
+_RECORDED = re.compile(r"(?:copies/)?(\d{6,})\.json")
 _NOT_RECORDED = {"number": 0, "before_sha256": None, "action": "publish", "who": "", "at": "", "reason": ""}
 Target = tuple[str, str]  # a version, and the digest of its manifest
 
@@ -161,6 +164,55 @@ class AliasHistory:
             records[-1] = Record(last.alias, last.move, last.signed_by, (*last.faults, text))
         return records
 
+    def damaged(self, key: PublicKey | None, is_own: Callable[[str], bool]) -> Iterator[tuple[str, str, bytes | None]]:
+        """Key of every object that is damaged, what is wrong with it, and what mends it; None where nothing does.
+
+        A move is right when the one after it has its digest; the newest when two of alias, record and copy agree.
+
+        Args:
+            key: moves must be signed by it; None: signatures are not checked but against the key to sign with.
+            is_own: whether a version is at hand here, so that its owner may sign a move to it.
+        """
+        listed = list(self._bucket.sizes(self._history))
+        bodies = {place: self._bucket.read_if_whole(place) for place in [*listed, self._key]}
+        alias = bodies[self._key]
+        numbers = {int(found[1]) for each in listed if (found := _RECORDED.fullmatch(each.removeprefix(self._history)))}
+        last, at = max(numbers, default=-1), _number_of(alias)
+        newest = {bodies.get(self._history + name) for name in (_name(last), _copy(last))}
+        if alias and at == last + 1 and _follows(alias, newest):
+            last += 1  # its mover has not recorded it, or not yet
+        digest: str | None = None  # of the move, by the one after it
+        for number in range(last, -1, -1):
+            places = [self._history + _name(number), self._history + _copy(number), *([self._key] if number == last else [])]
+            right = _right([bodies.get(place) for place in places], digest, number)
+            for place in places:
+                if (stored := bodies.get(place)) is None or stored != right:
+                    yield place, "is missing" if stored is None else "is not the move that was made", right
+            if right is not None:
+                yield from self._damaged_signatures(number, right, listed, key, is_own)
+            digest = json.loads(right).get("before_sha256") if right else None
+
+    def _damaged_signatures(
+        self, number: int, body: bytes, listed: list[str], key: PublicKey | None, is_own: Callable[[str], bool]
+    ) -> Iterator[tuple[str, str, bytes | None]]:
+        own_id, own = signing.sign(body) or ("", b"")
+        start = f"{self._history}{_name(number, '')}"
+        wanted = {place for place in listed if place.startswith(start) and place.endswith(".sig")}
+        for place in sorted(wanted | ({f"{start}{key.id}.sig"} if key else set())):
+            stored, fault = self._bucket.read_if_whole(place), ""
+            is_mine = place == f"{start}{own_id}.sig"
+            if stored is None:
+                fault = "is missing"
+            elif key and place == f"{start}{key.id}.sig":
+                try:
+                    key.verify(body, stored, place)
+                except DataError as error:
+                    fault = str(error)
+            elif is_mine and stored != own:
+                fault = "is not that of the key in ALEXNET_SIGNING_KEY"
+            if fault:
+                yield place, fault, own if is_mine and is_own(_parse(body, place).version) else None
+
     def _find(self) -> _Found | None:
         try:
             body, etag = self._bucket.get_with_etag(self._key)
@@ -180,7 +232,8 @@ class AliasHistory:
         if signature:
             key_id, signed = signature
             self._bucket.put(f"{self._history}{_name(number, f'{key_id}.sig')}", signed, if_absent=True)
-        self._bucket.put(self._history + _name(number), body, if_absent=True, content_type="application/json")
+        for name in (_name(number), _copy(number)):
+            self._bucket.put(self._history + name, body, if_absent=True, content_type="application/json")
 
     def _signatures(
         self, number: int, body: bytes, listed: list[str], key: PublicKey | None
@@ -234,6 +287,33 @@ def _parse(body: bytes, where: str) -> Alias:
     if isinstance(tree, dict) and "number" not in tree:
         body = json.dumps(_NOT_RECORDED | tree).encode()
     return parse_json(Alias, body, where, "it is damaged: publish again, or remove it")
+
+
+def _right(bodies: list[bytes | None], sha256: str | None, number: int) -> bytes | None:
+    """Which of these is the move of this number: by its digest, else what two of them are, or all that there are."""
+    found = Counter(body for body in bodies if body is not None and _number_of(body) == number)
+    if sha256:
+        return next((body for body in found if hashlib.sha256(body).hexdigest() == sha256), None)
+    best = found.most_common(2)
+    return best[0][0] if best and (len(best) == 1 or best[0][1] > best[1][1]) else None
+
+
+def _follows(body: bytes, before: set[bytes | None]) -> bool:
+    """Whether a move has the digest of one of these as the one before it, or none where there is none."""
+    digests: set[str | None] = {hashlib.sha256(each).hexdigest() for each in before if each is not None}
+    return json.loads(body).get("before_sha256") in (digests or {None})
+
+
+def _number_of(body: bytes | None) -> int | None:
+    """Of a move; None if it is damaged."""
+    try:
+        return _parse(body or b"", "").number
+    except DataError:
+        return None
+
+
+def _copy(number: int) -> str:
+    return f"copies/{_name(number)}"
 
 
 def _name(number: int, end: str = "json") -> str:

@@ -201,10 +201,15 @@ def _version(sums: bytes) -> str:
     return hashlib.sha256(sums).hexdigest()[:_VERSION_DIGITS]
 
 
-def _check_path(path: str, where: str) -> None:
+def is_path(path: str) -> bool:
+    """Whether it may be the path of a release's file."""
     parts = path.split("/")
     fits = len(parts) <= _LEVELS and all(_PATH_PART.fullmatch(part) and not _RESERVED.match(part) for part in parts)
-    if not fits or parts[0].lower() in (MANIFEST, SIGNATURES):
+    return fits and parts[0].lower() not in (MANIFEST, SIGNATURES)
+
+
+def _check_path(path: str, where: str) -> None:
+    if not is_path(path):
         raise DataError(
             f"{where}: {shown(path)} is no path of a release; allowed: letters, digits, `._-`, folders by `/`, no `..`, "
             f"at most {_LEVELS} levels, nothing that ends in a dot or that a system keeps for itself"

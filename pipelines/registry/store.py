@@ -5,6 +5,7 @@ NAME/aliases/, NAME/history/          see `aliases`
 """
 
 import hashlib
+import json
 import mimetypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from alexnet.errors import DataError
 from pipelines.registry.aliases import Alias, AliasHistory, Record, Target, Why
 from pipelines.registry.release import MANIFEST, Release, signature_path
 from pipelines.registry.signing import PublicKey
-from pipelines.runtime.errors import Exists, Missing
+from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
 if TYPE_CHECKING:
     from pipelines.storage.bucket import Bucket
@@ -67,7 +68,9 @@ class Registry:
         signature: tuple[str, bytes] | None,
         uploaded: Callable[[str], None] = lambda path: None,
     ) -> bool:
-        """Uploads what is missing of a release, its manifest last. Returns whether it is new: it appears with its manifest.
+        """Uploads what is missing or damaged of a release, its manifest last. Returns whether it is new.
+
+        A version is the digest of its files, so that a manifest or file with other bytes at its place can only be damaged.
 
         Args:
             release: Of the folder.
@@ -76,34 +79,43 @@ class Registry:
             uploaded: Called with the path of every file that was uploaded.
 
         Raises:
-            DataError: this version exists with other content, or the store ignores conditional writes.
+            DataError: this version's manifest is of a newer program, or the store ignores conditional writes.
         """
         self.bucket.check()
         version, body = release.version, release.manifest()
-        try:
-            present = self.bucket.get(self.key(version, MANIFEST))
-        except Missing:
-            present = None
+        manifest = self.key(version, MANIFEST)
+        present = self.bucket.read_if_whole(manifest)
+        if present is None:
             self.bucket.check_conditional_writes(f"{self.name}/probes/")
-        if present not in (None, body):
-            raise DataError(
-                f"{self.bucket}/{self.key(version, MANIFEST)}: exists with other content; it was changed, remove it first"
-            )
-        sizes = self.bucket.sizes(self.key(version)) if present else {}
-        missing = [path for path, file in release.files.items() if sizes.get(self.key(version, path)) != file.bytes]
+        if present != body and _is_newer(present):
+            raise DataError(f"{self.bucket}/{manifest}: is of a newer program; publish with that one")
+
+        def is_whole(path: str) -> bool:
+            file = release.files[path]
+            return self.bucket.digest(self.key(version, path)) == (file.sha256, file.bytes)
+
+        with ThreadPoolExecutor(_STREAMS) as pool:
+            paths = list(release.files)
+            whole = pool.map(is_whole, paths) if present is not None else [False] * len(paths)
+            missing = [path for path, is_there in zip(paths, whole, strict=True) if not is_there]
 
         def upload(path: str) -> None:
-            self.bucket.upload(folder / path, self.key(version, path), _content_type(path))
+            self.upload(folder / path, version, path)
             uploaded(path)
 
         with ThreadPoolExecutor(_STREAMS) as pool:
             list(pool.map(upload, missing))
         if signature:
             key_id, signed = signature
-            self.bucket.put(self.key(version, signature_path(key_id)), signed, if_absent=True)
-        if not present:
-            self.bucket.put(self.key(version, MANIFEST), body, if_absent=True, content_type="application/json")
-        return not present
+            if self.bucket.read_if_whole(self.key(version, signature_path(key_id))) != signed:
+                self.bucket.put(self.key(version, signature_path(key_id)), signed)
+        if present != body:
+            self.bucket.put(manifest, body, if_absent=present is None, content_type="application/json")
+        return present is None
+
+    def upload(self, file: Path, version: str, path: str) -> None:
+        """Writes a version's file."""
+        self.bucket.upload(file, self.key(version, path), _content_type(path))
 
     # Aliases.
 
@@ -111,11 +123,22 @@ class Registry:
         """Where an alias points; None if there is none."""
         return AliasHistory(self.bucket, self.name, alias).read()
 
-    def aliases(self) -> dict[str, Alias]:
-        """All of them, by name."""
+    def aliases(self, torn: list[DataError] | None = None) -> dict[str, Alias]:
+        """All that can be read, by name. torn: gets the errors of the others."""
         prefix = f"{self.name}/aliases/"
-        names = [key.removeprefix(prefix).removesuffix(".json") for key in self.bucket.sizes(prefix)]
-        return {name: found for name in names if (found := self.alias(name))}
+        found: dict[str, Alias] = {}
+        for name in (key.removeprefix(prefix).removesuffix(".json") for key in self.bucket.sizes(prefix)):
+            try:
+                alias = self.alias(name)
+            except (Denied, Unreachable):
+                raise
+            except DataError as error:
+                if torn is not None:
+                    torn.append(error)
+                continue
+            if alias:
+                found[name] = alias
+        return found
 
     def history(self, alias: str, key: PublicKey | None = None) -> list[Record]:
         """Every move of an alias, the first one first, see `AliasHistory.records`."""
@@ -149,6 +172,14 @@ class Registry:
 
 def _target(release: Release) -> Target:
     return release.version, hashlib.sha256(release.manifest()).hexdigest()
+
+
+def _is_newer(manifest: bytes | None) -> bool:
+    """Whether it has a form that this program does not know."""
+    try:
+        return int(json.loads(manifest or b"")["format"]) > 1
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _content_type(path: str) -> str:

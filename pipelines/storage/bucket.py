@@ -6,6 +6,7 @@ The store compares every body that is written with a SHA-256 that is sent along.
 """
 
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
@@ -174,6 +175,28 @@ class Bucket:
                 f"{self}/{key}: has {len(body):,} bytes from byte {start:,} on, {size:,} were expected; was it replaced?"
             )
         return body
+
+    def digest(self, key: str) -> tuple[str, int] | None:
+        """SHA-256 and number of the bytes of an object of any size; None if there is none."""
+        digest, size = hashlib.sha256(), 0
+        try:
+            for chunk in self.stream(key):
+                digest.update(chunk)
+                size += len(chunk)
+        except Missing:
+            return None
+        return digest.hexdigest(), size
+
+    def read_if_whole(self, key: str) -> bytes | None:
+        """A small object; None if there is none, empty if the store finds it damaged."""
+        try:
+            return self.get(key)
+        except Missing:
+            return None
+        except (Denied, Unreachable):
+            raise
+        except DataError:
+            return b""
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Keys under the prefix and their sizes in bytes, in order of key."""

@@ -48,14 +48,17 @@ def history(args: argparse.Namespace) -> int:
     """Prints every move of an alias, or of all, the newest last; what is wrong with one is named, and hides no other."""
     name, alias = parse_reference(args.model)
     registry, key = Registry(registry_bucket(), name), trusted_key()
-    names = [alias] if "@" in args.model else sorted(registry.aliases())
+    torn: list[DataError] = []
+    names = [alias] if "@" in args.model else sorted(registry.aliases(torn))
     records = sorted((each for alias in names for each in registry.history(alias, key)), key=lambda each: each.move.at)
+    for error in torn:
+        print(f"alexnet history: error: {escaped(error)}", file=sys.stderr)
     for each in records:
         for fault in each.faults:
             print(f"alexnet history: error: {name}@{each.alias}, move {each.move.number}: {fault}", file=sys.stderr)
     tree = [dataclasses.asdict(each) for each in records]
     print_result(args.json, tree, "\n".join(map(_line, records)) or f"{args.model}: was never moved in {registry.bucket}")
-    return int(any(each.faults for each in records))
+    return int(bool(torn) or any(each.faults for each in records))
 
 
 def _line(each: Record) -> str:

@@ -32,6 +32,13 @@ _RELEASES = f"""\
   alexnet releases        date (UTC), top-1 error by the center crop with its 95% interval, size, git commit (+: files differed
                           from it), the keys that signed it, aliases
 
+  alexnet releases --verify --repair
+                          compares every object with its digest, and mends: files from --from DIR, .local/release, artifacts
+                          and the client's cache; manifests, aliases and moves from what else tells them; signatures of what
+                          those folders hold, by the key in ALEXNET_SIGNING_KEY. A folder of files without a manifest is
+                          published by that, if it is whole: to withdraw a version, remove all of it
+
+--json with --verify: [{{key, fault, mended}}], without
 --json: {{releases: [as `show-release` gives them], aliases: {{ALIAS: {{version, previous}}}}}}
 {PLACES}"""
 _RELEASE = f"""\
@@ -131,6 +138,11 @@ def _add_releases(add: Add) -> None:
 
     listing = add("releases", _of("releases", "list_releases"), "List a model's releases, the newest first", _RELEASES)
     listing.add_argument("name", nargs="?", default="alexnet", metavar="NAME")
+    listing.add_argument("--verify", action="store_true", help="read every object of the model and compare its digest")
+    listing.add_argument("--repair", action="store_true", help="the same, and mend what can be mended")
+    listing.add_argument(
+        "--from", dest="source", type=Path, action="append", default=[], metavar="DIR", help="a folder to mend from"
+    )
 
     one = add("show-release", _of("releases", "show_release"), "Say everything of one release, without fetching it", _RELEASE)
     one.add_argument("model", nargs="?", default="alexnet@latest", metavar="NAME[@ALIAS|@VERSION]")

@@ -4,14 +4,16 @@ import argparse
 import dataclasses
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from alexnet.errors import DataError
 from pipelines.cli.output import print_result
-from pipelines.registry.client import check_folder, client_of
+from pipelines.registry.client import cache_folder, check_folder, client_of
 from pipelines.registry.details import Details, details
 from pipelines.registry.release import is_version, parse_reference
 from pipelines.registry.signing import trusted_key
 from pipelines.registry.store import Registry
+from pipelines.runtime import environment
 from pipelines.runtime.console import escaped
 from pipelines.storage.bucket import registry_bucket
 
@@ -41,7 +43,10 @@ def verify(args: argparse.Namespace) -> int:
 def list_releases(args: argparse.Namespace) -> int:
     """Lists all versions of a model, the newest first; one that is damaged is named, and hides no other."""
     registry = Registry(registry_bucket(), args.name)
-    aliases, damaged = registry.aliases(), []
+    if args.verify or args.repair:
+        return _verify_all(args, registry)
+    damaged: list[DataError] = []
+    aliases = registry.aliases(damaged)
 
     def read(version: str) -> Details | None:
         try:
@@ -64,12 +69,28 @@ def list_releases(args: argparse.Namespace) -> int:
     return int(bool(damaged))
 
 
+def _verify_all(args: argparse.Namespace, registry: Registry) -> int:
+    """Compares every object of the model, and mends them if asked; 1 if one is damaged and was not mended."""
+    from pipelines.registry.repair import Repair
+
+    folders = [*args.source, environment.LOCAL / "release", Path("artifacts"), cache_folder()]
+    faults = list(Repair(registry, folders, trusted_key(), mends=args.repair).faults())
+    for each in faults:
+        print(f"{escaped(each.key)}: {escaped(each.fault)}{', mended' if each.mended else ''}", file=sys.stderr)
+    left = sum(not each.mended for each in faults)
+    text = f"{args.name}: {len(registry.versions()):,} versions at {registry.bucket}: "
+    text += f"{left:,} objects damaged" if left else "every digest as published"
+    advice = "; publish again, or name a folder that has them: --from DIR" if args.repair else "; --repair mends what can be"
+    print_result(args.json, [dataclasses.asdict(each) for each in faults], text + (advice if left else ""))
+    return int(bool(left))
+
+
 def show_release(args: argparse.Namespace) -> int:
     """Says everything of one version, without fetching it."""
     name, selector = parse_reference(args.model)
     registry = Registry(registry_bucket(), name)
     aliases = registry.aliases()
-    if not is_version(selector) and selector not in aliases:
+    if not is_version(selector) and selector not in aliases and registry.alias(selector) is None:  # raises if it is torn
         raise DataError(f"{name}@{selector}: no such alias; {registry.bucket} has: {', '.join(sorted(aliases)) or 'none'}")
     found = details(registry, selector if is_version(selector) else aliases[selector].version, aliases)
     lines = [

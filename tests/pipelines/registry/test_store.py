@@ -8,9 +8,10 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.registry.release import Release
+from pipelines.registry.signing import sign_release
 from pipelines.registry.store import Registry
 from pipelines.storage.bucket import Bucket
-from tests.pipelines.registry.conftest import make
+from tests.pipelines.registry.conftest import MakeKeys, make
 from tests.support.fault_proxy import Fault, FaultProxy
 
 # Publishing.
@@ -39,11 +40,30 @@ def test_a_file_that_was_lost_is_put_back_by_publishing_again(registry: Registry
     assert written == ["README.md"]
 
 
-def test_a_version_with_other_content_is_refused(registry: Registry, tmp_path: Path) -> None:
+def test_what_was_damaged_is_mended_by_publishing_again(registry: Registry, tmp_path: Path, make_keys: MakeKeys) -> None:
+    make_keys("owner")
+    release, folder = make(tmp_path / "source")
+    registry.publish(release, folder, sign_release(release))
+    whole = {key: registry.bucket.get(key) for key in registry.bucket.sizes("alexnet/versions/")}
+    for key, body in whole.items():
+        registry.bucket.put(key, bytes([body[0] ^ 1, *body[1:]]))
+        assert not registry.publish(release, folder, sign_release(release))
+        assert registry.bucket.get(key) == body
+
+
+def test_a_manifest_of_a_newer_program_is_kept(registry: Registry, tmp_path: Path) -> None:
     release, folder = make(tmp_path)
-    registry.bucket.put(registry.key(release.version, "manifest.json"), b"{}")
-    with pytest.raises(DataError, match="exists with other content; it was changed, remove it first"):
+    registry.bucket.put(registry.key(release.version, "manifest.json"), b'{"format": 2}')
+    with pytest.raises(DataError, match="is of a newer program; publish with that one"):
         registry.publish(release, folder, None)
+
+
+def test_one_torn_alias_hides_no_other(registry: Registry, published: Release) -> None:
+    registry.move("stable", published)
+    registry.bucket.put("alexnet/aliases/latest.json", b"{")
+    torn: list[DataError] = []
+    assert list(registry.aliases(torn)) == ["stable"]
+    assert "alexnet/aliases/latest.json: damaged" in str(torn[0])
 
 
 def test_publishers_that_race_all_succeed_and_the_version_is_complete(registry: Registry, tmp_path: Path) -> None:

@@ -68,6 +68,24 @@ def test_one_damaged_release_hides_no_other(
     assert err.startswith(f"alexnet releases: error: alexnet@{damaged}: manifest.json: damaged")
 
 
+def test_one_torn_alias_hides_nothing_else_and_is_mended(
+    shop: TrainedFolder, fresh_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = Bucket(fresh_store.registry, fresh_store)
+    whole = bucket.get("alexnet/aliases/latest.json")
+    bucket.put("alexnet/aliases/latest.json", b"")
+    for command in ("releases", "history"):
+        status, _, err = run(capsys, command)
+        assert (status, "alexnet/aliases/latest.json: damaged" in err) == (1, True)
+    assert len(json.loads(run(capsys, "releases", "--json")[1])["releases"]) == 2
+    status, out, err = run(capsys, "releases", "--verify")
+    assert (status, err) == (1, "alexnet/aliases/latest.json: is not the move that was made\n")
+    assert "1 objects damaged; --repair mends what can be" in out
+    assert run(capsys, "releases", "--verify", "--repair")[0] == 0
+    assert bucket.get("alexnet/aliases/latest.json") == whole
+    assert "2 versions" in run(capsys, "releases", "--verify")[1]
+
+
 def test_three_lines_of_python_use_a_release(shop: TrainedFolder, fresh_store: Store) -> None:
     Image.new("RGB", (300, 200), "red").save("picture.webp")
     expected = shop.model.config
