@@ -135,7 +135,8 @@ def power(size: float, of: Components, shape: tuple[int, int], claims: int = 1) 
     if error == 0:
         return float(size != 0)
     critical = float(stdtrit(freedom, 1 - (1 - LEVEL) / claims / 2))
-    return float(1 - nctdtr(freedom, abs(size) / error, critical))  # the other tail, of a wrong sign, is left out
+    missed = nctdtr(freedom, abs(size) / error, critical)  # the other tail, of a wrong sign, is left out
+    return 1.0 if np.isnan(missed) else float(1 - missed)  # it is not a number where it is too small for one
 
 
 def seeds_needed(size: float, of: Components, images: int, claims: int = 1) -> int | None:

@@ -129,3 +129,10 @@ def test_what_a_design_resolves_is_computed_before_anything_is_run() -> None:
     smallest = statistics.smallest_effect(of, (6, 4000), claims=15)
     assert statistics.power(smallest, of, (6, 4000), claims=15) == pytest.approx(0.8, abs=0.001)
     assert smallest < statistics.smallest_effect(statistics.expected_components(0.04, 0.004, 0.5), (6, 4000), claims=15)
+
+
+def test_more_seeds_resolve_smaller_effects() -> None:
+    """Where the chance of missing an effect is below 1e-300, scipy's function is not a number for some degrees of freedom."""
+    of = statistics.expected_components(0.035, 0.004, 0.5)
+    smallest = [statistics.smallest_effect(of, (seeds, 4500), claims=15) for seeds in range(3, 24)]
+    assert smallest == sorted(smallest, reverse=True)
