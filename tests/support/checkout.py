@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -64,9 +65,17 @@ class Checkout:
         return subprocess.Popen(command, cwd=self.root, env=self.env, stdout=null, stderr=null, start_new_session=True)
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every output by its path; the manifest stands for the shards."""
+        """SHA-256 of every output by its path; the manifest stands for the shards.
+
+        Of the source's listing without its own digest: that is of the times and inodes of this checkout's files too.
+        """
         files = sorted(path for path in (self.root / "artifacts").rglob("*") if path.is_file() and path.name != ".gitignore")
-        return {str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {str(path.relative_to(self.root)): hashlib.sha256(_comparable(path)).hexdigest() for path in files}
+
+
+def _comparable(path: Path) -> bytes:
+    body = path.read_bytes()
+    return json.dumps(json.loads(body) | {"sha256": ""}).encode() if path.name == "source.json" else body
 
 
 def stages_run(output: str) -> list[str]:
