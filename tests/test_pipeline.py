@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from infra.stack import Stack
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
+from tests.support import dask
 from tests.support.checkout import Checkout, make_checkout, stages_run
 from tests.support.fault_proxy import Fault, FaultProxy, Request
 
@@ -195,6 +196,26 @@ def test_two_runs_from_scratch_are_byte_equal(finished: Checkout, fresh: Checkou
     done = fresh.repro()
     assert done.returncode == 0, done.stdout[-3000:]
     assert fresh.digests() == finished.digests()
+
+
+@pytest.mark.slow
+def test_workers_of_dask_that_were_started_elsewhere_make_the_same_bytes(
+    finished: Checkout, fresh: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One of them and its nanny are killed when the shard stage starts."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with (
+        dask.scheduler(elsewhere) as (_, address),
+        dask.worker(address, elsewhere, fresh.env),
+        dask.worker(address, elsewhere, fresh.env) as victim,
+    ):
+        assert (done := fresh.repro("validate", ALEXNET_DASK=address)).returncode == 0, done.stdout[-3000:]
+        for process in [psutil.Process(victim.pid), *psutil.Process(victim.pid).children(recursive=True)]:
+            process.kill()
+        assert (done := fresh.repro("shard", ALEXNET_DASK=address)).returncode == 0, done.stdout[-3000:]
+    made = fresh.digests()
+    assert "artifacts/manifest.json" in made
+    assert made.items() <= finished.digests().items()
 
 
 @pytest.mark.slow

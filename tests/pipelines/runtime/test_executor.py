@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from pipelines.runtime.errors import Unreachable
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
+from tests.support import dask
 from tests.support.stage_folder import (
     INDEX,
     MANIFEST,
@@ -114,31 +114,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[bytes]"]:
     """A Dask scheduler without workers, which ALEXNET_DASK names."""
-    file = tmp_path / "scheduler.json"
-    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
-    process = started("dask_scheduler", *options)
-    while not (file.is_file() and file.read_text()):
-        assert process.poll() is None
-        time.sleep(0.05)
-    monkeypatch.setenv("ALEXNET_DASK", json.loads(file.read_text())["address"])
-    yield process
-    process.kill()
-    process.wait()
-
-
-def started(program: str, *arguments: str, folder: Path | None = None) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-@contextmanager
-def worker(folder: Path | None = None) -> Iterator[None]:
-    process = started("dask_worker", os.environ["ALEXNET_DASK"], "--nthreads", "1", "--no-dashboard", folder=folder)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    with dask.scheduler(tmp_path) as (process, address):
+        monkeypatch.setenv("ALEXNET_DASK", address)
+        yield process
 
 
 @pytest.mark.slow
@@ -151,7 +129,7 @@ def test_a_cluster_that_fails_is_named(
         Unreachable, match=r"the scheduler at tcp://\S+ has had no workers for 2 seconds; start some: `dask wor"
     ):
         list(executor.map_unordered(abs, range(3)))
-    with worker():
+    with dask.worker(os.environ["ALEXNET_DASK"]):
         monkeypatch.setattr(executor, "_SECONDS", 30)  # a worker takes its time to come
         assert sorted(executor.map_unordered(abs, range(9))) == list(range(9))
         with pytest.raises(DataError, match=r"ALEXNET_DASK: 4 workers died of one task, the last at tcp://\S+; see its log"):
@@ -253,7 +231,7 @@ def test_the_programs_of_the_stages_run_on_workers_that_were_started_in_another_
             bucket.delete(key)
         return [path.read_bytes() for path in (INDEX, REPORT, MANIFEST, PIXELS)] + list(shards.values())
 
-    with worker(tmp_path / "elsewhere"):
+    with dask.worker(os.environ["ALEXNET_DASK"], tmp_path / "elsewhere"):
         by_dask = run()
     monkeypatch.delenv("ALEXNET_DASK")
     assert by_dask == run()
