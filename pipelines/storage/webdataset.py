@@ -5,7 +5,7 @@
     for sample in wds.WebDataset(urls("train"), shardshuffle=False).decode("pil"):
         sample["__key__"], sample["jpg"], sample["cls"]
 
-Importing this module lets webdataset open `s3://`, with the credentials and the resumed reads of `pipelines.storage.bucket`.
+`urls` also lets webdataset open `s3://`, with the credentials and the resumed reads of `pipelines.storage.bucket`.
 """
 
 import io
@@ -27,6 +27,7 @@ def urls(split: Split, manifest: Path | str = MANIFEST) -> list[str]:
     found = Manifest.read(Path(manifest))
     if split not in found.splits:
         raise DataError(f"{manifest}: has no split {split!r}; it has {', '.join(found.splits)}")
+    _register_opener()
     return [f"{data_bucket()}/{found.prefix}{shard.name}" for shard in found.splits[split]]
 
 
@@ -74,12 +75,9 @@ class _Stream(io.RawIOBase):
         return size
 
 
-def _register() -> None:
+def _register_opener() -> None:
     try:
-        from webdataset.gopen import gopen_schemes
-    except ModuleNotFoundError:  # only addresses and indexes are asked for
+        from webdataset.gopen import gopen_schemes  # imports torch
+    except ModuleNotFoundError:  # only the addresses are asked for
         return
     gopen_schemes["s3"] = open_s3
-
-
-_register()
