@@ -176,7 +176,7 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
         rows.clear()
         with during(made):
             shard.main(INDEX, MANIFEST, PIXELS)
-        assert (parts[-1], made()) == (sum(1 for _ in source.partitions()), 25 + 1)  # the manifest too
+        assert (parts[-1], made()) == (sum(1 for _ in source.partitions()), 25 + 3)  # the manifest and both splits' indexes too
         shards = {key: bucket.get(key) for key in bucket.sizes("shards/")}
         for key in shards:
             bucket.delete(key)
