@@ -25,14 +25,14 @@ _STEPS = {
     "relu": "ReLU", "tanh": "tanh", "lrn": "local response norm", "map_norm": "norm over the map", "pool": "max pooling",
     "dropout": "x chance to be kept",
 }  # fmt: skip
-_PAGES = Environment(
+PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_PAGES.filters |= {"percent": style.percent}
+PAGES.filters |= {"percent": style.percent}
 
 
 def write_explanation(stem: Path, subject: Subject) -> None:
@@ -44,7 +44,7 @@ def write_explanation(stem: Path, subject: Subject) -> None:
 
 def _page(subject: Subject, traced: Trace) -> str:
     model, network = subject.model, subject.model.network
-    return _PAGES.get_template("explain.html.j2").render(
+    return PAGES.get_template("explain.html.j2").render(
         subject=subject,
         schemes=style.SCHEMES,
         towers=style.TOWERS[: traced.towers] if traced.towers > 1 else ["network"],

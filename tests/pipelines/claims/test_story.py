@@ -1,17 +1,24 @@
 """The page: everything in it is inside it, readable in both schemes, and its numbers are those of the results."""
 
+import base64
 import re
+from functools import partial
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree as ET
 
 import pytest
+from PIL import Image
 
 from pipelines.claims import mapping, story
 from pipelines.claims import table as tables
 from pipelines.claims.compare import Table
 from pipelines.claims.story import write_story
 from pipelines.config import params
+from pipelines.pictures import style
 from pipelines.pictures.explain.subject import Subject, Training
 from pipelines.pictures.style import SCHEMES
 from tests.pipelines.pictures.explain.test_trace import IMAGE, pretrained
@@ -65,6 +72,25 @@ def test_the_page_needs_no_other_file_and_can_be_read_by_everyone(
     assert {each["href"] for each in page.named("a")} == {f"#{each['id']}" for each in page.named("section")}
     assert all(each["scope"] == "col" for each in page.named("th"))
     assert page.named("meta")[1]["content"] == "width=device-width, initial-scale=1"
+
+
+def test_photographs_are_small_also_inside_a_picture_of_the_run(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = partial(style.show_image, pixels=IMAGE.numpy())
+    (tmp_path / "evaluation").mkdir()
+    style.save(tmp_path / "evaluation" / "predictions", (2, 2), lambda figure: draw(figure.subplots()), "Predictions")
+    page = write(tmp_path / "story.html", table, monkeypatch)
+    (inside,) = [each for each in page.named("img") if each["alt"] == "Images with the five best classes"]
+    svg = unquote(inside["src"].partition(",")[2])
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert "data:image/png" not in svg
+    assert svg.count("data:image/webp") == 1
+    crops = [each["src"] for each in page.named("img") if each["alt"].startswith("Crop ")]
+    assert len(crops) == 10
+    for uri in crops:
+        with Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+            assert (image.format, image.size) == ("WEBP", (160, 160))
 
 
 def test_its_numbers_are_those_of_the_results(table: Table) -> None:
