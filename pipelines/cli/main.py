@@ -279,7 +279,7 @@ def _show(args: argparse.Namespace) -> int:
 def _make_ilsvrc(args: argparse.Namespace) -> int:
     from alexnet.images.inspect import FAULTS
     from pipelines.cli import make_ilsvrc
-    from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
+    from pipelines.sources.archives.devkit import ILSVRC2010, ILSVRC2012
 
     plant = FAULTS if args.plant == ["all"] else tuple(args.plant)
     year = ILSVRC2010 if args.year == "2010" else ILSVRC2012

@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import FAULTS, Fault
 from pipelines.cli.pictures import damaged_jpeg, draw_image, encode_image, huge_png, jpeg, jpeg_with_exif, rotated_jpeg
-from pipelines.sources.devkit import ILSVRC2012, Year
+from pipelines.sources.archives.devkit import ILSVRC2012, Year
 
 FAULTY_IMAGES: dict[Fault, Callable[[int], bytes]] = {  # the faults of one image alone, drawn from a seed
     "empty": lambda seed: b"",

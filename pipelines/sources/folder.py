@@ -17,12 +17,12 @@ from itertools import islice
 from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
+from pipelines.sources.archives.devkit import Devkit
+from pipelines.sources.archives.tar_stream import LARGEST
 from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage
 from pipelines.sources.class_names import LABEL_LISTS, LISTS, read_class_names, read_labels
-from pipelines.sources.devkit import Devkit
 from pipelines.sources.layout import LeftOut, Node, find_splits, outside, take, tree
 from pipelines.sources.places import Folder
-from pipelines.sources.tar_stream import LARGEST
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _KEY_BYTES = 80

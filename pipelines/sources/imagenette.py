@@ -13,10 +13,10 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write
 from pipelines.runtime import console, environment
 from pipelines.runtime.errors import Unreachable
+from pipelines.sources.archives.tar_stream import LARGEST
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.packaged import write_once
 from pipelines.sources.places import LocalFolder
-from pipelines.sources.tar_stream import LARGEST
 
 URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"

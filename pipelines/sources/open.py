@@ -1,8 +1,8 @@
 """Opens the source that params.yaml names."""
 
+from pipelines.sources.archives.imagenet import ArchivesSource, open_imagenet
 from pipelines.sources.base import SourceConfig
 from pipelines.sources.folder import FolderSource
-from pipelines.sources.imagenet import ArchivesSource, open_imagenet
 from pipelines.sources.imagenette import open_imagenette
 from pipelines.sources.packaged import open_packaged
 from pipelines.sources.places import folder_of

@@ -76,4 +76,4 @@ def open_scan_cache(name: str, source: Source, config: ValidateConfig, listing: 
 
 def _code() -> list[Path]:
     here = Path(__file__)
-    return [Path(images.__file__), here, here.with_name("index.py"), *sorted(Path(sources.__file__).parent.glob("*.py"))]
+    return [Path(images.__file__), here, here.with_name("index.py"), *sorted(Path(sources.__file__).parent.rglob("*.py"))]

@@ -17,9 +17,9 @@ from pipelines import validate
 from pipelines.cli import pictures
 from pipelines.config import params
 from pipelines.runtime.environment import Store
+from pipelines.sources.archives.imagenet import ArchivesSource
 from pipelines.sources.base import Partition, SourceFile, SourceImage
 from pipelines.sources.folder import FolderSource
-from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index, scan_cache
@@ -226,7 +226,7 @@ KILLED = """
 import itertools, os, signal
 from pathlib import Path
 from pipelines import validate
-from pipelines.sources.imagenet import ArchivesSource
+from pipelines.sources.archives.imagenet import ArchivesSource
 read_images, images = ArchivesSource.read_images, itertools.count()
 
 def killed(source, partition):

@@ -8,7 +8,7 @@ import pytest
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import FAULTS
 from pipelines.cli.main import main
-from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year
+from pipelines.sources.archives.devkit import ILSVRC2010, ILSVRC2012, Year
 from tests.support.stage_folder import make_small_ilsvrc
 
 

@@ -158,7 +158,7 @@ def test_dask_workers_make_the_same_bytes_and_some_may_be_killed(
     (tmp_path / "work").mkdir()
     stage_folder = make_stage_folder(tmp_path / "work", fresh_store, tmp_path / "archives", monkeypatch)
     stage_folder.params(source={"name": "imagenet"}, shard={"train_shards": 20, "val_shards": 5, "side_px": 256})
-    monkeypatch.setattr("pipelines.sources.imagenet._PARTITION_BYTES", 1 << 20)
+    monkeypatch.setattr("pipelines.sources.archives.imagenet._PARTITION_BYTES", 1 << 20)
 
     def seen() -> int:
         return len(list(scan_cache.FOLDER.rglob("*.parquet")))

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
+from pipelines.sources.archives.imagenet import ArchivesSource
 from pipelines.sources.base import SourceConfig
 from pipelines.sources.folder import FolderSource
-from pipelines.sources.imagenet import ArchivesSource
 from pipelines.sources.open import open_source
 from tests.support.stage_folder import make_image_folder, make_small_ilsvrc
 

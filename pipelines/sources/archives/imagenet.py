@@ -27,13 +27,13 @@ from alexnet.images.inspect import suffix
 from alexnet.shards.manifest import Split
 from alexnet.shards.tar import iter_headers
 from pipelines.runtime import console, environment
+from pipelines.sources.archives.devkit import GZIP, YEARS, Devkit, Year, find_devkit, load_devkit
+from pipelines.sources.archives.tar_stream import LARGEST, ReadAhead, split_points
 from pipelines.sources.base import ArchiveConfig, Partition, SourceConfig, SourceFile, SourceImage
-from pipelines.sources.devkit import GZIP, YEARS, Devkit, Year, find_devkit, load_devkit
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.known_names import split_names
 from pipelines.sources.layout import LeftOut, places_of_splits, take, tree
 from pipelines.sources.places import Folder, folder_of
-from pipelines.sources.tar_stream import LARGEST, ReadAhead, split_points
 
 _TRAIN_TAR = re.compile(r"(n\d{8})\.tar")
 _IMAGES = {"train": re.compile(r"(n\d{8}_\d+)\.JPEG"), "val": re.compile(r"(ILSVRC20\d\d_val_\d{8})\.JPEG")}

@@ -24,9 +24,9 @@ from pipelines.cli import pictures
 from pipelines.cli.make_ilsvrc import Contents, tar_of
 from pipelines.config import params
 from pipelines.runtime.environment import Store
-from pipelines.sources import imagenet
+from pipelines.sources.archives import imagenet
+from pipelines.sources.archives.devkit import ILSVRC2010, ILSVRC2012
 from pipelines.sources.base import ArchiveConfig, SourceConfig
-from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012
 from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from alexnet.errors import DataError
 from alexnet.shards.tar import iter_headers
 from pipelines.cli.make_ilsvrc import tar_of
-from pipelines.sources.tar_stream import ReadAhead, split_points
+from pipelines.sources.archives.tar_stream import ReadAhead, split_points
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ from pipelines.cli import pictures
 from pipelines.sources.base import ArchiveConfig, SourceConfig
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.open import open_source
-from tests.pipelines.sources.test_imagenet import KIT, TRAIN, VAL, indexed, labels, opened, truth, unpack
+from tests.pipelines.sources.archives.test_imagenet import KIT, TRAIN, VAL, indexed, labels, opened, truth, unpack
 from tests.support.stage_folder import make_small_ilsvrc
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.cli.make_ilsvrc import Contents, meta_mat, tar_of
-from pipelines.sources.devkit import ILSVRC2010, ILSVRC2012, Year, read_devkit
+from pipelines.sources.archives.devkit import ILSVRC2010, ILSVRC2012, Year, read_devkit
 from tests.support.stage_folder import make_small_ilsvrc
 
 

@@ -1,0 +1,1 @@
+"""Sources that are archives, read where they lie: nothing is unpacked, no name in them becomes a path."""
