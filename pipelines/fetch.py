@@ -25,11 +25,10 @@ from pipelines.sources.open import Source, open_source
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A digest of the source's files. It names no place, so that the same files elsewhere are the same source.
+class Summary:
+    """source.json, part of the release: what the source was taken for. It names no place and no time.
 
-    layout: what they were taken for. left_out: files that are no images by their names, by suffix. sha256: of every file's
-    path, size and stamp. content: SHA-256 of paths and contents, by the last `--rehash` of these files; empty without one.
+    left_out: files that are no images by their names, by suffix.
     """
 
     name: str
@@ -37,21 +36,34 @@ class Listing:
     bytes: int
     layout: str
     left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """listing.json: by which DVC sees that a file is another one. Copies have other times, so a release has no listing.
+
+    sha256: of every file's path, size and stamp. content: SHA-256 of paths and contents, by the last `--rehash` of these
+    files; empty without one.
+    """
+
     sha256: str
     content: str
 
 
-def listing(name: str, source: Source, before: Listing | None = None, *, rehash: bool = False) -> Listing:
+def summarize(name: str, source: Source) -> Summary:
+    """What a source is taken for. Raises DataError when it has no images, or none in some class, or can be read in two ways."""
+    files = source.files()
+    left_out = dict(sorted(source.left_out().suffixes.items()))
+    return Summary(name, len(files), sum(file.size for file in files), source.layout(), left_out)
+
+
+def list_files(source: Source, before: Listing | None = None, *, rehash: bool = False) -> Listing:
     """Lists a source.
 
     Args:
-        name: The source's.
         source: The source.
         before: The listing before this one, whose `content` is kept while nothing else has changed.
         rehash: Whether every file is read, for changes that times, inodes and entity tags do not show.
-
-    Raises:
-        DataError: It has no images, or none in some class, or can be read in two ways.
     """
     files = source.files()
     lines = "".join(f"{file.path}\0{file.size}\0{file.stamp}\n" for file in files)
@@ -62,11 +74,10 @@ def listing(name: str, source: Source, before: Listing | None = None, *, rehash:
             (f"{file.path}\0{source.folder.digest(file)}\n" for file in files), len(files), "rehash", "files"
         )
         content = hashlib.sha256("".join(digests).encode()).hexdigest()
-    left_out = dict(sorted(source.left_out().suffixes.items()))
-    return Listing(name, len(files), sum(file.size for file in files), source.layout(), left_out, sha256, content)
+    return Listing(sha256, content)
 
 
-def main(source: Path, purpose: Path, *, rehash: bool = False) -> None:
+def main(source: Path, listing: Path, purpose: Path, *, rehash: bool = False) -> None:
     """Lists the source that params.yaml names, and prints what it was taken for and what is left out."""
     given = params.load()
     config = given.source
@@ -75,7 +86,7 @@ def main(source: Path, purpose: Path, *, rehash: bool = False) -> None:
     for note in unused(config):
         console.say(f"fetch: {note}")
     opened = open_source(config)
-    found = listing(config.name, opened, _before(source), rehash=rehash)
+    found = summarize(config.name, opened)
     terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
     console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
     console.say(f"fetch: {found.layout}")
@@ -87,6 +98,7 @@ def main(source: Path, purpose: Path, *, rehash: bool = False) -> None:
             raise ParamsError(
                 f"{key}: is {count}, and the source has {classes} classes; set it to {classes}, or see the lines above"
             )
+    atomic_write_bytes(listing, to_json(list_files(opened, _before(listing), rehash=rehash)))
     atomic_write_bytes(source, to_json(found))
 
 
@@ -111,6 +123,7 @@ if __name__ == "__main__":
         "fetch",
         main,
         {"rehash": "read every file, for changes that no time or inode shows"},
-        source="JSON to write: what the source was taken for, files, bytes and digest of its listing",
+        source="JSON to write: what the source was taken for, files, bytes",
+        listing="JSON to write: digest of the files' sizes and times",
         purpose="JSON to write: whether the run publishes",
     )

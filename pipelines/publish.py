@@ -41,6 +41,7 @@ from pipelines.validation.report import ValidationReport
 _FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
 OUTCOME = environment.LOCAL / "outcome.html"  # what came of it
 _LOCK = Path("dvc.lock")
+_LISTING = "artifacts/listing.json"
 _PICTURES = (".png", ".svg", ".html")
 _EXPERIMENT = "an experiment moves no alias; `dvc exp apply` it and `make run`, or `alexnet promote` it"
 _DECLINED = "an experiment, or ALEXNET_PUBLISH=no; `dvc exp apply` it and `make run`, or set ALEXNET_PUBLISH=yes"
@@ -217,11 +218,17 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
 
 
 def lineage(lock: str) -> str:
-    """dvc.lock without the publish stage, whose entry is about the release before this one."""
+    """dvc.lock without what would differ where the same images are made into the same network.
+
+    Those are the publish stage, whose entry is about the release before this one, and the listing of the source's times.
+    """
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     tree = yaml.load(lock)
     tree["stages"] = {name: stage for name, stage in sorted(tree["stages"].items()) if name != "publish"}
+    for stage in tree["stages"].values():
+        for entries in (stage.get("deps", []), stage.get("outs", [])):
+            entries[:] = [entry for entry in entries if entry["path"] != _LISTING]
     text = io.StringIO()
     yaml.dump(tree, text)
     return text.getvalue()

@@ -150,7 +150,7 @@ if __name__ == "__main__":
     console.run_on_paths(
         "validate",
         lambda listing, index_path, report_path: main(index_path, report_path, listing),
-        source="JSON of the fetch stage, which changes with the source",
+        listing="JSON of the fetch stage, which changes with the source's files",
         index="Parquet to write: a row for every image",
         report="JSON to write: counts, faults, rules",
     )

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pipelines.sources.base import SourceConfig
 from pipelines.sources.places import LocalFolder
 from tests.support.stage_folder import StageFolder, make_image_folder, make_small_ilsvrc, make_stage_folder
 
-SOURCE, PURPOSE = Path("artifacts/source.json"), Path("artifacts/purpose.json")
+SOURCE, LISTING, PURPOSE = (Path(f"artifacts/{name}.json") for name in ("source", "listing", "purpose"))
 NO_STORE = Store("b", "r", None, None, None, None)
 
 
@@ -27,15 +28,15 @@ def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder
 
 
 def fetched() -> dict[str, object]:
-    fetch.main(SOURCE, PURPOSE)
+    fetch.main(SOURCE, LISTING, PURPOSE)
     found: dict[str, object] = json.loads(SOURCE.read_text())
-    return found
+    return found | json.loads(LISTING.read_text())
 
 
 def test_the_listing_changes_with_the_source_and_names_no_place(stage_folder: StageFolder, tmp_path: Path) -> None:
     first = fetched()
     assert (first["name"], first["files"]) == ("folder", 16)
-    assert str(tmp_path) not in SOURCE.read_text()
+    assert str(tmp_path) not in SOURCE.read_text() + LISTING.read_text()
     assert fetched() == first
     (tmp_path / "images/class0/new.jpg").write_bytes(pictures.jpeg(99))
     assert fetched() != first
@@ -44,14 +45,14 @@ def test_the_listing_changes_with_the_source_and_names_no_place(stage_folder: St
 def test_a_mistake_anywhere_in_params_stops_before_work(stage_folder: StageFolder) -> None:
     stage_folder.params(publish={"max_top1_error": "low"})
     with pytest.raises(ParamsError, match=r"publish\.max_top1_error: must be a number, got 'low'"):
-        fetch.main(SOURCE, PURPOSE)
+        fetch.main(SOURCE, LISTING, PURPOSE)
     assert not SOURCE.exists()
 
 
 def test_an_empty_class_is_named(stage_folder: StageFolder, tmp_path: Path) -> None:
     (tmp_path / "images" / "empty").mkdir()
     with pytest.raises(DataError, match="no images in class empty"):
-        fetch.main(SOURCE, PURPOSE)
+        fetch.main(SOURCE, LISTING, PURPOSE)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_data_that_may_not_be_used_freely_say_so(
     make_small_ilsvrc(tmp_path / "archives")
     monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path / "archives"))
     stage_folder.params(source={"name": "imagenet"}, model={"classes": 3})
-    fetch.main(SOURCE, PURPOSE)
+    fetch.main(SOURCE, LISTING, PURPOSE)
     assert "fetch: imagenet, 3 files, " in (out := capsys.readouterr().out)
     assert "its license: non-commercial research and education only" in out
 
@@ -111,7 +112,7 @@ def test_a_wrong_number_of_classes_is_told_before_any_work(stage_folder: StageFo
     of_model = key == "model.classes"
     stage_folder.params(model={"classes": 2 + of_model}, validate={"counts": {"classes": None if of_model else 3}})
     with pytest.raises(ParamsError, match=f"{key}: is 3, and the source has 2 classes; set it to 2"):
-        fetch.main(SOURCE, PURPOSE)
+        fetch.main(SOURCE, LISTING, PURPOSE)
     assert not SOURCE.exists()
 
 
@@ -123,6 +124,17 @@ def test_what_is_set_and_not_used_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     assert not list(fetch.unused(SourceConfig("folder", 0.25, (), {"train": "a"})))
 
 
+def test_the_same_files_written_again_are_listed_anew_and_summed_up_alike(stage_folder: StageFolder, tmp_path: Path) -> None:
+    fetched()
+    before = SOURCE.read_bytes(), LISTING.read_bytes()
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "images")
+    shutil.move(tmp_path / "copy", tmp_path / "images")
+    fetched()
+    assert SOURCE.read_bytes() == before[0]
+    assert LISTING.read_bytes() != before[1]
+
+
 def test_rehash_sees_what_times_and_inodes_do_not(
     stage_folder: StageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,10 +143,10 @@ def test_rehash_sees_what_times_and_inodes_do_not(
     path = tmp_path / "images/class0/0.jpg"
     path.write_bytes(path.read_bytes()[::-1])
     assert fetched() == first
-    fetch.main(SOURCE, PURPOSE, rehash=True)
-    rehashed = json.loads(SOURCE.read_text())
-    assert rehashed != first
-    assert fetched() == rehashed  # so that the next run sees it
+    fetch.main(SOURCE, LISTING, PURPOSE, rehash=True)
+    rehashed = json.loads(LISTING.read_text())
+    assert rehashed["content"] != first["content"]
+    assert rehashed.items() <= fetched().items()  # so that the next run sees it
     path.write_bytes(path.read_bytes()[::-1])
-    fetch.main(SOURCE, PURPOSE, rehash=True)
-    assert json.loads(SOURCE.read_text()) != rehashed
+    fetch.main(SOURCE, LISTING, PURPOSE, rehash=True)
+    assert json.loads(LISTING.read_text()) != rehashed

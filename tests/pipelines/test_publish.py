@@ -219,9 +219,11 @@ def test_a_stage_that_was_not_run_is_named(place: TrainedFolder) -> None:
     assert not Path(".local/release").exists()  # nothing half-made is left
 
 
-def test_lineage_leaves_out_what_was_published_before() -> None:
-    tree = YAML(typ="safe", pure=True).load(lineage(LOCK))
-    assert list(tree["stages"]) == ["train"]
+def test_lineage_leaves_out_what_was_published_before_and_the_listing_of_times() -> None:
+    listing = "  validate: {cmd: v, deps: [{path: artifacts/listing.json, md5: a}, {path: pipelines, md5: b}]}\n"
+    tree = YAML(typ="safe", pure=True).load(lineage(LOCK + listing))
+    assert list(tree["stages"]) == ["train", "validate"]
+    assert [dep["path"] for dep in tree["stages"]["validate"]["deps"]] == ["pipelines"]
     assert tree["stages"]["train"]["outs"][0]["md5"] == "abc"
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -67,15 +66,15 @@ class Checkout:
     def digests(self) -> dict[str, str]:
         """SHA-256 of every output by its path; the manifest stands for the shards.
 
-        Of the source's listing without its own digest: that is of the times and inodes of this checkout's files too.
+        Without the source's listing, which is of the times and inodes of this checkout's files.
         """
-        files = sorted(path for path in (self.root / "artifacts").rglob("*") if path.is_file() and path.name != ".gitignore")
-        return {str(path.relative_to(self.root)): hashlib.sha256(_comparable(path)).hexdigest() for path in files}
-
-
-def _comparable(path: Path) -> bytes:
-    body = path.read_bytes()
-    return json.dumps(json.loads(body) | {"sha256": ""}).encode() if path.name == "source.json" else body
+        files = sorted(path for path in (self.root / "artifacts").rglob("*") if path.is_file())
+        skipped = (".gitignore", "listing.json")
+        return {
+            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.name not in skipped
+        }
 
 
 def stages_run(output: str) -> list[str]:

@@ -137,14 +137,14 @@ def _params() -> Iterator[Check]:
 
 
 def _source() -> Iterator[Check]:
-    from pipelines.fetch import listing
+    from pipelines.fetch import summarize
     from pipelines.sources.open import open_source
 
     config = params.load().source
     if _is_downloaded_by_a_run(config.name):
         yield Check("source", f"{config.name}: not here yet; the first run brings it")
     else:
-        found = listing(config.name, open_source(config))
+        found = summarize(config.name, open_source(config))
         yield Check("source", f"{config.name}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB")
 
 

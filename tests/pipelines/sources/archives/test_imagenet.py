@@ -218,7 +218,7 @@ def test_archives_make_the_shards_that_a_folder_makes(
         stage_folder = make_stage_folder(tmp_path / name, fresh_store, Path(), monkeypatch)
         monkeypatch.setenv("ALEXNET_SOURCE", str(source))
         stage_folder.params(source={"name": "imagenet"}, model={"classes": 3})
-        fetch.main(Path("artifacts/source.json"), Path("artifacts/purpose.json"))
+        fetch.main(*(Path(f"artifacts/{name}.json") for name in ("source", "listing", "purpose")))
         given = params.load()
         index.write(validate.build_index(open_source(given.source), given.source, given.validate), INDEX)
         if name == "a":
