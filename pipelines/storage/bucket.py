@@ -67,13 +67,15 @@ _ADVICE = {
 }
 
 
+_ANSWERED: set[str | None] = set()  # the stores that have answered this process, by endpoint, None: AWS
+
+
 class Bucket:
     """Objects by key, for any number of threads. Keys use `/`; every method raises DataError that names bucket and key."""
 
     def __init__(self, name: str, at: environment.Store) -> None:
         self.name = name
         self._at = at
-        self._has_answered = False
         self._said, self._said_at = threading.Lock(), -math.inf
 
     def __str__(self) -> str:
@@ -301,7 +303,7 @@ class Bucket:
         while True:
             try:
                 reply = getattr(self._client, method)(Bucket=self.name, **arguments)
-                self._has_answered = True
+                _ANSWERED.add(self._at.endpoint)
                 return reply
             except (ClientError, S3UploadFailedError) as error:
                 cause: Exception = error
@@ -331,7 +333,7 @@ class Bucket:
 
     def _patience_seconds(self, failure: DataError) -> float:
         """How long to repeat a request that failed so. A store that has never answered is more likely named wrongly."""
-        return environment.store_seconds() if isinstance(failure, Unreachable) and self._has_answered else 0.0
+        return environment.store_seconds() if isinstance(failure, Unreachable) and self._at.endpoint in _ANSWERED else 0.0
 
     def _say(self, line: str) -> None:
         """Prints the line, unless one of any thread was printed lately."""

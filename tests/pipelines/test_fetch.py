@@ -30,7 +30,8 @@ def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder
 def fetched() -> dict[str, object]:
     fetch.main(SOURCE, LISTING, PURPOSE)
     found: dict[str, object] = json.loads(SOURCE.read_text())
-    return found | json.loads(LISTING.read_text())
+    found |= json.loads(LISTING.read_text())
+    return found
 
 
 def test_the_listing_changes_with_the_source_and_names_no_place(stage_folder: StageFolder, tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ class FaultProxy:
                 pass
             return _reset(client)
         head, start = _head(store)
-        assert head is not None
+        if head is None:  # the store was stopped, or the client gave up
+            return _reset(client)
         body = bytearray(_read_until(store, start, lambda body: False))
         if fault.flip_at is not None and fault.flip_at < len(body):
             body[fault.flip_at] ^= 1
