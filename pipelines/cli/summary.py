@@ -1,6 +1,7 @@
 """The result of a run: error rates beside the baselines, where the figures are, and what was published where."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ RECEIPT = Path("artifacts/receipt.json")
 PAGE = environment.LOCAL / "release" / "index.html"
 OUTCOME = environment.LOCAL / "outcome.html"
 _STATUS = environment.LOCAL / "status"
+TIMINGS = environment.LOCAL / "timings"
 _ALWAYS_RUN = "fetch"  # the stage that looks whether the source has changed
 _ADVICE = "`make run` makes it"
 
@@ -34,25 +36,47 @@ def summary() -> str:
     """The last run's results, error rates in percent. Raises DataError: no run has ended in this folder."""
     results = read_json(Results, RESULTS, _ADVICE)
     receipt = read_json(Receipt, RECEIPT, _ADVICE)
+    figures = len(list(EVALUATION.rglob("*.png")))
+    return "\n".join(
+        [
+            "",
+            *error_rates(results),
+            *_throughput(),
+            f"figures     {EVALUATION}/ ({figures})",
+            *_published(receipt),
+            *advice(results),
+        ]
+    )
+
+
+def error_rates(results: Results) -> list[str]:
+    """A table: the center crop and many crops, those of an ensemble, the baselines and what was trained alike."""
     title = f"{results.split_name} error, {results.images:,} images, {results.classes} classes"
     rows: list[tuple[str, Estimate, Estimate | None]] = [
-        *((VIEWS_NAMES[row.views], row.top1_error, row.top5_error) for row in results.protocols),
+        *((VIEWS_NAMES[row.views], row.top1_error, row.top5_error) for row in results.protocols[:2]),
         *((f"ensemble, {VIEWS_NAMES[row.views]}", row.top1_error, row.top5_error) for row in results.ensemble[:2]),
         ("baseline: majority", results.majority, None),
         ("baseline: ridge", results.ridge, None),
         *((f"trained alike: {name}", error, None) for name, error in results.variants.items()),
     ]
-    figures = len(list(EVALUATION.rglob("*.png")))
-    return "\n".join(
-        [
-            "",
-            f"{title}{'top-1':>10}{'95% interval':>18}{'top-5':>10}",
-            *(f"{'  ' + name:<{len(title)}}{_cells(top1)}{f'{top5.value:10.2%}' if top5 else ''}" for name, top1, top5 in rows),
-            *_throughput(),
-            f"figures     {EVALUATION}/ ({figures})",
-            *_published(receipt),
-        ]
-    )
+    return [
+        f"{title}{'top-1':>10}{'95% interval':>18}{'top-5':>10}",
+        *(f"{'  ' + name:<{len(title)}}{_cells(top1)}{f'{top5.value:10.2%}' if top5 else ''}" for name, top1, top5 in rows),
+    ]
+
+
+def advice(results: Results) -> list[str]:
+    """What to type next."""
+    program = ".venv/bin/alexnet"
+    lines = [
+        (f"{program} predict PHOTO", "what is in a picture, of these classes"),
+        (f"{program} explain PHOTO", "its way through the network, as a page"),
+        (f"{program} claims --scale smoke", "what the paper's ideas are worth: each trained with and without"),
+        (f"{program} use folder", "then your own photographs: ALEXNET_SOURCE=PHOTOS make run"),
+    ]
+    if results.many_crops.views != "ten":  # it was trained without flips
+        lines.append((f"{program} use imagenette", "then photographs, which can show flips, colors and ten crops: make run"))
+    return [f"{'' if row else 'try next':12}{each:41}{what}" for row, (each, what) in enumerate(lines)]
 
 
 def _published(receipt: Receipt) -> list[str]:
@@ -80,7 +104,24 @@ def _champion(receipt: Receipt) -> list[str]:
 
 
 def _throughput() -> list[str]:
-    return [f"throughput  {read_json(Throughput, THROUGHPUT, _ADVICE).text}"] if THROUGHPUT.exists() else []
+    if not THROUGHPUT.exists():
+        return []
+    return [
+        f"throughput  {read_json(Throughput, THROUGHPUT, _ADVICE).evaluation:,.0f} images/s, read, decoded and by all crops"
+    ]
+
+
+def took(stage: str) -> dict[str, float | None]:
+    """What the last run of a stage took, as it has measured it; empty where it has not."""
+    try:
+        return dict(json.loads((TIMINGS / f"{stage}.json").read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _with_time(stage: str) -> str:
+    seconds = took(stage).get("seconds")
+    return stage if seconds is None else f"{stage} {seconds:.0f} s" if seconds < 100 else f"{stage} {seconds / 60:.0f} min"
 
 
 def _cells(estimate: Estimate) -> str:
@@ -99,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if args.since:
         ran = stages_run_since(args.since.stat().st_mtime)
-        print(f"ran         {', '.join(ran)}" if ran else "nothing to do: all of it has been made before")
+        print(f"ran         {', '.join(map(_with_time, ran))}" if ran else "nothing to do: all of it has been made before")
     return 0
 
 

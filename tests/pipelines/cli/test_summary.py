@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 
 from alexnet.config import to_json
 from pipelines.cli import summary
+from pipelines.cli.main import main as cli_main
+from pipelines.config import params
 from pipelines.evaluation.intervals import share
 from pipelines.evaluation.results import THROUGHPUT, Estimate, ProtocolResult, Results, Throughput
 
+ROOT = Path(__file__).parents[3]
 RESULTS = Results(
     split="val",
     images=1250,
@@ -34,6 +38,12 @@ RECEIPT: dict[str, Any] = {
     "held_back": None,
     "champion": None,
 }
+
+
+def last_line() -> str:
+    """The last before what to type next."""
+    text: str = summary.summary().partition("\ntry next")[0]
+    return text.splitlines()[-1]
 
 
 @pytest.fixture
@@ -72,7 +82,7 @@ def test_variants_trained_alike_and_the_throughput_are_named_where_there_are_any
     THROUGHPUT.write_bytes(to_json(Throughput("a machine", "float32", 321.4, {"center": 3000.2, "five": 600.1})))
     lines = summary.summary().splitlines()
     assert lines[6].split() == ["trained", "alike:", "torchvision", "2.08%", "1.42", "to", "3.03%"]
-    assert lines[7] == "throughput  321 images/s by all crops; the network alone, float32: center crop 3,000, five crops 600"
+    assert lines[7] == "throughput  321 images/s, read, decoded and by all crops"
 
 
 def test_the_split_that_is_reported_on_is_named(finished: Path) -> None:
@@ -82,24 +92,53 @@ def test_the_split_that_is_reported_on_is_named(finished: Path) -> None:
 
 def test_an_alias_that_did_not_move_is_reported_with_the_reason(finished: Path) -> None:
     summary.RECEIPT.write_text(json.dumps(RECEIPT | {"held_back": "top-1 error 0.5 is above 0.4"}))
-    assert summary.summary().endswith("alias       alexnet@latest stays where it was: top-1 error 0.5 is above 0.4")
+    assert last_line() == ("alias       alexnet@latest stays where it was: top-1 error 0.5 is above 0.4")
 
 
 def test_what_came_of_the_champion_is_said(finished: Path) -> None:
     outcome = {"is_champion": True, "reason": "not worse", "compared_with": "4567", "comparison": None}
     for is_champion, says in ((True, "is this version: not worse"), (False, "stays where it was: not worse")):
         summary.RECEIPT.write_text(json.dumps(RECEIPT | {"champion": outcome | {"is_champion": is_champion}}))
-        assert summary.summary().endswith(f"champion    alexnet@champion {says}")
+        assert last_line() == (f"champion    alexnet@champion {says}")
 
 
 def test_a_run_that_published_nothing_says_so(finished: Path) -> None:
     summary.RECEIPT.write_text(json.dumps(RECEIPT | {"version": None, "files": {}, "held_back": "an experiment"}))
-    assert summary.summary().endswith("published   nothing: an experiment")
+    assert last_line() == ("published   nothing: an experiment")
+
+
+def test_what_a_network_was_not_trained_for_is_not_shown_first(finished: Path) -> None:
+    flipped = replace(RESULTS.protocols[1], views="flipped")
+    summary.RESULTS.write_bytes(to_json(replace(RESULTS, protocols=(*RESULTS.protocols, flipped))))
+    assert "flipped" not in summary.summary()
+    ten = replace(RESULTS.protocols[1], views="ten")
+    summary.RESULTS.write_bytes(to_json(replace(RESULTS, protocols=(RESULTS.protocols[0], ten))))
+    assert "ten crops   " in summary.summary()
+
+
+def test_every_command_to_try_next_exists(finished: Path) -> None:
+    typed = re.findall(r"\.venv/bin/alexnet (\S+)", summary.summary())
+    assert typed == ["predict", "explain", "claims", "use", "use"]
+    for command in typed:
+        with pytest.raises(SystemExit, match="^0$"):
+            cli_main([command, "--help"])
+    for preset in re.findall(r"alexnet use (\S+)", summary.summary()):
+        assert params.preset_file(preset, ROOT / params.PRESETS).is_file()
 
 
 def test_stages_that_ran_are_in_the_order_of_their_ends_without_fetch(finished: Path) -> None:
     assert summary.stages_run_since(0) == ["shard", "validate", "train"]
     assert summary.stages_run_since(102) == ["validate", "train"]
+
+
+def test_stages_say_how_long_they_took(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("started").touch()
+    os.utime("started", (101, 101))
+    Path(".local/timings").mkdir()
+    for stage, seconds in (("validate", 9.6), ("train", 301.0)):
+        Path(f".local/timings/{stage}.json").write_text(json.dumps({"seconds": seconds}))
+    assert summary.main(["--since", "started"]) == 0
+    assert capsys.readouterr().out.endswith("ran         shard, validate 10 s, train 5 min\n")
 
 
 def test_a_run_of_which_nothing_was_left_to_do_is_reported(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
