@@ -86,11 +86,30 @@ class Training:
 @harmless
 def stages(results: Iterable[StageResult]) -> None:
     """A table of the stages so far."""
-    rows = [
-        {"stage": one.stage, "state": one.state, "seconds": f"{one.seconds:,.1f}", "throughput": one.throughput}
-        for one in results
-    ]
-    create_table_artifact(key="stages", table=rows, description="What was made, and what had been made before")
+    rows = [stage_row(result) for result in results]
+    create_table_artifact(key="stages", table=rows, description="What was made and what it took, and what had been made before")
+
+
+def stage_row(result: StageResult) -> dict[str, str]:
+    """A stage's state and time, and what it took where it was made now; as DVC shows it from .local/timings."""
+    took = result.timing
+
+    def cell(name: str, unit: float = 1.0, digits: int = 1) -> str:
+        value = took.get(name)
+        return "" if value is None else f"{value / unit:,.{digits}f}"
+
+    return {
+        "stage": result.stage,
+        "state": result.state,
+        "seconds": f"{result.seconds:,.1f}",
+        "images/s": cell("images_per_second", digits=0),
+        "CPU seconds": cell("cpu_seconds"),
+        "peak memory, MB": cell("peak_memory_bytes", 1e6, 0),
+        "read, MB": cell("read_bytes", 1e6),
+        "written, MB": cell("written_bytes", 1e6),
+        "from the store, MB": cell("received_bytes", 1e6),
+        "to the store, MB": cell("sent_bytes", 1e6),
+    }
 
 
 @harmless

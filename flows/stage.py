@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
@@ -24,6 +24,7 @@ _ADVICE = re.compile(
     r"|Use `dvc push` to send|(Generating|Updating) lock file"
 )
 STATUS = Path(".local/status")  # each stage writes how it ended to NAME.json; DVC's own exit status is always 255
+TIMINGS = Path(".local/timings")  # and what it took
 _GRACE_SECONDS = 25.0  # enough for a training step and a checkpoint; a Prefect worker kills after 30
 _TAIL_LINES = 30
 _RUN_ID = "ALEXNET_STAGE_RUN"  # set for dvc and inherited by what it starts, also when dvc is dead and its children are orphans
@@ -39,12 +40,12 @@ class RetryableStageError(StageError):
 
 @dataclass(frozen=True)
 class StageResult:
-    """What came of a stage. throughput: as it said itself, or images by its time; empty where neither is known."""
+    """What came of a stage. timing: as the stage itself has measured it; empty where it was not made now."""
 
     stage: str
     state: Literal["made", "unchanged", "from the cache"]
     seconds: float
-    throughput: str
+    timing: Mapping[str, float | None]
 
 
 def run(stage: str, on_line: Callable[[str], None], variables: Mapping[str, str] | None = None) -> StageResult:
@@ -76,16 +77,14 @@ def run(stage: str, on_line: Callable[[str], None], variables: Mapping[str, str]
     orphans.start()
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     state: Literal["made", "unchanged", "from the cache"] = "unchanged"
-    throughput = ""
 
     def read(lines: Iterable[str]) -> None:
-        nonlocal state, throughput
+        nonlocal state
         for line in map(str.rstrip, lines):
             if line and not _ADVICE.match(line):
                 tail.append(line)
                 on_line(line)
                 state = "made" if line.startswith("Running stage ") else "from the cache" if " is cached - " in line else state
-                throughput = _throughput(line, time.time() - started) or throughput
 
     try:
         read(process.stdout)
@@ -98,19 +97,11 @@ def run(stage: str, on_line: Callable[[str], None], variables: Mapping[str, str]
     finally:
         process.stdout.close()
     if exit_status:
-        status = _read_status(stage, since=started)
+        status = _read(STATUS, stage, since=started)
         if status is None and repair(on_line) and exit_status > 0:
             raise RetryableStageError(f"{stage}: DVC's own files were damaged, and are repaired; run it again")
         raise classify(stage, exit_status, list(tail), status)
-    return StageResult(stage, state, time.time() - started, throughput if state == "made" else "")
-
-
-def _throughput(line: str, seconds: float) -> str:
-    """The images a second that a line of a stage tells, or that follow from its number of images; else empty."""
-    if found := re.search(r"([\d,.]+) (?:img|images)/s", line):
-        return f"{found[1]} images/s"
-    found = re.match(r"\w+: ([\d,]+) images\b", line)
-    return f"{int(found[1].replace(',', '')) / seconds:,.0f} images/s" if found else ""
+    return StageResult(stage, state, time.time() - started, _read(TIMINGS, stage, since=started) or {})
 
 
 def repair(on_line: Callable[[str], None]) -> bool:
@@ -153,9 +144,9 @@ def environment() -> dict[str, str]:
     return os.environ | quiet | {"PATH": f"{programs}{os.pathsep}{path}", "PYTHONUNBUFFERED": "1"}
 
 
-def _read_status(stage: str, since: float) -> dict[str, object] | None:
-    """The stage's status file, unless it is older than `since` and so about another run."""
-    path = STATUS / f"{stage}.json"
+def _read(folder: Path, stage: str, since: float) -> dict[str, Any] | None:
+    """The stage's own file in the folder, unless it is older than `since` and so about another run."""
+    path = folder / f"{stage}.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.stat().st_mtime >= since else None
     except (FileNotFoundError, ValueError):

@@ -32,7 +32,7 @@ from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.loop import Callbacks, EpochRow, Progress, TrainingStopped, fit
 from alexnet.training.trainer import Trainer, TrainingJob
 from pipelines.config import params
-from pipelines.runtime import console, environment, launch
+from pipelines.runtime import console, environment, launch, timings
 from pipelines.storage.dataset import open_dataset
 
 _CHECKPOINTS = environment.SHARED / "checkpoints"
@@ -211,6 +211,8 @@ class _Show:
         self.bar: tqdm[Any] | None = None
         self.began = self.last_line = time.monotonic()
         self.counted: int | None = None  # steps of all epochs at the last line
+        self.done = 0  # steps of all epochs
+        self.first: tuple[int, float] | None = None  # the same at the first step here, and when that was
 
     def close(self) -> None:
         """Removes the bar."""
@@ -220,6 +222,8 @@ class _Show:
 
     def step(self, progress: Progress) -> None:
         """After losses were fetched."""
+        self.done = progress.epoch * progress.steps_per_epoch + progress.step
+        self.first = self.first or (self.done, time.monotonic())
         epoch = f"epoch {progress.epoch + 1}/{self.epochs}"
         if console.is_terminal():
             if self.bar is None:
@@ -232,7 +236,7 @@ class _Show:
 
     def _pace(self, progress: Progress) -> str:
         """Images a second since the line before, and the time that is left at that; validation not counted."""
-        now, done = time.monotonic(), progress.epoch * progress.steps_per_epoch + progress.step
+        now, done = time.monotonic(), self.done
         (before, counted), self.last_line, self.counted = (self.last_line, self.counted), now, done
         if counted is None:
             return ""
@@ -250,6 +254,9 @@ class _Show:
             f"validation: loss {row.val_loss:.4f}, top-1 error {row.val_top1_error:.4f}, lr {row.lr:g}, "
             f"{time.monotonic() - self.began:.0f} s{between}{self._skipped()}"
         )
+        if self.first:
+            steps, began = self.first
+            timings.count_images((self.done - steps) * self.trainer.job.train.batch_size, time.monotonic() - began)
 
     def _skipped(self) -> str:
         """How many corrupt samples this epoch skipped over all replicas, and one reason."""

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.files.locks import Busy, flock
-from pipelines.runtime import environment
+from pipelines.runtime import environment, timings
 from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
@@ -90,6 +90,8 @@ def progress(total: int, label: str, unit: str) -> Iterator[Callable[[int], None
                     print(f"{label}: {amount(done)} of {amount(total)} ({rate}/s)", file=sys.stderr, flush=True)
 
         yield advance
+    if unit == "img":
+        timings.count_images(done, time.monotonic() - start)
 
 
 class _Output:
@@ -147,7 +149,8 @@ def run(stage: str, main: Callable[[], None]) -> None:
     """Runs a stage's main function. A mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
 
     A stage that cannot print is stopped as by SIGTERM: the flow was killed, the terminal closed, `head` has seen enough.
-    Writes {"ok", "error", "retryable"} to .local/status/STAGE.json: DVC's own exit status is 255 whatever happened.
+    Writes {"ok", "error", "retryable"} to .local/status/STAGE.json: DVC's own exit status is 255 whatever happened. What the
+    stage took is in .local/timings, see `pipelines.runtime.timings`.
     """
     spell_out()
     with redirect_stdout(cast("TextIO", _Output(sys.stdout))), redirect_stderr(cast("TextIO", _Output(sys.stderr))):
@@ -157,7 +160,7 @@ def run(stage: str, main: Callable[[], None]) -> None:
 def _run(stage: str, main: Callable[[], None]) -> None:
     error, retryable = None, False
     try:
-        with _sole(stage):
+        with _sole(stage), timings.measured(stage):
             main()
     except (ParamsError, DataError) as mistake:
         error = str(mistake)

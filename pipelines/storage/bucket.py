@@ -29,7 +29,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
-from pipelines.runtime import console, environment
+from pipelines.runtime import console, environment, timings
 from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
 _CHUNK = 1 << 18
@@ -125,6 +125,7 @@ class Bucket:
             try:
                 for chunk in _chunks(reply["Body"]):
                     start += len(chunk)
+                    timings.count_store("received", len(chunk))
                     yield chunk
                 if start >= end:
                     return
@@ -155,7 +156,9 @@ class Bucket:
         for failures in itertools.count(1):
             reply = self._call("get_object", key, ChecksumMode="ENABLED")
             try:
-                return bytes(reply["Body"].read()), str(reply["ETag"])
+                body = bytes(reply["Body"].read())
+                timings.count_store("received", len(body))
+                return body, str(reply["ETag"])
             except FlexibleChecksumError:
                 damaged += 1
                 if damaged == _ATTEMPTS:
@@ -242,6 +245,7 @@ class Bucket:
         given = {name: value for name, value in extra.items() if value}
         try:
             self._call("put_object", key, Body=body, ChecksumAlgorithm="SHA256", **given)
+            timings.count_store("sent", len(body))
         except (Exists, Missing):
             with contextlib.suppress(Missing):
                 if self.get(key) == body:
@@ -257,6 +261,7 @@ class Bucket:
         """Writes a file of any size, a large one in parts; the object appears when it is complete."""
         extra = {"ChecksumAlgorithm": "SHA256"} | ({"ContentType": content_type} if content_type else {})
         self._call("upload_file", key, Filename=str(path), ExtraArgs=extra, Config=_TRANSFER)
+        timings.count_store("sent", path.stat().st_size)
 
     def delete(self, key: str) -> None:
         """Removes an object, if there is one."""

@@ -24,7 +24,9 @@ stages:
 MAKE = """
 import pathlib
 print("making", flush=True)
-print("make: 10 images, 20.5 images/s", flush=True)
+timings = pathlib.Path(".local/timings")
+timings.mkdir(parents=True, exist_ok=True)
+(timings / "make.json").write_text('{"images_per_second": 20.5}')
 pathlib.Path("made.txt").write_text(pathlib.Path("input.txt").read_text())
 """
 PUBLISH = """

@@ -36,7 +36,7 @@ def _receipt(page: Any, **changes: object) -> dict[str, Any]:
 
 
 def _made(*stages: str) -> list[StageResult]:
-    return [StageResult("fetch", "made", 1.0, ""), *(StageResult(stage, "made", 1.0, "") for stage in stages)]
+    return [StageResult("fetch", "made", 1.0, {}), *(StageResult(stage, "made", 1.0, {}) for stage in stages)]
 
 
 def test_errors_become_rows_in_percent_with_the_release_before(page: Any) -> None:
@@ -52,7 +52,7 @@ def test_errors_become_rows_in_percent_with_the_release_before(page: Any) -> Non
 def test_the_message_says_what_came_of_the_run(page: Any) -> None:
     _receipt(page)
     assert page.message(_made(), 0.016) == "nothing changed"
-    assert page.message([StageResult("train", "from the cache", 1.0, "")], 0.016) == "nothing changed"
+    assert page.message([StageResult("train", "from the cache", 1.0, {})], 0.016) == "nothing changed"
     assert page.message(_made("validate"), None) == "made validate"
     assert page.message(_made("train", "publish"), 0.016) == "published 1.6% -> 1.4%, champion"
     assert page.message(_made("train", "publish"), None) == "published 1.4%, champion"
@@ -62,6 +62,14 @@ def test_the_message_says_what_came_of_the_run(page: Any) -> None:
     assert page.message(_made("publish"), 0.016) == "published 1.6% -> 1.4%, held back: worse than ridge"
     _receipt(page, version=None, held_back="an experiment", champion=None)
     assert page.message(_made("publish"), None) == "published nothing: an experiment; top-1 error 1.4%"
+
+
+def test_a_stage_that_was_made_has_what_it_took(page: Any) -> None:
+    timing = {"images_per_second": 1234.5, "cpu_seconds": 19.96, "peak_memory_bytes": 2.1e9, "read_bytes": 0}
+    row = page.stage_row(StageResult("train", "made", 1000.04, timing))
+    assert list(row.values()) == ["train", "made", "1,000.0", "1,234", "20.0", "2,100", "0.0", "", "", ""]
+    row = page.stage_row(StageResult("train", "unchanged", 2.0, {}))
+    assert list(row.values()) == ["train", "unchanged", "2.0", *[""] * 7]
 
 
 def test_the_champion_stands_beside_the_new_network(page: Any) -> None:

@@ -29,11 +29,11 @@ def test_a_stage_runs_once_and_its_output_is_passed_on(pipeline: Path) -> None:
     first = run("make", lines.append)
     assert "making" in lines
     assert (pipeline / "made.txt").read_text() == "1"
-    assert (first.state, first.throughput) == ("made", "20.5 images/s")
+    assert (first.state, first.timing) == ("made", {"images_per_second": 20.5})
     again: list[str] = []
     second = run("make", again.append)
     assert "making" not in again
-    assert (second.state, second.throughput) == ("unchanged", "")
+    assert (second.state, second.timing) == ("unchanged", {})
     (pipeline / "input.txt").write_text("2")
     run("make", lines.append)
     (pipeline / "input.txt").write_text("1")
