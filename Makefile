@@ -38,7 +38,7 @@ run: $(READY) ## From images to a published model; only what has changed is run 
 	@mkdir -p .local && touch .local/started
 	@$(PY) -m infra.repair
 	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
-	@$(PY) -m dvc repro
+	@ALEXNET_RUN=$${ALEXNET_RUN:-$$(date -u +%Y%m%dT%H%M%SZ)} $(PY) -m dvc repro
 	@$(PY) -m pipelines.cli.summary --since .local/started
 
 experiments: $(READY) ## What `dvc exp run` has tried: the parameters that differ, and the error rates

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger
 from prefect.states import Completed
 
-from flows import page
+from flows import log, page
 from flows.stage import repair
 from flows.train_alexnet import repro
 
@@ -18,6 +18,7 @@ def run_claims(scale: Literal["smoke", "figure1", "pocket", "full"] = "smoke") -
     Args:
         scale: smoke and figure1 take minutes, pocket hours of two cores, full days of GPUs; a run goes on where one was.
     """
+    log.configure()
     repair(get_run_logger().warning)
     repro(f"claims/dvc.yaml:{scale}", {})
     table = Path("claims", f"{scale}.md").read_text(encoding="utf-8")

@@ -14,10 +14,11 @@ from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed
 from prefect.tasks import exponential_backoff
 
-from flows import page
+from flows import log, page
 from flows.dag import stages_for
 from flows.settings import RunSettings, laid_over_params
 from flows.stage import RetryableStageError, StageError, StageResult, environment, repair, run
@@ -47,11 +48,11 @@ def repro(stage: str, variables: Mapping[str, str]) -> StageResult:
     logger, training = get_run_logger(), page.Training()
 
     def on_line(line: str) -> None:
-        logger.info(line)
+        message = log.log(logger, line, stage)
         if stage == "train":
-            training.progress(line)
+            training.progress(message)
 
-    return run(stage, on_line, variables)
+    return run(stage, on_line, {"ALEXNET_RUN": str(flow_run.id)} | dict(variables))
 
 
 @flow(name="train-alexnet", persist_result=False)
@@ -96,6 +97,7 @@ def evaluate_release(release: str = "alexnet@latest", settings: RunSettings = _N
         release: NAME@VERSION or NAME@ALIAS in the registry.
         settings: What differs from the checkout's params.yaml and the worker's environment.
     """
+    log.configure()
     variables = settings.variables()
     with laid_over_params(settings):
         _make_stages("shard", variables)
@@ -119,6 +121,7 @@ def measure(release: str, variables: Mapping[str, str]) -> str:
 
 def make(settings: RunSettings, target: str, max_lateness_hours: float) -> Any:
     """Reproduces the stages up to the target, and the final state of a run that did so."""
+    log.configure()
     late = hours_late(dt.datetime.now(dt.UTC))
     if late > max_lateness_hours:
         return Cancelled(message=f"{late:.1f} hours late, more than {max_lateness_hours:g}; the next scheduled run will do it")
@@ -169,10 +172,10 @@ def _push() -> None:
 def hours_late(now: dt.datetime) -> float:
     """Hours between this run's scheduled start and now; 0 for a run that was not scheduled."""
     context = FlowRunContext.get()
-    flow_run = context.flow_run if context else None
-    if flow_run is None or not flow_run.auto_scheduled or flow_run.expected_start_time is None:
+    this = context.flow_run if context else None
+    if this is None or not this.auto_scheduled or this.expected_start_time is None:
         return 0.0
-    return max(0.0, (now - flow_run.expected_start_time).total_seconds() / 3600)
+    return max(0.0, (now - this.expected_start_time).total_seconds() / 3600)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ from pipelines.registry import signing
 from pipelines.registry.client import client_of
 from pipelines.registry.release import CHAMPION, PublishConfig, Release, scan
 from pipelines.registry.store import Registry
-from pipelines.runtime import console, environment
+from pipelines.runtime import console, environment, streams
 from pipelines.runtime.errors import Unreachable
 from pipelines.storage.bucket import registry_bucket
 from pipelines.validation.report import ValidationReport
@@ -97,6 +97,7 @@ def publish(inputs: Inputs, receipt_path: Path, experiment: bool = False) -> Non
     config = given.publish
     registry = Registry(registry_bucket(), config.name)
     release, folder = make_release(inputs, given), _FOLDER
+    streams.speak_of(f"{config.name}@{release.version}")
     signature = signing.sign_release(release)
     written: list[str] = []
     with console.progress(release.total_bytes, "publish", "B") as advance:

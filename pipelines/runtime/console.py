@@ -12,16 +12,16 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, cast
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.files.locks import Busy, flock
-from pipelines.runtime import environment, timings
+from pipelines.runtime import environment, streams, timings
 from pipelines.runtime.errors import Unreachable
 
 T = TypeVar("T")
@@ -29,8 +29,8 @@ _STATUS = environment.LOCAL / "status"  # how each stage last ended, by which th
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a stage that a signal stopped, and that cleaned up
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCKS = environment.LOCAL / "locks"  # a file for each stage and its arguments, which name its outputs
-_UNREAD = (errno.EPIPE, errno.EIO)  # its reader has ended; its terminal is closed
 _PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
+_STAGE = "ALEXNET_STAGE"  # tells programs that a stage starts which it is
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
 
@@ -94,35 +94,6 @@ def progress(total: int, label: str, unit: str) -> Iterator[Callable[[int], None
         timings.count_images(done, time.monotonic() - start)
 
 
-class _Output:
-    """A standard stream. Once nobody can read it, the stage is stopped as by SIGTERM, and what it still prints is dropped."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with self._stopping():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._stopping():
-            self._stream.flush()
-
-    @contextmanager
-    def _stopping(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in _UNREAD:
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def run_on_paths(stage: str, main: Callable[..., None], switches: Mapping[str, str] | None = None, **paths: str) -> None:
     """Runs a stage, see `run`, on the paths that its command line gives: each a required option, by its name and help.
 
@@ -153,14 +124,20 @@ def run(stage: str, main: Callable[[], None]) -> None:
     stage took is in .local/timings, see `pipelines.runtime.timings`.
     """
     spell_out()
-    with redirect_stdout(cast("TextIO", _Output(sys.stdout))), redirect_stderr(cast("TextIO", _Output(sys.stderr))):
-        _run(stage, main)
+    outer = os.environ.setdefault(_STAGE, stage)
+    try:
+        with streams.written_as(stage if outer == stage and os.environ.get("ALEXNET_LOG") == "json" else None):
+            _run(stage, main)
+    finally:
+        if outer == stage:
+            os.environ.pop(_STAGE)
 
 
 def _run(stage: str, main: Callable[[], None]) -> None:
     error, retryable = None, False
     try:
-        with _sole(stage), timings.measured(stage):
+        environment.logs_json()  # raises what is wrong with the variable
+        with _sole(stage), timings.measured(stage) if _is_whole(stage) else nullcontext():
             main()
     except (ParamsError, DataError) as mistake:
         error = str(mistake)
@@ -185,6 +162,11 @@ def _run(stage: str, main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def _is_whole(stage: str) -> bool:
+    """Whether this is no part of another stage: evaluation trains variants, and how that ends is nothing of the train stage."""
+    return os.environ[_STAGE] == stage
+
+
 def _sole(stage: str) -> AbstractContextManager[None]:
     """Keeps other processes from making the same outputs: of a DVC that was killed, the stage may still run."""
     if "RANK" in os.environ:  # the rank's launcher holds the lock
@@ -204,7 +186,7 @@ def _advice(stage: str, number: int | None) -> str:
 
 
 def _write_status(stage: str, error: str | None, retryable: bool) -> None:
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0" or not _is_whole(stage):
         return  # the first rank writes it for all
     status = {"ok": error is None, "error": error, "retryable": retryable}
     with suppress(OSError):  # a full disk must not hide the error itself

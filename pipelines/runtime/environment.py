@@ -111,6 +111,19 @@ def publishes() -> bool:
     return text == "yes"
 
 
+def logs_json() -> bool:
+    """ALEXNET_LOG: whether a stage prints `json`, an object a line, or `text`, as it does unless this is set."""
+    text = os.environ.get("ALEXNET_LOG") or "text"
+    if text not in ("text", "json"):
+        raise DataError(f"ALEXNET_LOG: must be text or json, got {text!r}")
+    return text == "json"
+
+
+def run_id() -> str | None:
+    """ALEXNET_RUN, which the lines of a run have in common in a log of JSON: a flow's id, or when `make run` began."""
+    return os.environ.get("ALEXNET_RUN") or None
+
+
 def workers() -> int:
     """ALEXNET_WORKERS: threads for decoding and resizing; all the cores this process may use unless set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

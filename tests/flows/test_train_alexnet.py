@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -112,6 +113,7 @@ def test_the_flow_runs_with_an_ephemeral_server(pipeline: Path) -> None:
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_LEVEL": "INFO",
+        "ALEXNET_LOG": "json",
     }
     done = subprocess.run([sys.executable, "-c", FLOWS], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -119,6 +121,9 @@ def test_the_flow_runs_with_an_ephemeral_server(pipeline: Path) -> None:
     assert (pipeline / "receipt.txt").read_text() == "ok"
     assert done.stderr.index("making") < done.stderr.index("publishing")
     assert "published nothing" not in done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert {"making", "publishing"} <= {line["message"] for line in lines if line["run"]}
+    assert {line["stage"] for line in lines if line["message"] == "publishing"} == {"publish"}
     assert "\nerror: make: no store" in done.stderr
 
 

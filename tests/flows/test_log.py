@@ -1,0 +1,62 @@
+"""A flow's log as JSON: its own lines, and those of stages with what these say of themselves."""
+
+import io
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from flows import log
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Configures JSON on a root logger that is put back; returns what was written."""
+    stream, root = io.StringIO(), logging.getLogger()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("ALEXNET_LOG", "json")
+    before = root.handlers[:]
+    log.configure()
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = before
+
+
+def _of_a_run(record: logging.LogRecord) -> bool:
+    """As Prefect's loggers mark their records."""
+    record.flow_run_id = "r1"
+    return True
+
+
+def test_lines_of_stages_keep_their_level_and_release(records: Any) -> None:
+    logger = logging.getLogger("a flow's")
+    logger.setLevel(logging.INFO)
+    logger.addFilter(_of_a_run)
+    line = json.dumps({"level": "error", "stage": "publish", "release": "alexnet@01", "message": "publish: error: 100% {}"})
+    assert log.log(logger, line, "publish") == "publish: error: 100% {}"
+    assert log.log(logger, "Running stage 'publish':", "publish") == "Running stage 'publish':"
+    assert log.log(logger, '{"no": "message"}', "publish") == '{"no": "message"}'
+    logger.warning("run's own")
+    assert [tuple(one.values())[1:] for one in records()] == [
+        ("error", "r1", "publish", "alexnet@01", "publish: error: 100% {}"),
+        ("info", "r1", "publish", None, "Running stage 'publish':"),
+        ("info", "r1", "publish", None, '{"no": "message"}'),
+        ("warning", "r1", None, None, "run's own"),
+    ]
+
+
+def test_an_exception_is_a_part_of_its_object(records: Any) -> None:
+    try:
+        raise ValueError("x")
+    except ValueError:
+        logging.getLogger("a flow's").exception("failed")
+    (found,) = records()
+    assert found["message"].startswith("failed\nTraceback")
+
+
+def test_without_the_variable_the_log_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALEXNET_LOG", raising=False)
+    before = logging.getLogger().handlers[:]
+    log.configure()
+    assert logging.getLogger().handlers == before
