@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of predictions, tables, pictures")
     parser.add_argument("--probe", type=Path, required=True, help="folder of the probe stage")
     parser.add_argument("--features", type=Path, required=True, help="Parquet of a layer's output")
-    parser.add_argument("--source", type=Path, required=True, help="JSON of the fetch stage: the source's listing")
+    parser.add_argument("--source", type=Path, required=True, help="JSON of the fetch stage: what the source was taken for")
     parser.add_argument("--index", type=Path, required=True, help="Parquet of the validate stage: a row for every image")
     parser.add_argument("--validation", type=Path, required=True, help="JSON of the validate stage")
     parser.add_argument("--manifest", type=Path, required=True, help="the shards that were trained on")

@@ -294,7 +294,7 @@ def test_a_full_disk_is_one_line(stage_folder: StageFolder) -> None:
     if os.geteuid() or subprocess.run(mount, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     try:
-        command = [sys.executable, "-m", "pipelines.validate", "--source", "x", "--index", str(INDEX), "--report", str(REPORT)]
+        command = [sys.executable, "-m", "pipelines.validate", "--listing", "x", "--index", str(INDEX), "--report", str(REPORT)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:
         subprocess.run(["umount", "-l", validate.DOCS], check=True)

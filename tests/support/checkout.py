@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dvc.utils.serialize import dump_yaml
 from ruamel.yaml import YAML
 
 from infra.stack import Stack
@@ -39,11 +40,11 @@ class Checkout:
         return self.root / "pictures"
 
     def change(self, section: str, **leaves: Any) -> None:
-        """Changes values of a section of params.yaml."""
+        """Changes values of a section of params.yaml, which is then as DVC's own writer has it."""
         yaml = YAML(typ="safe", pure=True)  # one that keeps comments may write another tree where a list has changed
         tree = yaml.load(self.root / "params.yaml")
         tree[section].update(leaves)
-        yaml.dump(tree, self.root / "params.yaml")
+        dump_yaml(self.root / "params.yaml", tree)
 
     def repro(self, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         """Runs `dvc repro`; its stdout has both streams."""
@@ -104,8 +105,6 @@ def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout
         shutil.copy(ROOT / file, root / file)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     source = make_image_folder(root / "pictures", classes=2, images=8)
-    for path in source.rglob("*"):
-        os.utime(path, (0, 0))  # the listing of a source has its files' times, and the release's version depends on them
     env = (
         os.environ
         | environment(own, source)

@@ -220,7 +220,7 @@ def test_the_programs_of_the_stages_run_on_workers_that_were_started_in_another_
     for name in ("work", "elsewhere"):
         (tmp_path / name).mkdir()
     make_stage_folder(tmp_path / "work", fresh_store, make_image_folder(tmp_path / "images"), monkeypatch)
-    validated = ["pipelines.validate", "--source", "x", "--index", str(INDEX), "--report", str(REPORT)]
+    validated = ["pipelines.validate", "--listing", "x", "--index", str(INDEX), "--report", str(REPORT)]
     sharded = ["pipelines.shard", "--index", str(INDEX), "--manifest", str(MANIFEST), "--pixels", str(PIXELS)]
 
     def run() -> list[bytes]:
