@@ -8,18 +8,20 @@ from alexnet.files.atomic import atomic_write_bytes
 from pipelines.claims import cells, compare, table, training
 from pipelines.claims.cells import Recipes
 from pipelines.claims.compare import Table
+from pipelines.claims.cost import cost
 from pipelines.claims.mapping import FILE, Mapping
 
 README, TRAINING = Path("README.md"), Path("docs/training.md")
 BEGIN, END = "<!-- what `alexnet claims --write` writes -->\n", "<!-- its end -->\n"
 _SHOWN = ("pocket", "figure1")  # the scales that README shows
+_COSTLY = "full"  # which nobody starts without its cost
 
 
 def texts(mapping: Mapping) -> dict[Path, str]:
     """Every document by its path, as it should be now."""
     found = tables(mapping)
     before, after = _around(README.read_text(encoding="utf-8"))
-    made = {README: f"{before}{BEGIN}{_section(found)}{END}{after}", TRAINING: training.markdown()}
+    made = {README: f"{before}{BEGIN}{_section(found)}{_priced(mapping)}{END}{after}", TRAINING: training.markdown()}
     return made | {FILE.with_name(f"{each.scale}.md"): table.markdown(each) for each in found}
 
 
@@ -55,6 +57,11 @@ def _section(found: list[Table]) -> str:
     if not found:
         return "No results are committed yet.\n"
     return "\n".join(_part(each) for each in found)
+
+
+def _priced(mapping: Mapping) -> str:
+    about = " ".join(mapping.scale(_COSTLY).about.split())
+    return f"\n`{_COSTLY}`: {about} {cost(_COSTLY, mapping)}\n"
 
 
 def _part(of: Table) -> str:

@@ -1,6 +1,5 @@
 """What only work can show: rights in buckets, the clock, speed of disk, store and GPUs; hours and cost of the chosen run."""
 
-import json
 import os
 import secrets
 import tempfile
@@ -10,21 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alexnet.model.architecture import ModelConfig, layer_counts, total_counts
 from alexnet.shards.manifest import Manifest
 from pipelines.cli.doctor.basic import Check
 from pipelines.config import params
-from pipelines.runtime import environment
+from pipelines.runtime import environment, rates
 from pipelines.runtime.errors import Denied
 from pipelines.storage.bucket import Bucket, data_bucket, registry_bucket
 from pipelines.storage.dataset import cache_folder
 
-_MEASURED = Path("benchmarks/results")
 _BYTES = 64 << 20
 _SLOW_DISK = 100e6  # bytes a second: below it, a GPU waits for shards
 _SKEW_SECONDS = 60.0  # stores refuse requests that are 15 minutes off
 _TIMES = 10
-_FULL_MACS = 724_406_816  # of the paper's network, whose rates the results are
 
 
 def rights() -> Iterator[Check]:
@@ -134,9 +130,10 @@ def estimate(price: float | None) -> Iterator[Check]:
     if images is None:
         yield Check("estimate", "the number of training images is not known before the stage shard has run", "", "warning")
         return
-    found = _rate(config.model, config.train.precision, config.train.batch_size)
+    on_gpu = environment.devices()[0] != "cpu"
+    found = rates.training_rate(config.model, config.train.precision, config.train.batch_size, on_gpu=on_gpu)
     if found is None:
-        yield Check("estimate", f"no measured rates in {_MEASURED}", "run from a checkout, or `make bench`", "warning")
+        yield Check("estimate", f"no measured rates in {rates.MEASURED}", "run from a checkout, or `make bench`", "warning")
         return
     rate, where = found
     hours = images * config.train.epochs / rate / 3600
@@ -151,26 +148,3 @@ def _train_images(counts: Any) -> int | None:
     if path.exists():
         return sum(shard.samples for shard in Manifest.read(path).splits["train"])
     return getattr(counts, "train_images", None)
-
-
-def _rate(model: ModelConfig, precision: str, batch: int) -> tuple[float, str] | None:
-    """Images a second of training, and what they were measured on: this GPU if it was measured, else one like it.
-
-    They were measured at full width; another network is taken to need time by its multiply-adds.
-    """
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(_MEASURED.glob("train_step*.json"))]
-    has_gpu, here = environment.devices()[0] != "cpu", environment.machine()
-    fitting = [result for result in results if ("gpu" in result["machine"]) == has_gpu]
-    rows = [
-        (result["machine"].get("gpu") != here, row["precision"] != precision, abs(row["batch"] - batch), row, result["machine"])
-        for result in fitting
-        for row in result["rows"]
-        if "ours" in row["images_per_second"]
-    ]
-    if not rows:
-        return None
-    *_, row, machine = min(rows, key=lambda one: one[:3])
-    share = _FULL_MACS / total_counts(layer_counts(model)).macs
-    name = machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
-    scaled = "" if share == 1 else f", by multiply-adds {share:,.2g} times the full net's rate"
-    return row["images_per_second"]["ours"] * share, f"measured on {name}, {row['precision']}, batch {row['batch']}{scaled}"

@@ -11,6 +11,7 @@ from infra.stack import Stack
 from pipelines.cli.doctor import basic, deep
 from pipelines.cli.doctor.basic import Check
 from pipelines.config import params
+from pipelines.runtime import rates
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 from tests.support.stage_folder import make_image_folder, make_stage_folder
@@ -54,9 +55,9 @@ def test_the_disk_of_the_cache_is_measured(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("_here")
 def test_the_estimate_is_images_by_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is not known before the stage shard has run" in _named(list(deep.estimate(None)), "estimate").found
-    monkeypatch.setattr(deep, "_MEASURED", ROOT / "benchmarks" / "results")
+    monkeypatch.setattr(rates, "MEASURED", ROOT / "benchmarks" / "results")
     monkeypatch.setattr(deep, "_train_images", lambda counts: 1_281_167)
-    rate, where = deep._rate(*_run()) or (0.0, "")
+    rate, where = rates.training_rate(*_run(), on_gpu=False) or (0.0, "")
     assert where.startswith("measured on 2 cores of")
     (found,) = deep.estimate(2.0)
     hours = 1_281_167 * params.load().train.epochs / rate / 3600
