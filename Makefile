@@ -36,9 +36,8 @@ $(READY): requirements.lock pyproject.toml infra/environment.py
 
 run: $(READY) ## From images to a published model; only what has changed is run again
 	@mkdir -p .local && touch .local/started
-	@$(PY) -m infra.repair
 	@test -n "$$ALEXNET_BUCKET" || $(PY) -m infra.stack up
-	@ALEXNET_RUN=$${ALEXNET_RUN:-$$(date -u +%Y%m%dT%H%M%SZ)} $(PY) -m dvc repro
+	@ALEXNET_RUN=$${ALEXNET_RUN:-$$(date -u +%Y%m%dT%H%M%SZ)} $(PY) -m infra.repro
 	@$(PY) -m pipelines.cli.summary --since .local/started
 
 experiments: $(READY) ## What `dvc exp run` has tried: the parameters that differ, and the error rates

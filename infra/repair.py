@@ -2,9 +2,9 @@
 
     python -m infra.repair
 
-`make run` and the flow run it first. It removes locks without a living owner, puts back a copy of dvc.lock where that was cut
-short, and compares every object of the cache with its digest: a damaged one is made again from the workspace, or removed, so
-that DVC makes or pulls it again.
+The flow runs it first, as does `infra.repro`. It removes locks without a living owner, puts back a copy of dvc.lock where
+that was cut short, and compares every object of the cache with its digest: a damaged one is made again from the workspace, or
+removed, so that DVC makes or pulls it again.
 """
 
 import hashlib
@@ -86,6 +86,8 @@ def _repair_lock() -> Iterator[str]:
 
 
 def _is_whole(lock: Path) -> bool:
+    if lock == LOCK and lock.exists() and COPY.exists() and lock.read_bytes() == COPY.read_bytes():
+        return True  # it was when it was copied
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # a second to import
     from voluptuous import Invalid
 
@@ -145,7 +147,7 @@ def _dvc_runs_here() -> bool:
     here = str(Path.cwd())
     for process in psutil.process_iter():
         try:
-            if _is_dvc(process) and process.cwd() == here:
+            if process.pid != os.getpid() and _is_dvc(process) and process.cwd() == here:
                 return True
         except psutil.Error:
             continue  # it has ended, or is another user's
@@ -163,7 +165,7 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    return any("dvc" in Path(word).parts[-2:] for word in process.cmdline())
+    return any("dvc" in Path(word).parts[-2:] or word == "infra.repro" for word in process.cmdline())
 
 
 def _replace(path: Path, content: bytes) -> None:
