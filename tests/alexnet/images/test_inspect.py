@@ -169,7 +169,7 @@ from pathlib import Path
 from alexnet.images.inspect import inspect_image
 from pipelines.validation import index
 from pipelines.config import params
-from pipelines.sources import imagenet
+from pipelines.sources.archives import imagenet
 data = sys.stdin.buffer.read()
 report = inspect_image(data, "a", params.load().validate)
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
