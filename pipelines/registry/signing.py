@@ -42,7 +42,6 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
-_RAW_BYTES = 64  # of a signature by an Ed25519 key
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD = "application/vnd.in-toto+json"
 Private = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -82,7 +81,8 @@ class PublicKey:
     def verify(self, body: bytes, signature: bytes, where: str) -> None:
         """Raises DataError unless it is this key's signature of these bytes, or its bundle on files that include them."""
         try:
-            if signature.startswith(b"{") and len(signature) != _RAW_BYTES:  # those of Ed25519 begin with any byte
+            # The key tells, not the content: signatures of Ed25519 begin with any byte, those of elliptic curves with 0x30.
+            if not isinstance(self._key, Ed25519PublicKey) and signature.startswith(b"{"):
                 self._verify_bundle(body, loads(signature))
             else:
                 self._verify(body, signature)

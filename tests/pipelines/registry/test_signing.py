@@ -35,6 +35,15 @@ def test_what_was_signed_before_is_verified(tmp_path: Path) -> None:
         key.verify(PUBLISHED + b" ", SIGNATURE, "here")
 
 
+def test_an_ed25519_signature_that_begins_like_a_bundle_is_none(make_keys: MakeKeys) -> None:
+    key = make_keys("key")
+    signed = ((body, signing.sign(body)) for body in (b"%d" % number for number in range(9999)))
+    body, signature = next((body, each[1]) for body, each in signed if each and each[1].startswith(b"{"))  # one in 256
+    key.verify(body, signature, "here")
+    with pytest.raises(DataError, match="here: its signature by key .* is wrong"):
+        key.verify(body + b" ", signature, "here")
+
+
 def test_openssl_accepts_our_signature(tmp_path: Path, make_keys: MakeKeys) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("no openssl on this machine")
