@@ -147,7 +147,7 @@ class ShardCache:
             ) from None
 
     def _fetch_once(self, shard: Shard, part: Path) -> tuple[CachedShard, FileIdentity]:
-        sha256 = download(shard, part, self._fetch, _PATIENCE_SECONDS, self._count)
+        sha256 = download(shard.name, shard.bytes, part, self._fetch, _PATIENCE_SECONDS, self._count)
         mapped = map_file(part)
         assert mapped is not None
         view, file = mapped

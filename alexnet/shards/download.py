@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alexnet.errors import DataError
-from alexnet.shards.manifest import Shard
 from alexnet.shards.verify import Mismatch
 
 Fetch = Callable[[str, int, int], Iterator[bytes]]  # bytes of the object of this name: from which on, and how many
@@ -15,10 +14,10 @@ _MIN_BYTES_PER_SECOND = 20_000.0
 _SILENCE_SECONDS = 10.0  # a longer one is a store that is away, not a slow link: how long to wait for it is for `fetch` to say
 
 
-def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: Callable[[int], None]) -> str:
-    """Appends to a part file what it lacks of a shard, and returns the SHA-256 of the whole.
+def download(name: str, size: int, part: Path, fetch: Fetch, patience: float, on_chunk: Callable[[int], None]) -> str:
+    """Appends to a part file what it lacks of an object of `size` bytes, and returns the SHA-256 of the whole.
 
-    The part file holds the beginning of the shard; one that is longer than the shard is emptied. Memory holds a chunk.
+    The part file holds the beginning of the object; one that is longer than it is emptied. Memory holds a chunk.
 
     Args:
         part: The file; it is made when missing, and stays when an exception is raised.
@@ -31,16 +30,16 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
         OSError: it cannot be written.
     """
     with part.open("ab+", buffering=0) as file:
-        if file.tell() > shard.bytes:
+        if file.tell() > size:
             file.truncate(0)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
         have = before = file.tell()
         receiving, asked = 0.0, time.monotonic()
-        for chunk in fetch(shard.name, have, shard.bytes - have) if have < shard.bytes else ():
+        for chunk in fetch(name, have, size - have) if have < size else ():
             silence = time.monotonic() - asked
             receiving += silence if silence < _SILENCE_SECONDS else 0.0
-            wanted = memoryview(chunk)[: shard.bytes - have]  # a store may send more than it was asked for
+            wanted = memoryview(chunk)[: size - have]  # a store may send more than it was asked for
             digest.update(wanted)
             have += len(wanted)
             while wanted:
@@ -49,11 +48,11 @@ def download(shard: Shard, part: Path, fetch: Fetch, patience: float, on_chunk: 
             if receiving >= patience:
                 if have - before < _MIN_BYTES_PER_SECOND * receiving:
                     raise DataError(
-                        f"{shard.name}: only {have - before:,} bytes arrived in {receiving:.0f} s, {have:,} of {shard.bytes:,} "
+                        f"{name}: only {have - before:,} bytes arrived in {receiving:.0f} s, {have:,} of {size:,} "
                         "in all; check the link to the store and run again, what was fetched is kept"
                     )
                 receiving, before = 0.0, have
             asked = time.monotonic()
-    if have < shard.bytes:
-        raise Mismatch(f"{shard.name}: ends at byte {have:,}, the manifest says {shard.bytes:,}")
+    if have < size:
+        raise Mismatch(f"{name}: ends at byte {have:,}, the manifest says {size:,}")
     return digest.hexdigest()

@@ -6,6 +6,7 @@ interrupted fetch is resumed, and `--offline` needs no store.
 
 import dataclasses
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _PLACE = re.compile(r"s3://([^/]+)/([^/]+?)(?:/versions/([^/]+)/?)?")
 _STREAMS = 8  # files fetched at a time
-_CHUNK = 1 << 20
 _LOCK_SECONDS = 3600.0  # to wait for another process that pulls the same; the kernel drops the lock of a dead one
 
 
@@ -286,20 +286,18 @@ def _check_no_extras(registry: Registry, release: Release) -> None:
 
 def _append(bucket: "Bucket", key: str, part: Path, size: int, advance: Callable[[int], None]) -> str:
     """Appends to the part file what it lacks of the object's first `size` bytes; returns the file's SHA-256."""
-    digest = hashlib.sha256()
+    from alexnet.shards.download import download  # with numpy, which takes a tenth of a second to import
+    from alexnet.shards.verify import Mismatch
+
     if part.is_symlink() or (part.exists() and not part.is_file()):
         part.unlink()  # in a shared cache: it leads to somebody's file
-    with part.open("a+b") as file:
-        file.seek(0)
-        while chunk := file.read(_CHUNK):  # of an interrupted fetch
-            digest.update(chunk)
-            advance(len(chunk))
-        if file.tell() < size:
-            for chunk in bucket.stream(key, file.tell(), size - file.tell()):
-                digest.update(chunk)
-                file.write(chunk)
-                advance(len(chunk))
-    return digest.hexdigest()
+    if part.exists():
+        advance(min(size, part.stat().st_size))  # of an interrupted fetch
+    try:
+        return download(key, size, part, bucket.stream, math.inf, advance)  # the bucket has a patience of its own
+    except Mismatch:  # the object ends early
+        with part.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _holds(folder: Path, release: Release) -> bool:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.shards.download import Fetch, download
-from alexnet.shards.manifest import Shard
 from alexnet.shards.verify import Mismatch
 
 BODY = np.random.default_rng(0).bytes(10_000)
@@ -36,7 +35,7 @@ class ChunkedStore:
 
 def fetch(path: Path, store: Fetch, body: bytes = BODY, patience: float = 60.0) -> str:
     """The digest of what lies at `path` in the end."""
-    return download(Shard("x.tar", len(body), "", 0, {}), path, store, patience, lambda size: None)
+    return download("x.tar", len(body), path, store, patience, lambda size: None)
 
 
 def sha256(body: bytes) -> str:
@@ -117,7 +116,7 @@ def test_memory_holds_some_chunks_and_not_the_object(tmp_path: Path) -> None:
 
     tracemalloc.start()
     try:
-        download(Shard("x.tar", size, "", 0, {}), tmp_path / "part", zeros, 60.0, lambda size: None)
+        download("x.tar", size, tmp_path / "part", zeros, 60.0, lambda size: None)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
