@@ -1,7 +1,6 @@
 """Every object of a small run's shards, damaged on a real store one at a time, is found and made again."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,8 @@ from pipelines.runtime.environment import Store
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import Bucket
 from pipelines.validation import index
+from tests.support.damage import DAMAGES, damage
 from tests.support.stage_folder import INDEX, MANIFEST, PIXELS, StageFolder, make_image_folder, make_stage_folder
-
-DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
-    "a flipped bit": lambda body: bytes([*body[: len(body) // 2], body[len(body) // 2] ^ 1, *body[len(body) // 2 + 1 :]]),
-    "cut": lambda body: body[:-7],
-    "emptied": lambda body: b"",
-    "removed": lambda body: None,
-}
 
 
 @pytest.fixture
@@ -53,9 +46,8 @@ def test_every_damaged_object_is_found_and_made_again(
     assert len(whole) == 11  # 3 tars, 3 side files, 2 sums, the manifest, 2 indexes
     assert run(capsys, "--verify")[0] == 0
     for key, body in whole.items():
-        for name, damage in DAMAGES.items():
-            damaged = damage(body)
-            bucket.delete(key) if damaged is None else bucket.put(key, damaged)
+        for name, change in DAMAGES.items():
+            damage(bucket, key, change(body))
             status, _, err = run(capsys, "--verify")
             assert (status, key in err or key.replace(".npz", ".json") in err) == (1, True), (key, name)
             status, out, _ = run(capsys, "--verify", "--repair", "--json")

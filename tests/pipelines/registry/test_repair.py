@@ -12,13 +12,7 @@ from pipelines.registry.repair import Repair
 from pipelines.registry.signing import PublicKey, sign_release
 from pipelines.registry.store import Registry
 from tests.pipelines.registry.conftest import MakeKeys, make
-
-DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
-    "a flipped bit": lambda body: bytes([*body[: len(body) // 2], body[len(body) // 2] ^ 1, *body[len(body) // 2 + 1 :]]),
-    "cut": lambda body: body[:-7],
-    "emptied": lambda body: b"",
-    "removed": lambda body: None,
-}
+from tests.support.damage import DAMAGES, damage
 
 
 @pytest.fixture
@@ -39,13 +33,6 @@ def objects(registry: Registry) -> dict[str, bytes]:
     return {key: registry.bucket.get(key) for key in registry.bucket.sizes("alexnet/")}
 
 
-def damage(registry: Registry, key: str, body: bytes | None) -> None:
-    if body is None:
-        registry.bucket.delete(key)
-    else:
-        registry.bucket.put(key, body)
-
-
 def check_all(
     registry: Registry, signed: tuple[list[Path], PublicKey], damages: dict[str, Callable[[bytes], bytes | None]]
 ) -> None:
@@ -55,7 +42,7 @@ def check_all(
     assert list(Repair(registry, [], key, mends=False).faults()) == []
     for place, body in whole.items():
         for name, change in damages.items():
-            damage(registry, place, change(body))
+            damage(registry.bucket, place, change(body))
             faults = list(Repair(registry, folders, key, mends=False).faults())
             assert [(each.key, each.mended) for each in faults] == [(place, False)], (name, faults)
             (found,) = Repair(registry, folders, key, mends=True).faults()
