@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 PARAMS = Path("params.yaml")
 _OWN = Path(".local/params.yaml")  # the checkout's own params.yaml while a run has laid its settings over it
 
-Source = Literal["digits", "solar-cells", "imagenette", "folder", "imagenet"]
+Source = Literal["digits", "solar-cells", "imagenette", "folder", "imagenet", "webdataset"]
 
 
 class RunSettings(BaseModel):
@@ -26,7 +26,7 @@ class RunSettings(BaseModel):
     source: Source | None = Field(default=None, description="Name of the source of the images.")
     source_place: str | None = Field(
         default=None,
-        description="Where the sources folder, imagenet and imagenette are: a path on the worker, or s3://BUCKET/PREFIX.",
+        description="Where the sources folder, imagenet, imagenette and webdataset are: a path on the worker, or s3://BUCKET/PREFIX.",
     )
     preset: str | None = Field(
         default=None, description="A run of presets/, such as imagenet, as `alexnet use PRESET` lays it."

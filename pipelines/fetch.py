@@ -3,10 +3,10 @@
 It also writes down what the run is for, which decides whether the last stage publishes.
 
 Reads all of params.yaml, so that a mistake anywhere in it is found first. `source.name` is the source; ALEXNET_SOURCE is the
-place of `folder` and `imagenet`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket. ALEXNET_PUBLISH is
-whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's. A file counts as changed when
-its size, its times to the nanosecond, its inode or, in a bucket, its entity tag has; --rehash reads every file, and the
-next `make run` sees what has changed besides.
+place of `folder`, `imagenet` and `webdataset`: a folder or s3://BUCKET/PREFIX, by the credentials of the data bucket.
+ALEXNET_PUBLISH is whether the run publishes, yes or no; unless set, it does, but not in an experiment of DVC's. A file counts
+as changed when its size, its times to the nanosecond, its inode or, in a bucket, its entity tag has; --rehash reads every
+file, and the next `make run` sees what has changed besides.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
 from pipelines.runtime import console, environment
-from pipelines.sources.base import LICENSES, PLACED, SourceConfig
+from pipelines.sources.base import LICENSES, PLACED, MembersConfig, SourceConfig
 from pipelines.sources.open import Source, open_source
 
 
@@ -106,6 +106,8 @@ def unused(config: SourceConfig) -> Iterator[str]:
     """What is set and not used by this source."""
     if config.name not in (*PLACED, "imagenette") and environment.source():
         yield f"ALEXNET_SOURCE is set and not used: the source is {config.name}; `alexnet use folder` reads what it names"
+    if config.name != "webdataset" and config.members != MembersConfig(None, None):
+        yield f"source.members is not used: {config.name} has no WebDataset samples"
     if config.name not in PLACED and (config.given_splits or config.ignore):
         yield f"source.splits and source.ignore are not used: the files of {config.name} are known"
 

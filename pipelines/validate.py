@@ -131,9 +131,12 @@ def _raise_if_broken(report: ValidationReport, table: pa.Table, path: Path) -> N
     """Raises DataError, which names the first images that stop the stage and every critical rule that is broken."""
     if report.success:
         return
-    rows = table.select(["path", "fault", "action"]).to_pandas()
+    rows = table.select(["path", "offset", "key", "fault", "action"]).to_pandas()
     stopping = rows[rows["action"] == "stop"]
-    lines = [f"{row.path} is {row.fault} ({FAULT_MEANINGS[row.fault]})" for row in stopping.head(_NAMED).itertuples()]
+    lines = [
+        f"{row.path}{f' ({row.key})' if row.offset else ''} is {row.fault} ({FAULT_MEANINGS[row.fault]})"
+        for row in stopping.head(_NAMED).itertuples()
+    ]
     if len(stopping) > _NAMED:
         lines.append(f"{len(stopping) - _NAMED:,} images more")
     for rule in report.broken_rules():

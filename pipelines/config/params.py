@@ -72,11 +72,18 @@ def load_tree(
     return current(base)
 
 
+_SOURCE: tree.Tree = {
+    "splits": dict.fromkeys(("train", "val", "test")),
+    "ignore": [],
+    "members": dict.fromkeys(("image", "label")),
+}
+
+
 def current(base: tree.Tree) -> tree.Tree:
     """The tree of a params.yaml of today, also of one written before the architecture or the source had today's keys."""
     newer: dict[str, Callable[[tree.Tree], tree.Tree]] = {
         "model": current_model,
-        "source": lambda source: {"splits": dict.fromkeys(("train", "val", "test")), "ignore": []} | source,
+        "source": lambda source: _SOURCE | source,
     }
     return base | {name: of(base[name]) for name, of in newer.items() if isinstance(base.get(name), dict)}
 

@@ -69,6 +69,12 @@ _SOURCES = {
         "ImageNet's terms: non-commercial research and education only.",
         "other",
     ),
+    "webdataset": SourceInfo(
+        "images in WebDataset tars",
+        "Images of the publisher's own, in WebDataset tars.",
+        "Their license is the images' own; ask their owner.",
+        "other",
+    ),
 }
 _OTHER_SOURCE = SourceInfo(
     "a folder of images",

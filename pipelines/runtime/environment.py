@@ -93,7 +93,7 @@ def reach_loopback_directly() -> None:
 
 
 def source() -> str | None:
-    """ALEXNET_SOURCE: the folder, archive folder or s3:// prefix the source `folder` or `imagenet` reads."""
+    """ALEXNET_SOURCE: the folder, archive folder or s3:// prefix the source `folder`, `imagenet` or `webdataset` reads."""
     place = os.environ.get("ALEXNET_SOURCE")
     return str(CHECKOUT / place) if place and "://" not in place else place
 

@@ -1,6 +1,9 @@
 """What a source of images is made of: its configuration, its files, its images, and the partitions that workers read."""
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +14,10 @@ LICENSES = {  # of sources that may not be used for every purpose
     "imagenet": "non-commercial research and education only (image-net.org/download)",
 }
 
-PLACED = ("folder", "imagenet")  # the sources that are what lies at ALEXNET_SOURCE
+PLACED = ("folder", "imagenet", "webdataset")  # the sources that are what lies at ALEXNET_SOURCE
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_KEY_BYTES = 80
 
 
 @dataclass(frozen=True)
@@ -23,20 +29,34 @@ class ArchiveConfig:
 
 
 @dataclass(frozen=True)
+class MembersConfig:
+    """Which members of a WebDataset sample are its image and its class, by suffix; null: the usual ones.
+
+    label: `cls`, or `json.category` for a key of the object in `json`.
+    """
+
+    image: str | None
+    label: str | None
+
+
+@dataclass(frozen=True)
 class SourceConfig:
     """Which source is used.
 
     val_fraction: of every class's training images, where the source has no validation split of its own.
     archives: whose MD5 is checked; only `imagenet` has any.
-    splits: folders of the splits, where their names do not tell; {train: .} says that the classes lie in the source itself.
+    splits: folders of the splits, where their names do not tell; {train: .} says that the classes lie in the source itself. Of
+    `webdataset`, a folder, a prefix of tars, or a pattern.
     ignore: patterns of paths, or of names at any depth, that are left out.
+    members: of the samples of `webdataset`.
     """
 
-    name: Literal["digits", "solar-cells", "folder", "imagenet", "imagenette"]
+    name: Literal["digits", "solar-cells", "folder", "imagenet", "imagenette", "webdataset"]
     val_fraction: float
     archives: tuple[ArchiveConfig, ...]
     splits: Mapping[Split, str | None] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    members: MembersConfig = MembersConfig(None, None)
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
@@ -67,6 +87,17 @@ class SourceImage:
     offset: int
     size: int
     suffix: str
+
+
+def safe_keys(names: Sequence[str], places: Sequence[str]) -> Iterator[str]:
+    """Names in safe characters; those that clash, or are too long, end in a digest of the image's place in the source."""
+    keys = [_UNSAFE.sub("-", name) for name in names]
+    times = Counter(key.lower() for key in keys)
+    for key, place in zip(keys, places, strict=True):
+        if times[key.lower()] == 1 and len(key) <= _KEY_BYTES:
+            yield key
+        else:
+            yield f"{key[: _KEY_BYTES - 17]}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ test/hat/3.jpg                             where it is there: what the report is
 val/images/4.jpg, val/val_annotations.txt  as tiny-imagenet-200 has it: the list says the classes
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,13 +18,11 @@ from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.sources.archives.devkit import Devkit
 from pipelines.sources.archives.tar_stream import LARGEST
-from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage
+from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage, safe_keys
 from pipelines.sources.class_names import LABEL_LISTS, LISTS, read_class_names, read_labels
 from pipelines.sources.layout import LeftOut, Node, find_splits, outside, take, tree
 from pipelines.sources.places import Folder
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-_KEY_BYTES = 80
 _IMAGES_PER_PARTITION = 256
 _NAMED = 5  # classes that an error names at most
 _WNID = re.compile(r"(n\d{8})_")
@@ -241,14 +238,9 @@ def _place_of(places: Mapping[str, Split | None], folder: str) -> tuple[str, Spl
 
 
 def _keys(found: list[tuple[Split | None, str, SourceFile]], name_is_key: bool) -> Iterator[str]:
-    """CLASS_NAME in safe characters; names that clash, or are too long, end in a digest of their path."""
-    keys = []
+    """CLASS_NAME, or NAME."""
+    names = []
     for _, wnid, file in found:
         stem, prefix = file.path.rpartition("/")[2].rpartition(".")[0], "" if name_is_key else f"{wnid}_"
-        keys.append(_UNSAFE.sub("-", stem if stem.startswith(prefix) else prefix + stem))
-    times = Counter(key.lower() for key in keys)
-    for key, (_, _, file) in zip(keys, found, strict=True):
-        if times[key.lower()] == 1 and len(key) <= _KEY_BYTES:
-            yield key
-        else:
-            yield f"{key[: _KEY_BYTES - 17]}-{hashlib.sha256(file.path.encode()).hexdigest()[:16]}"
+        names.append(stem if stem.startswith(prefix) else prefix + stem)
+    return safe_keys(names, [file.path for _, _, file in found])

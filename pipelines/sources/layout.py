@@ -50,13 +50,14 @@ class LeftOut:
     """What is not taken. folders: with their images, beside the splits or the classes. litter, ignored: by name and pattern.
 
     suffixes: of other files. loose: images in no class's folder. unlabelled: images that are taken, and whose class the
-    development kit or the list of labels does not know.
+    development kit or the list of labels does not know, or that has none in its sample. tars: in no split that is named.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
     folders: dict[str, int] = field(default_factory=dict)
     loose: list[str] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
+    tars: list[str] = field(default_factory=list)
     litter: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -79,6 +80,8 @@ class LeftOut:
             yield f"not taken, in no class's folder: {len(self.loose):,} images ({_some(self.loose)})"
         if self.unlabelled:
             yield f"of no known class: {len(self.unlabelled):,} images ({_some(self.unlabelled)}), the fault unknown_class"
+        if self.tars:
+            yield f"not taken, in no split that source.splits names: {len(self.tars):,} tars ({_some(self.tars)})"
         if self.litter:
             yield f"not taken, left by systems and other programs: {_counted(self.litter)}"
         if self.ignored:

@@ -90,7 +90,7 @@ def test_the_papers_network_is_described_with_its_sixty_million_parameters(
     assert status == 1
     assert err == (
         "alexnet describe: error: presets: has no 'nothing'; it has "
-        "digits, folder, four-layer, imagenet, imagenet-demo, imagenette, solar-cells\n"
+        "digits, folder, four-layer, imagenet, imagenet-demo, imagenette, solar-cells, webdataset\n"
     )
 
 
@@ -129,7 +129,7 @@ def test_a_preset_is_laid_over_params(
     assert status == 1
     assert err == (
         "alexnet use: error: presets: has no 'nothing'; "
-        "it has digits, folder, four-layer, imagenet, imagenet-demo, imagenette, solar-cells\n"
+        "it has digits, folder, four-layer, imagenet, imagenet-demo, imagenette, solar-cells, webdataset\n"
     )
 
 
