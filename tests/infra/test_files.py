@@ -14,6 +14,7 @@ import hcl2
 import kubernetes_validate
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -190,6 +191,18 @@ def test_systemd_accepts_the_unit_and_finds_it_little_exposed(tmp_path: Path) ->
     assert "alexnet-worker" not in done.stderr, done.stderr
     exposure = _run("systemd-analyze", "security", "--offline=true", "--threshold=45", str(unit))
     assert exposure.returncode == 0, exposure.stdout[-600:]
+
+
+def test_the_consumers_constraints_are_the_locks_versions_one_for_each_package(tmp_path: Path) -> None:
+    """The lock has some packages twice, for older and newer Python: markers tell which counts."""
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    (command,) = re.findall(r"RUN (sed .* > versions\.txt) ", (INFRA / "Dockerfile").read_text())
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    lines = [Requirement(line) for line in (tmp_path / "versions.txt").read_text().splitlines()]
+    assert len(lines) == len(re.findall(r"^[A-Za-z0-9._-]+==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    names = [line.name for line in lines if not line.marker or line.marker.evaluate()]
+    assert {"numpy", "torch"} < set(names)
+    assert len(names) == len(set(names))
 
 
 def test_the_consumers_image_has_no_more_than_the_librarys_dependencies() -> None:
