@@ -25,8 +25,6 @@ _TIMEOUT_SECONDS = 30.0
 _BUSY = (429, 502, 503)  # such as a locked SQLite database; Prefect's own client repeats these too
 _UNFINISHED = ["RUNNING", "PENDING", "CANCELLING"]
 _CRASHED = "Interrupted: its process is gone. What was finished is kept; start a run and it goes on from there."
-# The form of what is sent to ALEXNET_NOTIFY_URL: `text` is what Slack, Mattermost and others that imitate them show.
-_MESSAGE = {"text": "{{subject}}\n{{body}}", "subject": "{{subject}}", "body": "{{body}}"}
 
 
 class PrefectError(RuntimeError):
@@ -142,29 +140,52 @@ def _deploy(api: Api, root: Path) -> Iterator[str]:
 
 def _make_automations(api: Api) -> Iterator[str]:
     there = {automation["name"] for automation in api.call("POST", "/automations/filter", {})}
-    for automation in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:
-        sends = any(action["type"] == "send-notification" for action in automation["actions"])
-        if sends and not (os.environ.get(NOTIFY) and _save_webhook(api, automation)):
-            continue
+    file = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))
+    told = [
+        {
+            "name": way["name"],
+            **file["told"],
+            "actions": [action | {"block_document_id": block} for action in file["told"]["actions"]],
+        }
+        for way, address in notified(os.environ.get(NOTIFY, ""), file["notifications"])
+        for block in (_save_block(api, way, address),)
+    ]
+    for automation in (*file["automations"], *told):
         if automation["name"] not in there:
             api.call("POST", "/automations/", automation)
             yield f"automation {automation['name']}"
 
 
-def _save_webhook(api: Api, automation: dict[str, Any]) -> bool:
-    """Makes or updates the block that posts to ALEXNET_NOTIFY_URL, and lets the automation's action use it."""
-    kind = api.call("GET", "/block_types/slug/custom-webhook")
+def notified(addresses: str, ways: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """The way in which each address is told of failures, and the address.
+
+    Raises:
+        PrefectError: an address begins like none, or two of them like the same.
+    """
+    found: dict[str, tuple[dict[str, Any], str]] = {}
+    for address in addresses.split():
+        way = next((way for way in ways if address.startswith(way["begins"])), None)
+        if way is None or way["name"] in found:
+            kinds = ", ".join(way["begins"] for way in ways)
+            raise PrefectError(
+                f"{NOTIFY}: takes one address of each kind ({kinds}), separated by spaces; see {AUTOMATIONS.name}"
+            )
+        found[way["name"]] = way, address
+    return list(found.values())
+
+
+def _save_block(api: Api, way: dict[str, Any], address: str) -> str:
+    """Makes or updates the block that sends to an address. Returns its id."""
+    kind = api.call("GET", f"/block_types/slug/{way['block']}")
     (schema, *_) = api.call("POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}})
-    name, data = automation["name"], {"name": "alexnet", "url": os.environ[NOTIFY], "json_data": _MESSAGE}
-    found = api.call("POST", "/block_documents/filter", {"block_documents": {"name": {"any_": [name]}}})
+    data = json.loads(json.dumps(way["data"]).replace('"ADDRESS"', json.dumps(address)))
+    wanted = {"name": {"any_": [way["name"]]}, "block_type_id": {"any_": [kind["id"]]}}
+    found = api.call("POST", "/block_documents/filter", {"block_documents": wanted})
     if found:
         api.call("PATCH", f"/block_documents/{found[0]['id']}", {"data": data})
-    else:
-        document = {"name": name, "data": data, "block_type_id": kind["id"], "block_schema_id": schema["id"]}
-        found = [api.call("POST", "/block_documents/", document)]
-    for action in automation["actions"]:
-        action["block_document_id"] = found[0]["id"]
-    return True
+        return str(found[0]["id"])
+    document = {"name": way["name"], "data": data, "block_type_id": kind["id"], "block_schema_id": schema["id"]}
+    return str(api.call("POST", "/block_documents/", document)["id"])
 
 
 def prefect(api: Api, root: Path, *arguments: str) -> str:

@@ -10,9 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import psutil
@@ -21,6 +19,7 @@ import pytest
 from infra.daemon import DaemonError
 from infra.prefect_api import Api
 from infra.scheduler import Scheduler
+from tests.support import sinks
 
 ROOT = Path(__file__).parents[2]
 DVC = "stages:\n  publish:\n    cmd: echo working; sleep ${seconds}; echo ok > receipt.txt\n    outs: [receipt.txt]\n"
@@ -216,30 +215,24 @@ def test_a_worker_with_another_environment_is_started_again_unless_it_has_a_run(
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_posted_to_the_address_for_notifications(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    posted: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("ALEXNET_NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/hook")
-        scheduler.up()
+def test_a_failed_run_is_told_to_a_webhook_and_by_mail(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sinks.webhook() as (port, posted), sinks.mailbox() as (mail_port, mails):
+        mail = f"mailto://127.0.0.1:{mail_port}?from=alexnet@example.org&to=ops@example.org&format=text&mode=insecure"
+        for hook in (f"http://127.0.0.1:{port}/old", f"http://127.0.0.1:{port}/hook"):  # the second replaces the first
+            monkeypatch.setenv("ALEXNET_NOTIFY_URL", f"{hook} {mail}")
+            scheduler.up()
         (scheduler.root / "params.yaml").write_text("seconds: no-number\n")
         deployment = _call(scheduler, "GET", "/deployments/name/train-alexnet/train-alexnet")
         _call(scheduler, "POST", f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-        _await(lambda: posted != [])
-        server.shutdown()
+        _await(lambda: posted != [] and mails != [])
+    assert posted[0]["path"] == "/hook"
     assert posted[0]["subject"].startswith("train-alexnet/")
     assert posted[0]["text"].endswith(posted[0]["body"])
     assert "publish: dvc ended with status 255" in posted[0]["body"]
+    assert (mails[0]["To"], mails[0]["Subject"]) == ("ops@example.org", posted[0]["subject"])
+    assert "publish: dvc ended with status 255" in mails[0].get_payload(decode=True).decode()  # type: ignore[union-attr]
+    for document in _post(scheduler, "/block_documents/filter", {}):
+        assert str(port) not in json.dumps(document["data"])  # addresses are secrets
 
 
 @pytest.mark.slow
