@@ -1,8 +1,11 @@
 """The runner: what is left to do, and a whole small scale that is killed and goes on."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,14 +92,14 @@ def test_a_member_is_trained_again_for_an_ensemble_that_lacks_its_probabilities(
     assert made.unfinished() == [Cell((101,), "base"), PAIR]
 
 
-def command(folder: Path) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "pipelines.cli.main", "claims", "--scale", "tiny"]
+def command(folder: Path, scale: str = "tiny") -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "pipelines.cli.main", "claims", "--scale", scale]
     return subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def results(folder: Path) -> dict[str, Any]:
+def results(folder: Path, scale: str = "tiny") -> dict[str, Any]:
     """All result files without what the clock decides."""
-    found = {path.name: json.loads(path.read_text()) for path in (folder / "claims" / "results" / "tiny").glob("*.json")}
+    found = {path.name: json.loads(path.read_text()) for path in (folder / "claims" / "results" / scale).glob("*.json")}
     return {name: tree | {"seconds": None} for name, tree in found.items()}
 
 
@@ -127,3 +130,35 @@ def test_a_scale_that_is_killed_goes_on_to_the_same_results(
     whole = command(folder)
     assert "about" in whole.communicate()[0]
     assert results(folder) == stopped
+
+
+@pytest.mark.slow
+def test_the_smoke_scale_killed_at_random_moments_ends_in_the_results_of_an_undisturbed_one(
+    folder: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cells that were being trained or judged when it was killed are made once more, from nothing."""
+    (folder / mapping.FILE).write_bytes((ROOT / mapping.FILE).read_bytes())
+    for name, value in environment(fresh_store, folder).items():
+        monkeypatch.setenv(name, value)
+    kept, worked = folder / "claims/results/smoke", folder / ".local/claims/smoke"
+    moments, interrupted = random.Random(2012), set[str]()
+    while len(interrupted) < 4:
+        killed = command(folder, "smoke")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            killed.communicate(timeout=moments.uniform(15, 60))
+        killed.kill()
+        killed.communicate()
+        begun = {path.parent.name for path in worked.glob("*/params.yaml")}
+        interrupted |= {name for name in begun if not (kept / f"{name}.json").exists()}
+    done = command(folder, "smoke")
+    text, _ = done.communicate()
+    assert done.returncode == 0, text
+    resumed = results(folder, "smoke")
+    assert len(resumed) > 30
+    for name in interrupted:
+        (kept / f"{name}.json").unlink()
+        shutil.rmtree(worked / name)
+    again = command(folder, "smoke")
+    text, _ = again.communicate()
+    assert again.returncode == 0, text
+    assert results(folder, "smoke") == resumed
