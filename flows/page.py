@@ -148,15 +148,26 @@ def pictures() -> None:
 
 @harmless
 def release() -> None:
-    """What was published, and where its page, the data's and the receipt are."""
+    """What was published and what came of it, and why; where its page, the data's and the receipt are."""
     receipt = _read(RECEIPT)
-    values = {name: value for name, value in receipt.items() if isinstance(value, str | int | float)}
-    lines = [f"| {name.replace('_', ' ')} | {value} |" for name, value in values.items()]
     links = [f"- {what}: [`{path}`]({Path(path).absolute().as_uri()})" for what, path in DOCS.items() if Path(path).exists()]
-    text = "\n".join(["| release | |", "|---|---|", *lines, "", "On the worker:", "", *links])
-    create_markdown_artifact(key="release", markdown=text, description="What was published")
+    text = "\n".join([verdict(receipt), "", "On the worker:", "", *links])
+    create_markdown_artifact(key="release", markdown=text, description="What was published, and what came of it")
     if rows := champion_rows(receipt):
         create_table_artifact(key="champion", table=rows, description=receipt["champion"]["reason"])
+
+
+def verdict(receipt: dict[str, Any]) -> str:
+    """What came of a run and why, in Markdown: which release there is, and which aliases name it."""
+    name, held_back, outcome = receipt["name"], receipt["held_back"], receipt["champion"]
+    if receipt["version"] is None:
+        return f"**Nothing is published**: {held_back}"
+    rows = [f"**{name}@{receipt['version']}** is published, {len(receipt['files'])} files.", ""]
+    if held_back:
+        return "\n".join([*rows, f"**It is held back**, no alias names it: {held_back}"])
+    rows.append(f"- `{name}@{receipt['alias']}` names it now.")
+    said = "names it now" if outcome["is_champion"] else f"**stays** at {outcome['compared_with'] or 'what it was'}"
+    return "\n".join([*rows, f"- `{name}@champion` {said}: {outcome['reason']}"])
 
 
 def champion_rows(receipt: dict[str, Any]) -> list[dict[str, str]]:

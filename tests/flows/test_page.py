@@ -30,7 +30,14 @@ CHAMPION = {"is_champion": True, "reason": "not worse", "compared_with": "0123",
 
 
 def _receipt(page: Any, **changes: object) -> dict[str, Any]:
-    receipt: dict[str, Any] = {"name": "alexnet", "version": "1234", "alias": "latest", "held_back": None, "champion": CHAMPION}
+    receipt: dict[str, Any] = {
+        "name": "alexnet",
+        "version": "1234",
+        "alias": "latest",
+        "held_back": None,
+        "champion": CHAMPION,
+        "files": {"a": "0"},
+    }
     page.RECEIPT.write_text(json.dumps(receipt | changes))
     return receipt | changes
 
@@ -70,6 +77,23 @@ def test_a_stage_that_was_made_has_what_it_took(page: Any) -> None:
     assert list(row.values()) == ["train", "made", "1,000.0", "1,234", "20.0", "2,100", "0.0", "", "", ""]
     row = page.stage_row(StageResult("train", "unchanged", 2.0, {}))
     assert list(row.values()) == ["train", "unchanged", "2.0", *[""] * 7]
+
+
+def test_the_page_says_why_a_network_is_held_back(page: Any) -> None:
+    assert page.verdict(_receipt(page)).splitlines() == [
+        "**alexnet@1234** is published, 1 files.",
+        "",
+        "- `alexnet@latest` names it now.",
+        "- `alexnet@champion` names it now: not worse",
+    ]
+    worse = CHAMPION | {"is_champion": False, "reason": "5.0 points worse (4.0 to 6.0)"}
+    assert page.verdict(_receipt(page, champion=worse)).splitlines()[3:] == [
+        "- `alexnet@champion` **stays** at 0123: 5.0 points worse (4.0 to 6.0)"
+    ]
+    held = page.verdict(_receipt(page, held_back="top-1 error is 0.5000, not below ridge's", champion=None))
+    assert held.splitlines()[2:] == ["**It is held back**, no alias names it: top-1 error is 0.5000, not below ridge's"]
+    nothing = page.verdict(_receipt(page, version=None, held_back="a DVC experiment", champion=None))
+    assert nothing == "**Nothing is published**: a DVC experiment"
 
 
 def test_the_champion_stands_beside_the_new_network(page: Any) -> None:
