@@ -41,7 +41,7 @@ run: $(READY) ## From images to a published model; only what has changed is run 
 	@$(PY) -m pipelines.cli.summary --since .local/started
 
 experiments: $(READY) ## What `dvc exp run` has tried: the parameters that differ, and the error rates
-	@$(PY) -m dvc exp show --only-changed --keep '.*top1_error$$' --drop '(alexnet|pipelines|artifacts|local)/' --drop 'Executor|State'
+	@$(PY) -m dvc exp show --only-changed --keep '.*top1_error$$' --drop '(alexnet|pipelines|artifacts|\.?local)/' --drop 'Executor|State'
 
 doctor: $(READY) ## What this machine has and lacks
 	@$(PY) -m pipelines.cli.main doctor
