@@ -18,6 +18,7 @@ from torch import Tensor
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder
 from alexnet.files.locks import flock
+from alexnet.files.strict import loads, open_regular, read_bytes
 from alexnet.files.tensors import write_tensors
 
 _TENSORS = "tensors.safetensors"
@@ -121,7 +122,7 @@ class Checkpoints:
 def _read_state(folder: Path) -> dict[str, Any]:
     """The state of a checkpoint. Raises DataError when it, or the file of tensors, is not as it was written."""
     try:
-        state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        state: dict[str, Any] = loads(read_bytes(folder / _STATE))
         expected, found = state.pop("sha256"), _digest(folder / _TENSORS, state)
     except FileNotFoundError as error:
         raise DataError(f"{Path(error.filename).name} is missing") from None
@@ -133,7 +134,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _digest(tensors: Path, state: Mapping[str, Any]) -> str:
-    with tensors.open("rb") as file:
+    with open_regular(tensors) as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps(state, sort_keys=True).encode())
     return digest.hexdigest()

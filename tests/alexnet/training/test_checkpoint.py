@@ -210,3 +210,23 @@ def test_a_full_disk_says_so_and_leaves_the_older_ones_whole(small_disk: Path) -
     assert caught.value.errno == errno.ENOSPC
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000001"]
     assert Checkpoints(checkpoints.folder).newest() is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 9000 + "]" * 9000, '{"sha256": NaN}', '{"step": 1, "step": 2, "sha256": ""}', "[]", "null"]
+)
+def test_a_state_that_json_does_not_have_is_damaged(two: Checkpoints, text: str) -> None:
+    (two.folder / "step-00000002/state.json").write_text(text)
+    found = two.newest()
+    assert found
+    assert found[0] == "step-00000001"
+    assert "state.json is damaged" in two.set_aside[0]
+
+
+def test_a_pipe_is_no_checkpoint(two: Checkpoints) -> None:
+    path = two.folder / "step-00000002/tensors.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+    found = two.newest()
+    assert found
+    assert found[0] == "step-00000001"

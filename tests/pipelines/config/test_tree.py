@@ -1,5 +1,6 @@
 """Trees of parameters: read from YAML, laid over one another; every mistake named with its path."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def test_files_are_yaml_1_2(tmp_path: Path) -> None:
         ("a: [1", "not valid YAML"),
         ("- 1", "must hold a mapping, got"),
         ("a: 1\na: 2\n", "not valid YAML: .*duplicate key"),
+        ("a: " + "[" * 3000 + "]" * 3000, "is nested too deeply"),
+        ("a: " + "x" * (2 << 20), r".*has 2,097,155 bytes; at most 1,048,576 are read"),
     ],
 )
 def test_what_is_no_tree_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -59,3 +62,9 @@ def test_what_is_no_tree_is_refused(tmp_path: Path, text: str, message: str) -> 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="no such file; run from the folder that holds"):
         tree.read(tmp_path / "params.yaml")
+
+
+def test_a_pipe_is_no_file_of_parameters(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.yaml")
+    with pytest.raises(ParamsError, match="is a pipe, a device or a socket; give a regular file"):
+        tree.read(tmp_path / "p.yaml")
