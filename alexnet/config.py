@@ -25,23 +25,24 @@ def build(kind: type[T], tree: object, path: str) -> T:
     return typing.cast("T", _value(kind, tree, path))
 
 
-def read_json(kind: type[T], path: Path, advice: str) -> T:
+def read_json(kind: type[T], path: Path, advice: str, added: Mapping[str, object] | None = None) -> T:
     """The JSON file as an instance of `kind`, see `parse_json`. Raises DataError also when there is no such file."""
     try:
         data = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; {advice}") from None
-    return parse_json(kind, data, str(path), advice)
+    return parse_json(kind, data, str(path), advice, added)
 
 
-def parse_json(kind: type[T], data: bytes, where: str, advice: str) -> T:
-    """JSON as an instance of `kind`, checked as by `build`.
+def parse_json(kind: type[T], data: bytes, where: str, advice: str, added: Mapping[str, object] | None = None) -> T:
+    """JSON as an instance of `kind`, checked as by `build`. added: keys that it may lack, and what they then are.
 
     Raises:
         DataError: not JSON, or not of this form. The message starts with `where` and ends with the advice.
     """
     try:
-        return build(kind, loads(data), where)
+        tree = loads(data)
+        return build(kind, {**added, **tree} if added and isinstance(tree, dict) else tree, where)
     except ParamsError as error:
         raise DataError(f"{error}; {advice}") from None
     except ValueError as error:

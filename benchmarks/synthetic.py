@@ -52,6 +52,9 @@ def batches(rows: int) -> Iterator[pa.RecordBatch]:
             "height": np.full(len(numbers), 375),
             "mode": ["RGB"] * len(numbers),
             "format": ["JPEG"] * len(numbers),
+            "frames": np.full(len(numbers), 1),
+            "orientation": np.full(len(numbers), 1),
+            "profile": [""] * len(numbers),
             "faults": [single.get(n) for n in numbers],
         }
         yield pa.RecordBatch.from_pydict(columns, index.SCANNED)

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from alexnet.config import build
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.atomic import atomic_write
+from alexnet.files.strict import loads
 from alexnet.images.resize import encode, prepare
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.ops.threads import Prefetcher
@@ -33,7 +34,7 @@ from alexnet.shards.manifest import Manifest, Shard, ShardConfig, Split, Synset
 from alexnet.shards.tar import Sample, tar_of
 from pipelines.config import params
 from pipelines.runtime import console, environment
-from pipelines.runtime.errors import Missing
+from pipelines.runtime.errors import Denied, Unreachable
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
 from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
@@ -86,6 +87,7 @@ def main(index_path: Path, manifest_path: Path, pixels_path: Path) -> None:
         source=given.source.name,
         prefix=prefix,
         side_px=given.shard.side_px,
+        exif_orientation="applied" if any(task.rows["turn"].null_count == 0 for task in tasks) else "ignored",
         synsets=tuple(Synset(label, wnid, names[wnid]) for label, wnid in enumerate(sorted(names))),
         splits={
             split: tuple(shard for task, shard in zip(tasks, shards, strict=True) if task.split == split) for split in splits
@@ -116,8 +118,15 @@ def fingerprint(used: pa.Table, config: ShardConfig, seed: int) -> str:
     images = index.content_digest(used)
     inputs = {"images": images, "shard": asdict(config), "seed": seed, "code": CODE, "codecs": codecs()}
     if pc.any(pc.match_substring(used["faults"], "deep")).as_py():
-        inputs["deep"] = 2  # since when bits that the container has and the picture does not use are left out
+        inputs["deep"] = 3  # since when bits that the container has and the picture does not use are left out, also of colors
+    if pc.any(pc.or_kleene(pc.greater(used["turn"], 1), _is_turned_tiff(used))).as_py():
+        inputs["turn"] = used["turn"].to_pylist()
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _is_turned_tiff(used: pa.Table) -> pa.ChunkedArray:
+    """Which images Pillow turns when it decodes them, and this code turns back."""
+    return pc.and_(pc.equal(used["format"], "TIFF"), pc.not_equal(used["orientation"], 1))
 
 
 @cache
@@ -147,8 +156,8 @@ def write_shards(tasks: list[Task], bucket: Bucket, job: ShardJob) -> tuple[list
     """All shards, in the tasks' order, and the pixel sums of the training split. Finished shards are not written again."""
     prefix = job.prefix
     sizes = bucket.sizes(prefix)
-    wanted = [(task, sizes.get(prefix + task.name()) if prefix + task.name("json") in sizes else None) for task in tasks]
-    if finished := sum(size is not None for _, size in wanted):
+    wanted = [(task, {prefix + task.name(), prefix + task.name("json")} <= sizes.keys()) for task in tasks]
+    if finished := sum(is_there for _, is_there in wanted):
         console.say(f"shard: {finished:,} of {len(tasks):,} shards are there already")
     sums = PixelSums(job.config.side_px)
     shards: dict[str, Shard] = {}
@@ -173,18 +182,18 @@ def _check_sizes(shards: list[Shard], bucket: Bucket, prefix: str) -> None:
             )
 
 
-def write_shard(job: ShardJob, wanted: tuple[Task, int | None]) -> tuple[Shard, PixelSums | None]:
-    """Writes one shard to the bucket, unless an earlier run finished it: then the size of its tar is given with the task.
+def write_shard(job: ShardJob, wanted: tuple[Task, bool]) -> tuple[Shard, PixelSums | None]:
+    """Writes one shard to the bucket. One that is there, as is said with the task, stays if it has the digest in its side file.
 
     The worker opens the bucket by its own environment: no credentials are sent to another machine.
 
     Raises:
         DataError: the worker has another bucket or other codecs than the process that started the run.
     """
-    task, size = wanted
+    task, is_there = wanted
     bucket = _open_bucket(job)
     prefix, config = job.prefix, job.config
-    if size is not None and (finished := _read_finished_shard(bucket, prefix, size, task)):
+    if is_there and (finished := _read_finished_shard(bucket, job, task)):
         return finished
     sums = PixelSums(config.side_px) if task.split == "train" else None
     labels: Counter[int] = Counter()
@@ -219,28 +228,35 @@ def _open_bucket(job: ShardJob) -> Bucket:
     return bucket
 
 
-def _read_finished_shard(bucket: Bucket, prefix: str, size: int, task: Task) -> tuple[Shard, PixelSums | None] | None:
-    """A shard that an earlier run finished, by its side file; None if the tar or the sums are not those of the side file."""
+def _read_finished_shard(bucket: Bucket, job: ShardJob, task: Task) -> tuple[Shard, PixelSums | None] | None:
+    """A shard that an earlier run finished, by its side file; None if it is not the task's, or a digest is another one."""
     try:
-        side = json.loads(bucket.get(prefix + task.name("json")))
+        side = loads(bucket.get(job.prefix + task.name("json")))
         shard = build(Shard, side["shard"], task.name("json"))
-        if (shard.bytes, shard.name, shard.samples) != (size, task.name(), task.rows.num_rows):
+        labels = dict(Counter(task.rows["label"].to_pylist()))
+        if (shard.name, shard.samples, shard.labels) != (task.name(), task.rows.num_rows, labels):
+            return None
+        if bucket.digest(job.prefix + task.name()) != (shard.sha256, shard.bytes):
             return None
         if task.split != "train":
             return shard, None
-        packed = bucket.get(prefix + task.name("npz"))
-    except (Missing, ParamsError, ValueError, KeyError, TypeError):
+        packed = bucket.get(job.prefix + task.name("npz"))
+        if hashlib.sha256(packed).hexdigest() != side["sums_sha256"]:
+            return None
+        return shard, PixelSums.from_bytes(packed, job.config.side_px)
+    except (Denied, Unreachable):
+        raise
+    except (DataError, ParamsError, ValueError, KeyError, TypeError):
         return None
-    return (shard, PixelSums.from_bytes(packed)) if hashlib.sha256(packed).hexdigest() == side["sums_sha256"] else None
 
 
 def samples(source: Source, config: ShardConfig, task: Task, sums: PixelSums | None, labels: Counter[int]) -> Iterator[Sample]:
     """The samples of a shard, in order. Each is counted in `labels`, and added to `sums` before it is compressed."""
-    rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256"]).to_pylist()
+    rows = task.rows.select(["key", "label", "path", "offset", "bytes", "sha256", "turn"]).to_pylist()
     with Prefetcher(partial(_read_image, source), rows, _AHEAD, _has_room) as images:  # a remote store is slow to answer
         for row, data in zip(rows, images, strict=True):
             raise_if_cancelled()
-            pixels = prepare(data, config.side_px, config.filter)
+            pixels = prepare(data, config.side_px, config.filter, row["turn"] or 1)
             if sums is not None:
                 sums.add(pixels)
             labels[row["label"]] += 1

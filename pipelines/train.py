@@ -121,7 +121,7 @@ def train(
         if team.is_rank0:
             weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("velocity/")}
             used = params.load(variant=variant).shard.filter
-            preprocessing = Preprocessing(manifest.side_px, used, crop_px=job.model.input_px)
+            preprocessing = Preprocessing(manifest.side_px, used, manifest.exif_orientation, crop_px=job.model.input_px)
             with atomic_folder(model_path) as folder, atomic_write(history_path) as part:
                 config = PretrainedConfig(job.model, manifest.synsets, preprocessing)
                 save_pretrained(folder, config, weights, torch.from_numpy(pixels.mean_image))

@@ -1,7 +1,6 @@
 """What an image file is and what is wrong with it. A fault is a value, not an error: the stage decides what to do about it."""
 
 import io
-import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -12,10 +11,14 @@ from typing import Literal, get_args
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from alexnet.images.container import bits_per_channel, num_frames, read_exif, read_profile, tiff_orientation
+
 _Unreadable = Literal["empty", "not_an_image", "truncated", "bomb"]
 _InDataset = Literal["unknown_class", "conflicting", "leaked", "duplicate"]  # needs the labels, or other images, to be seen
 _InPixels = Literal["tiny", "extreme_aspect", "damaged"]
-_InFormat = Literal["wrong_format", "cmyk", "deep", "alpha", "palette", "grey", "exif_damaged", "exif_rotated"]
+_InFormat = Literal[
+    "wrong_format", "cmyk", "deep", "alpha", "palette", "grey", "exif_damaged", "exif_rotated", "frames", "profile"
+]
 Fault = Literal[_Unreadable, _InDataset, _InPixels, _InFormat]
 Policy = Literal["ignore", "repair", "drop", "stop"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)  # the worst first
@@ -39,7 +42,9 @@ FAULT_MEANINGS: dict[Fault, str] = {
     "palette": "colors from a palette",
     "grey": "no colors",
     "exif_damaged": "EXIF that cannot be read",
-    "exif_rotated": "an EXIF orientation, which is not applied",
+    "exif_rotated": "an EXIF orientation, which is applied only where validate.orientation says so",
+    "frames": "several pictures in a file, of which the first is used",
+    "profile": "an ICC profile whose colors are not sRGB's, which is not applied",
 }
 DECODE_FAULTS: frozenset[Fault] = frozenset({"not_an_image", "truncated", "bomb", "damaged"})  # a bad transfer looks the same
 _SUFFIXES = {  # the usual first; HEIC is not here, for no library of the lock decodes it
@@ -63,10 +68,7 @@ _MODES: dict[Fault, tuple[str, ...]] = {  # Pillow's modes that are faults
     "grey": ("L", "1"),
 }
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_SPACE = rb"(?:\s|#[^\n]*\n)+"
-_PPM = re.compile(rb"P[2356]" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"(\d+)")  # width, height, greatest value
-_EXIF_ORIENTATION = 0x0112
-_EXIF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_TRANSPOSED = 5  # the orientations from this one on exchange width and height
 _COPIES = {"WEBP": 2, "AVIF": 2, "JPEG2000": 4}  # how much more memory these decoders take for a pixel than the others
 _LARGE_PX = 4_000_000
 _large_image = threading.Lock()
@@ -96,6 +98,7 @@ class ValidateConfig:
     """What counts as a fault of an image, and what is done about each fault.
 
     ignore: no fault. repair: used, converted to RGB. drop: left out. stop: the stage fails.
+    orientation: whether shards have the pictures as they are meant, or as they are stored.
     """
 
     min_side_px: int
@@ -103,6 +106,7 @@ class ValidateConfig:
     max_pixels: int
     counts: CountsConfig
     policy: dict[Fault, Policy]
+    orientation: Literal["apply", "record"]
 
     def __post_init__(self) -> None:
         for name in ("min_side_px", "max_aspect", "max_pixels"):
@@ -124,13 +128,20 @@ class ValidateConfig:
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What one file is. width, height: pixels, 0 where unknown; mode, format: Pillow's names, empty where unknown."""
+    """What one file is, as its container says.
+
+    width, height: pixels as they are stored, 0 where unknown. mode, format: Pillow's names, empty where unknown. frames:
+    pictures in the file. orientation: EXIF's, 1 to 8, 1 without one. profile: the name of its ICC profile; empty without one.
+    """
 
     width: int
     height: int
     mode: str
     format: str
     faults: frozenset[Fault]
+    frames: int = 1
+    orientation: int = 1
+    profile: str = ""
 
 
 def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport:
@@ -142,7 +153,8 @@ def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything
         return ImageReport(0, 0, "", "", frozenset({_open_fault(data, error)}))
     with image:
-        width, height = image.size
+        turned = tiff_orientation(image)
+        width, height = image.size if turned < _TRANSPOSED else image.size[::-1]
         file_format = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: a JPEG followed by further pictures
         if width * height * _COPIES.get(file_format, 1) > config.max_pixels:
             return ImageReport(width, height, image.mode, file_format, frozenset({"bomb"}))
@@ -150,16 +162,24 @@ def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport
             return ImageReport(width, height, image.mode, file_format, frozenset({"not_an_image"}))
         with large_image_lock(width * height):
             decode_fault = _decode_fault(image, data, file_format)
+        exif, profile = read_exif(image.info.get("exif")), read_profile(image.info.get("icc_profile"))
+        frames = num_frames(image, data)
+    orientation = turned if file_format == "TIFF" else exif.orientation
     checks: dict[Fault, bool] = {
         "tiny": min(width, height) < config.min_side_px,
         "extreme_aspect": max(width, height) > config.max_aspect * min(width, height),
         "wrong_format": file_format != SUFFIXES.get(suffix(name), file_format),
         **{fault: image.mode in modes for fault, modes in _MODES.items()},
+        "exif_damaged": exif.is_damaged,
+        "exif_rotated": orientation > 1,
+        "frames": frames > 1,
+        "profile": not profile.is_srgb and image.mode not in _MODES["cmyk"],
     }
     checks["deep"] |= bits_per_channel(image, data) > 8
     checks["alpha"] |= "transparency" in image.info  # kept in a chunk of its own
-    found = {decode_fault, _exif_fault(image.info.get("exif")), *(fault for fault, failed in checks.items() if failed)}
-    return ImageReport(width, height, image.mode, file_format, frozenset(fault for fault in found if fault))
+    found = {decode_fault, *(fault for fault, failed in checks.items() if failed)}
+    faults = frozenset(fault for fault in found if fault)
+    return ImageReport(width, height, image.mode, file_format, faults, frames, orientation, profile.name)
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -184,18 +204,6 @@ def open_image(data: bytes) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # what plugins raise on another format's header
                 continue
     raise UnidentifiedImageError(f"cannot identify an image of {len(data):,} bytes")
-
-
-def bits_per_channel(image: Image.Image, data: bytes) -> int:
-    """As the file says, whatever the decoder makes of it: PNG's header, TIFF's tag 258, the greatest value of a PPM; else 8."""
-    if data.startswith(b"\x89PNG"):
-        return data[24] if len(data) > 24 else 8
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, (8,))
-        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
-    if image.format == "PPM" and (found := _PPM.match(data)):
-        return int(found[1]).bit_length()
-    return 8
 
 
 def suffix(name: str) -> str:
@@ -238,24 +246,3 @@ def _decode_fault(image: Image.Image, data: bytes, file_format: str) -> Fault | 
     except Exception as error:  # noqa: BLE001 - as above
         return "bomb" if "too large" in str(error) else "truncated"
     return "damaged" if is_plain_jpeg else None
-
-
-def _exif_fault(exif: bytes | None) -> Fault | None:
-    """Parses the first directory of EXIF. Pillow's parser reports damage by warnings, whose filters all threads share."""
-    if not exif:
-        return None
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        return "exif_damaged"
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        entries = [struct.unpack_from(order + "HHII", tiff, start + 2 + 12 * i) for i in range(count)]
-    except struct.error:
-        return "exif_damaged"
-    for i, (tag, _, _, _) in enumerate(entries):
-        if tag == _EXIF_ORIENTATION and struct.unpack_from(order + "H", tiff, start + 2 + 12 * i + 8)[0] > 1:
-            return "exif_rotated"
-    sizes = [(count * _EXIF_TYPE_BYTES.get(type_, 1), offset) for _, type_, count, offset in entries]
-    return "exif_damaged" if any(size > 4 and offset + size > len(tiff) for size, offset in sizes) else None

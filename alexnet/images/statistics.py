@@ -6,7 +6,9 @@ Sums are integers, so neither the order of the images nor their division among w
 import ctypes
 import io
 import math
+import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import combinations_with_replacement
@@ -18,10 +20,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
 from alexnet.errors import DataError
-from alexnet.files.atomic import atomic_write
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.files.strict import read_bytes
 from alexnet.ops import build_cpp
 
+_MAX_FILE_BYTES = 1 << 28
+_HEADER = 256  # bytes of a stored array before its numbers, at most
 _IMAGES_PER_BLOCK = 65535 // 255  # whose sum fits 16 bits
 
 
@@ -79,11 +83,22 @@ class PixelSums:
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "PixelSums":
-        """What `to_bytes` wrote."""
-        with np.load(io.BytesIO(data)) as arrays:
-            sums = cls(arrays["sums"].shape[0])
-            sums.images, sums._sums, sums.products = int(arrays["images"]), arrays["sums"], arrays["products"]
+    def from_bytes(cls, data: bytes, side_px: int) -> "PixelSums":
+        """What `to_bytes` wrote of images of this size. Raises ValueError for anything else, unread."""
+        sums = cls(side_px)
+        wanted = {"images": np.zeros((), np.int64), "sums": sums._sums, "products": sums.products}
+        try:
+            with ZipFile(io.BytesIO(data)) as archive:
+                if any(archive.getinfo(f"{name}.npy").file_size > array.nbytes + _HEADER for name, array in wanted.items()):
+                    raise ValueError("has larger arrays")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in wanted}
+        except (OSError, KeyError, EOFError, BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
+            raise ValueError(f"not pixel sums: {error!r}") from None
+        for name, array in wanted.items():
+            if (found[name].dtype, found[name].shape) != (array.dtype, array.shape):
+                raise ValueError(f"not pixel sums: {name} is {found[name].dtype} of {found[name].shape}")
+        sums.images, sums._sums, sums.products = int(found["images"]), found["sums"], found["products"]
         return sums
 
 
@@ -97,7 +112,7 @@ def _kernels() -> ctypes.CDLL | None:
     return kernels
 
 
-_MAX_FILE_BYTES = 1 << 28
+_ZIP_VERSION, _ZIP_DATE = 45, 33  # with 64-bit sizes; the first of January 1980
 _ARRAYS: dict[str, tuple[type, tuple[int, ...]]] = {  # 0: the side of the images
     "mean_image": (np.float32, (0, 0, 3)),
     "channel_mean": (np.float64, (3,)),
@@ -122,6 +137,24 @@ def _read_array(archive: ZipFile, name: str) -> np.ndarray:
     data.seek(0)
     array: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
     return array
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A ZIP of NPY files, not compressed; its bytes are those of `np.savez`, whose headers differ between Python's releases."""
+    files, directory = bytearray(), bytearray()
+    for array_name, array in arrays.items():
+        file = io.BytesIO()
+        np.lib.format.write_array(file, array, (1, 0), allow_pickle=False)
+        name, body = f"{array_name}.npy".encode(), file.getvalue()
+        crc, size = zlib.crc32(body), len(body)
+        whose = (_ZIP_VERSION | 3 << 8, _ZIP_VERSION, 0, ZIP_STORED, 0, _ZIP_DATE, crc, size, size, len(name), 0, 0, 0, 0)
+        directory += struct.pack("<4s6H3I5H2I", b"PK\1\2", *whose, 0o600 << 16, len(files)) + name
+        files += struct.pack(
+            "<4s5H3I2H", b"PK\3\4", _ZIP_VERSION, 0, ZIP_STORED, 0, _ZIP_DATE, crc, *[0xFFFFFFFF] * 2, len(name), 20
+        )
+        files += name + struct.pack("<2H2Q", 1, 16, size, size) + body
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(arrays), len(arrays), len(directory), len(files), 0)
+    return bytes(files + directory + end)
 
 
 @dataclass(frozen=True)
@@ -162,10 +195,9 @@ class PixelStatistics:
         )
 
     def write(self, path: Path) -> None:
-        """Writes an uncompressed NPZ, atomically; equal statistics are equal bytes."""
+        """Writes an uncompressed NPZ, atomically; equal statistics are equal bytes, whichever Python writes them."""
         arrays: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        with atomic_write(path) as part, part.open("wb") as file:
-            np.savez(file, **arrays)
+        atomic_write_bytes(path, _npz(arrays))
 
     @classmethod
     def read(cls, path: Path) -> "PixelStatistics":

@@ -1,9 +1,11 @@
 """A trained network for photographs: image files in, classes or features out."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import UnidentifiedImageError
@@ -12,7 +14,7 @@ from torch import Tensor
 from alexnet.errors import DataError
 from alexnet.files.strict import read_bytes
 from alexnet.images.inspect import FORMATS, open_image
-from alexnet.images.resize import prepare
+from alexnet.images.resize import orientation_of, prepare
 from alexnet.inference.activations import center_activations
 from alexnet.inference.pretrained import Pretrained, load_pretrained
 from alexnet.inference.ranking import topk
@@ -41,8 +43,11 @@ class Classifier(Pretrained):
 
     def prepare(self, photos: Sequence[Photo]) -> UInt8[Tensor, "n side side 3"]:
         """The photographs as the training images were prepared. Raises DataError that names one that does not decode."""
+        return torch.stack([torch.from_numpy(self._prepare(read_photo(photo)).copy()) for photo in photos])
+
+    def _prepare(self, data: bytes) -> UInt8[np.ndarray, "side side 3"]:
         how = self.config.preprocessing
-        return torch.stack([torch.from_numpy(prepare(read_photo(photo), how.side_px, how.filter).copy()) for photo in photos])
+        return prepare(data, how.side_px, how.filter, orientation_of(data) if how.exif_orientation == "applied" else 1)
 
     def predict(self, photos: Sequence[Photo], views: Views = "center") -> list[list[Prediction]]:
         """The five most probable classes of every photograph, most probable first, in one batch. Raises as `prepare`."""
@@ -72,13 +77,15 @@ class Classifier(Pretrained):
 def load(model: str | Path) -> Classifier:
     """The trained network in a folder, or of a release that is fetched and checked first, on the CPU.
 
+    With ALEXNET_VERIFY_KEY set to a public key's file, only a release that it has signed is loaded, from a folder too.
+
     Args:
         model: a folder; or `NAME@ALIAS`, `NAME@VERSION`, s3://BUCKET/NAME@ALIAS, s3://BUCKET/NAME/versions/VERSION.
 
     Raises:
         DataError: there is no such folder or release, or something of it is damaged.
     """
-    folder = fetch(str(model)) if is_reference(model) else Path(model)
+    folder = fetch(str(model)) if is_reference(model) or os.environ.get("ALEXNET_VERIFY_KEY") else Path(model)
     found = load_pretrained(folder)
     return Classifier(found.network, found.config, found.mean_image)
 

@@ -20,7 +20,7 @@ from alexnet.loading.augment import center, stack_crops
 from alexnet.loading.config import Precision, Views
 from alexnet.model.architecture import ModelConfig, current_model
 from alexnet.model.network import AlexNet, full_shapes
-from alexnet.shards.manifest import MAX_SIDE_PX, Synset, check_synsets
+from alexnet.shards.manifest import MAX_SIDE_PX, ExifOrientation, Synset, check_synsets
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -29,12 +29,12 @@ _MEAN = "pixels.mean_image"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Everything done to an image file before the network sees it. side_px, filter and crop_px vary between networks.
+    """Everything done to an image file before the network sees it. side_px, filter, exif_orientation and crop_px vary.
 
     side_px: what the resized side measures.
     filter: `triangle` is Pillow's BILINEAR; `area` is Pillow's BOX, and where it enlarges Pillow's BICUBIC.
     filter_semantics: both are antialiased, as Pillow's are; OpenCV's filters of the same names are not.
-    exif_orientation: the pixels are used as they are stored.
+    exif_orientation: whether a picture is turned as EXIF says, or used as it is stored.
     channel_order: other modes are converted; transparency is dropped, and the upper 8 of 16 bits are kept.
     decode_at_least: a JPEG, or another image of over 8 megapixels, is decoded at 1/2, 1/4 or 1/8 of its size while both sides
         stay at least this many times side_px.
@@ -46,7 +46,7 @@ class Preprocessing:
 
     side_px: int
     filter: Literal["triangle", "area"]
-    exif_orientation: Literal["ignored"] = "ignored"
+    exif_orientation: ExifOrientation = "ignored"
     channel_order: Literal["RGB"] = "RGB"
     decode_at_least: Literal[2] = 2
     resize: Literal["shorter side"] = "shorter side"

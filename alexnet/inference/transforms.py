@@ -14,10 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from PIL.Image import Transpose as Turn
 from safetensors import safe_open
 from torch import nn
 
 _LARGE_PX = 1 << 23  # pixels above which other images than JPEGs are shrunk before they are resized
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNS = dict(enumerate((Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE), 2))
+_TURNS |= {6: Turn.ROTATE_270, 7: Turn.TRANSVERSE, 8: Turn.ROTATE_90}
+_BACK = {6: 8, 8: 6}  # the others undo themselves
 
 
 def make(folder: Path) -> Any:
@@ -27,7 +32,7 @@ def make(folder: Path) -> Any:
     how = json.loads((folder / "config.json").read_bytes())["preprocessing"]
     with safe_open(folder / "model.safetensors", "pt") as file:
         mean = file.get_tensor(how["subtract"])
-    crop = CenterCrop(how["side_px"], how["crop_px"], how["filter"])
+    crop = CenterCrop(how["side_px"], how["crop_px"], how["filter"], upright=how["exif_orientation"] == "applied")
     start, px = crop.start, how["crop_px"]
     center = mean[start : start + px, start : start + px].permute(2, 0, 1).contiguous()
     subtract = v2.Lambda(partial(torch.sub, other=center))
@@ -35,17 +40,25 @@ def make(folder: Path) -> Any:
 
 
 class CenterCrop(nn.Module):
-    """The central square as RGB, its side resized to `side_px`, and of that the central `crop_px`."""
+    """The central square as RGB, its side resized to `side_px`, and of that the central `crop_px`; upright: as EXIF says."""
 
-    def __init__(self, side_px: int, crop_px: int, resize_filter: str) -> None:
+    def __init__(self, side_px: int, crop_px: int, resize_filter: str, *, upright: bool = False) -> None:
         super().__init__()
+        self.upright = upright
         self.side_px, self.crop_px, self.resize_filter = side_px, crop_px, resize_filter
         self.start = (side_px - crop_px) // 2
 
     def forward(self, image: Image.Image) -> Image.Image:
         """The crop of an image."""
+        orientation, is_turned = (
+            image.getexif().get(_ORIENTATION, 1),
+            image.format == "TIFF",
+        )  # which Pillow turns as it loads it
         square = self._resize(_rgb(image, 2 * self.side_px))
-        return square.crop((self.start, self.start, self.start + self.crop_px, self.start + self.crop_px))
+        crop = square.crop((self.start, self.start, self.start + self.crop_px, self.start + self.crop_px))
+        if orientation not in _TURNS or self.upright == is_turned:
+            return crop
+        return crop.transpose(_TURNS[orientation if self.upright else _BACK.get(orientation, orientation)])
 
     def _resize(self, image: Image.Image) -> Image.Image:
         width, height = image.size

@@ -1,16 +1,18 @@
 """The manifest: which shards exist, and what is in them."""
 
+import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from alexnet.config import read_json, to_json
+from alexnet.config import read_json
 from alexnet.errors import DataError
 from alexnet.files.strict import shown
 
 Split = Literal["train", "val", "test"]
+ExifOrientation = Literal["ignored", "applied"]
 MAX_SIDE_PX = 4096
 _PREFIX = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -66,7 +68,8 @@ class Shard:
 class Manifest:
     """All shards of a data set. Written last, so that a listed shard exists. `prefix` ends in `/` and never changes content.
 
-    splits: train and val, and test where the source has one.
+    splits: train and val, and test where the source has one. exif_orientation: whether pictures are turned as EXIF says; the
+    file has it only where they are.
     """
 
     source: str
@@ -74,16 +77,24 @@ class Manifest:
     side_px: int
     synsets: tuple[Synset, ...]
     splits: dict[Split, tuple[Shard, ...]]
+    exif_orientation: ExifOrientation = "ignored"
+
+    def to_bytes(self) -> bytes:
+        """Sorted JSON: equal manifests are equal bytes."""
+        tree = asdict(self)
+        if self.exif_orientation == "ignored":
+            del tree["exif_orientation"]
+        return (json.dumps(tree, indent=1, sort_keys=True) + "\n").encode()
 
     def write(self, path: Path) -> None:
-        """Writes sorted JSON: equal manifests are equal bytes."""
-        path.write_bytes(to_json(self))
+        """Writes `to_bytes`."""
+        path.write_bytes(self.to_bytes())
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """The manifest in a file. Raises DataError when it is missing, not one, or says what no manifest can."""
         advice = "run the shard stage again"
-        manifest = read_json(cls, path, advice)
+        manifest = read_json(cls, path, advice, {"exif_orientation": "ignored"})
         try:
             manifest.check()
         except ValueError as error:

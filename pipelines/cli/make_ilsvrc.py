@@ -15,7 +15,17 @@ from PIL import Image
 
 from alexnet.errors import ParamsError
 from alexnet.images.inspect import FAULTS, Fault
-from pipelines.cli.pictures import damaged_jpeg, draw_image, encode_image, huge_png, jpeg, jpeg_with_exif, rotated_jpeg
+from pipelines.cli.pictures import (
+    animation,
+    damaged_jpeg,
+    draw_image,
+    encode_image,
+    huge_png,
+    jpeg,
+    jpeg_with_exif,
+    rotated_jpeg,
+    swapped_profile,
+)
 from pipelines.sources.archives.devkit import ILSVRC2012, Year
 
 FAULTY_IMAGES: dict[Fault, Callable[[int], bytes]] = {  # the faults of one image alone, drawn from a seed
@@ -34,6 +44,8 @@ FAULTY_IMAGES: dict[Fault, Callable[[int], bytes]] = {  # the faults of one imag
     "grey": lambda seed: encode_image(draw_image(seed).convert("L")),
     "exif_damaged": lambda seed: jpeg_with_exif(seed, b"II*\0\xff\xff\xff\x0f"),
     "exif_rotated": rotated_jpeg,
+    "frames": lambda seed: animation(seed, "MPO"),
+    "profile": lambda seed: encode_image(draw_image(seed), icc_profile=swapped_profile()),
 }
 _PNG_ONLY: tuple[Fault, ...] = ("deep", "alpha", "palette")  # a JPEG cannot have these
 _COPIED_IMAGE: dict[Fault, int] = {"conflicting": 0, "duplicate": 1, "leaked": 2}  # which of a synset's images is copied

@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 
 def draw_image(seed: int, width: int = 64, height: int = 48) -> Image.Image:
@@ -31,6 +31,22 @@ def rotated_jpeg(seed: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     return encode_image(draw_image(seed), exif=exif.tobytes())
+
+
+def animation(seed: int, file_format: str, frames: int = 3) -> bytes:
+    """Several pictures in a file; MPO is several JPEGs."""
+    first, *others = (draw_image(seed + number) for number in range(frames))
+    return encode_image(first, file_format, save_all=True, append_images=others)
+
+
+def srgb_profile() -> bytes:
+    """The ICC profile of sRGB."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """An ICC profile that takes red for green."""
+    return srgb_profile().replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
 
 
 def jpeg_with_exif(seed: int, exif: bytes) -> bytes:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from alexnet.config import to_json
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Manifest, Shard
 from pipelines.cli.output import print_result
@@ -74,7 +73,7 @@ def find_damage(manifest: Manifest, bucket: Bucket) -> list[DamagedObject]:
 
 def _documents(manifest: Manifest) -> dict[str, bytes]:
     """The objects beside the shards that say what they are, by name."""
-    return {"manifest.json": to_json(manifest)} | webdataset.indexes(manifest)
+    return {"manifest.json": manifest.to_bytes()} | webdataset.indexes(manifest)
 
 
 def _damage_of(

@@ -29,6 +29,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
+from alexnet.files.strict import LARGEST
 from pipelines.runtime import console, environment, timings
 from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
@@ -142,19 +143,23 @@ class Bucket:
                 self._check_patience(failure, cause, since, environment.store_seconds())
             time.sleep(0.1 * 2 ** min(failures, 4))
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most: int = LARGEST) -> bytes:
         """The bytes of a small object, see `get_with_etag`."""
-        return self.get_with_etag(key)[0]
+        return self.get_with_etag(key, most)[0]
 
-    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+    def get_with_etag(self, key: str, most: int = LARGEST) -> tuple[bytes, str]:
         """The bytes of a small object, compared with the checksum that the store has of it, and its entity tag.
 
         Raises:
             Missing: there is no such object.
+            DataError: it is damaged, or has more than `most` bytes, of which none are read then.
         """
         since, damaged = time.monotonic(), 0
         for failures in itertools.count(1):
             reply = self._call("get_object", key, ChecksumMode="ENABLED")
+            if (size := int(reply["ContentLength"])) > most:
+                reply["Body"].close()
+                raise DataError(f"{self}/{key}: has {size:,} bytes; at most {most:,} are read; another program changed it")
             try:
                 body = bytes(reply["Body"].read())
                 timings.count_store("received", len(body))

@@ -10,12 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import ArrowInvalid
 
 from alexnet.errors import DataError
+from alexnet.files.strict import read_bytes, shown
+from alexnet.images.container import MOST_FRAMES
 from alexnet.images.inspect import DECODE_FAULTS, FAULTS, Fault, ImageReport, ValidateConfig, inspect_image
 from alexnet.shards.manifest import Split
 from pipelines.runtime.executor import map_unordered, raise_if_cancelled
+from pipelines.sources.archives.tar_stream import LARGEST
 from pipelines.sources.base import Partition, SourceImage
 from pipelines.sources.open import Source
 from pipelines.validation.scan_cache import ScanCache
@@ -34,6 +36,9 @@ SCANNED = pa.schema(  # what is found of an image without the others
         ("height", pa.int32()),
         ("mode", pa.string()),
         ("format", pa.string()),
+        ("frames", pa.int32()),  # pictures in the file
+        ("orientation", pa.int32()),  # EXIF's, 1 to 8; 1 without one
+        ("profile", pa.string()),  # the name of its ICC profile, empty without one
         ("faults", pa.string()),  # all that were found, also ignored ones, joined by commas, the worst first; null: none
     ]
 )
@@ -42,8 +47,36 @@ SCHEMA = pa.schema(
         *SCANNED,
         ("fault", pa.string()),  # of the strictest policy; null: none
         ("action", pa.string()),  # use, repair, drop, stop
+        ("turn", pa.int32()),  # the orientation that shards apply; null: none, by validate.orientation
     ]
 )
+
+_MAX_BYTES = 1 << 32  # of an index, also unpacked; ImageNet's has 150 MB
+_ADDED = ("frames", "orientation", "profile", "turn")  # columns that an index of an older release lacks
+_MAY_BE_NULL = {*_ADDED, "faults", "fault"}
+_KINDS = "|".join(FAULTS)
+_PATTERNS = {
+    "key": r"[^./\\\s]{1,96}",
+    "split": "train|val|test",
+    "wnid": r"(?s).*",
+    "path": r"(?s)[^/\x00][^\x00]*",
+    "sha256": "[0-9a-f]{64}",
+    "mode": r"[A-Za-z0-9;]*",
+    "format": r"[A-Z0-9]*",
+    "faults": f"(?:{_KINDS})(?:,(?:{_KINDS}))*",
+    "fault": _KINDS,
+    "action": "use|repair|drop|stop",
+}
+_RANGES = {
+    "label": (-1, 1 << 20),
+    "offset": (0, 1 << 50),
+    "bytes": (0, LARGEST),
+    "width": (0, 1 << 31),
+    "height": (0, 1 << 31),
+    "frames": (1, MOST_FRAMES),
+    "orientation": (1, 8),
+    "turn": (1, 8),
+}
 
 
 def scan(source: Source, config: ValidateConfig, cache: ScanCache | None = None) -> Iterator[pa.RecordBatch]:
@@ -113,6 +146,7 @@ def complete(batches: Iterable[pa.RecordBatch], config: ValidateConfig, val_frac
     columns = {name: table[name] for name in SCANNED.names}
     for name in ("split", "faults", "fault", "action"):
         columns[name] = pa.array(rows[name], pa.string(), from_pandas=True)
+    columns["turn"] = table["orientation"] if config.orientation == "apply" else pa.nulls(len(rows), pa.int32())
     return pa.table(columns, SCHEMA).sort_by([("split", "ascending"), ("key", "ascending")]).combine_chunks()
 
 
@@ -169,24 +203,63 @@ def split_by_digest(rows: pd.DataFrame, val_fraction: float) -> pd.Series:
 
 
 def write(table: pa.Table, path: Path) -> str:
-    """Writes the index as Parquet and returns the file's SHA-256. Equal tables are equal bytes."""
+    """Writes the index as Parquet, its pages with checksums, and returns the file's SHA-256. Equal tables are equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", row_group_size=1 << 17, store_schema=False)
+    table, size = table.replace_schema_metadata(None), 1 << 17
+    pq.write_table(table, path, compression="zstd", row_group_size=size, store_schema=False, write_page_checksum=True)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path) -> pa.Table:
-    """The index in a file. Raises DataError when it is missing or not an index."""
+    """The index in a file, checked to the last value. Raises DataError when it is missing, damaged or not an index."""
+    again = "run the validate stage again"
     try:
-        table = pq.read_table(path)
+        data = read_bytes(path, _MAX_BYTES)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        unpacked = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
+        if max(unpacked, file.metadata.num_rows) > _MAX_BYTES:
+            raise DataError(f"{path}: unpacks to {unpacked:,} bytes; at most {_MAX_BYTES:,} are read")
+        table = file.read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run the validate stage") from None
-    except (ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not an index: {error}; run the validate stage again") from None
-    if missing := [name for name in SCHEMA.names if name not in table.schema.names]:
-        raise DataError(f"{path}: has no {', '.join(missing)}; run the validate stage again")
-    return table.select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not an index: {' '.join(str(error).split())}; {again}") from None
+    if missing := [name for name in SCHEMA.names if name not in table.schema.names and name not in _ADDED]:
+        raise DataError(f"{path}: has no {', '.join(missing)}; {again}")
+    for name in _ADDED:
+        if name not in table.schema.names:
+            table = table.append_column(name, pa.nulls(table.num_rows))
+    try:
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        table.validate(full=True)
+    except (pa.ArrowException, KeyError) as error:
+        raise DataError(f"{path}: not an index: {' '.join(str(error).split())}; {again}") from None
+    if wrong := next(_wrong(table), None):
+        raise DataError(f"{path}: not an index: {wrong}; {again}")
+    return table
+
+
+def _wrong(table: pa.Table) -> Iterator[str]:
+    """What no index of this code can hold."""
+    for name in SCHEMA.names:
+        if table[name].null_count and name not in _MAY_BE_NULL:
+            yield f"{name} is missing in {table[name].null_count:,} rows"
+    for name, pattern in _PATTERNS.items():
+        strange = table[name].filter(pc.invert(pc.match_substring_regex(table[name], f"^(?:{pattern})$")))
+        if len(strange):
+            yield f"{name} is {shown(strange[0].as_py())}"
+    for name, (least, most) in _RANGES.items():
+        strange = table[name].filter(pc.or_(pc.less(table[name], least), pc.greater(table[name], most)))
+        if len(strange):
+            yield f"{name} is {strange[0]}, allowed: {least} to {most}"
+    if len(pc.unique(table["key"])) != table.num_rows:
+        yield "a key stands twice"
+    classes = table.filter(pc.greater_equal(table["label"], 0)).group_by(["wnid", "label"]).aggregate([])
+    if any(len(pc.unique(classes[name])) != classes.num_rows for name in ("wnid", "label")):
+        yield "a class has two labels, or a label two classes"
+    if pc.any(pc.and_(pc.less(table["label"], 0), pc.is_in(table["action"], pa.array(["use", "repair"])))).as_py():
+        yield "an image of no class is used"
 
 
 def content_digest(table: pa.Table) -> str:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet.errors import DataError, ParamsError
-from alexnet.images.resize import Filter, decode, encode, prepare
+from alexnet.images.resize import Filter, decode, encode, prepare, turn
 from alexnet.images.statistics import PixelStatistics, PixelSums
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.tar import Sample, index_tar, tar_of
@@ -161,6 +161,38 @@ def test_a_whole_shard_is_kept_and_an_unfinished_one_is_made_again(
     run()
     assert len(made) == 3
     assert (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes()) == before
+
+
+def flip(bucket: Bucket, key: str, at: int = 1000) -> None:
+    body = bytearray(bucket.get(key))
+    body[at] ^= 1
+    bucket.put(key, bytes(body))
+
+
+def test_what_is_damaged_in_the_store_is_made_again(stage_folder: StageFolder, bucket: Bucket) -> None:
+    """Of the same size, so that only a digest tells: a tar, pixel sums, and every part of a side file that a bit can change."""
+    manifest = run()
+    before = objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes()
+    side = f"{manifest.prefix}train-000001.json"
+    whole = bucket.get(side)
+    flip(bucket, f"{manifest.prefix}val-000000.tar")
+    flip(bucket, f"{manifest.prefix}train-000000.npz", 200)
+    for part in (
+        b'"sha256": "',
+        b'"sums_sha256": "',
+        b'"bytes": ',
+        b'"samples": ',
+        b'"name": "train-00000',
+        b'"labels": {\n   "0": ',
+    ):
+        flip(bucket, side, whole.index(part) + len(part))
+        MANIFEST.unlink()
+        PIXELS.unlink()
+        run()
+        assert (objects(bucket), MANIFEST.read_bytes(), PIXELS.read_bytes()) == before, part
+    bucket.put(side, b"[" * 10_000 + b"]" * 10_000)
+    run()
+    assert objects(bucket) == before[0]
 
 
 @pytest.mark.parametrize(
@@ -438,10 +470,10 @@ def test_a_worker_with_another_bucket_or_other_codecs_makes_nothing(stage_folder
     job = shard.ShardJob(open_source(params.load().source), "shards/x/", config, bucket.place, shard.codecs())
     elsewhere = replace(job, place="s3://data at http://10.0.0.1:9000")
     with pytest.raises(DataError, match=r"the run's is s3://data at http://10\.0\.0\.1:9000; set ALEXNET_BUCKET and AWS_END"):
-        shard.write_shard(elsewhere, (task, None))
+        shard.write_shard(elsewhere, (task, False))
     older = replace(job, codecs=job.codecs | {"pillow": "1.0"})
     with pytest.raises(DataError, match=r"versions of a worker on .*'pillow': '1\.0'.*; install the same there"):
-        shard.write_shard(older, (task, None))
+        shard.write_shard(older, (task, False))
     assert bucket.sizes("") == {}
 
 
@@ -505,6 +537,31 @@ def test_the_code_makes_the_bytes_that_its_number_stands_for() -> None:
         config = replace(CONFIG, side_px=128, jpeg_quality=95, filter=by)
         digest.update(tar_of(shard.samples(cast("Source", source), config, task, None, Counter())))
     assert digest.hexdigest() == GOLDEN[shard.CODE]
+
+
+def test_turned_pictures_are_another_prefix_and_upright_ones_are_not() -> None:
+    rows = used(9).to_pylist()
+    plain = shard.fingerprint(used(9), CONFIG, 1)
+    changes: list[tuple[dict[str, object], bool]] = [
+        ({"orientation": 6, "turn": None}, False),
+        ({"orientation": 1, "turn": 1}, False),
+        ({"orientation": 6, "turn": 6}, True),
+        ({"orientation": 6, "turn": None, "format": "TIFF"}, True),
+    ]
+    for change, is_other in changes:
+        table = pa.Table.from_pylist([*rows[:-1], rows[-1] | change], index.SCHEMA)
+        assert (shard.fingerprint(table, CONFIG, 1) != plain) == is_other
+
+
+def test_a_shard_holds_its_pictures_as_they_are_meant() -> None:
+    data = pictures.rotated_jpeg(1)
+    row = used(1).to_pylist()[0] | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    pixels = []
+    for orientation in (None, 6):
+        task = shard.Task("train", 0, pa.Table.from_pylist([row | {"turn": orientation}], index.SCHEMA))
+        (sample,) = shard.samples(cast("Source", Far(data)), CONFIG, task, None, Counter())
+        pixels.append(decode(sample.jpeg))
+    assert np.abs(turn(pixels[0], 6).astype(int) - pixels[1]).mean() < 3
 
 
 def test_other_codecs_are_another_prefix(monkeypatch: pytest.MonkeyPatch) -> None:

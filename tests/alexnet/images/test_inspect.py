@@ -64,12 +64,30 @@ def test_a_good_image_has_no_fault_and_says_what_it_is() -> None:
         (pictures.jpeg_with_exif(1, b"II*\0\xff\xff\xff\x0f"), "a.jpg", "exif_damaged"),
         (pictures.jpeg_with_exif(1, b"nonsense"), "a.jpg", "exif_damaged"),
         (pictures.rotated_jpeg(1), "a.jpg", "exif_rotated"),
+        (pictures.animation(1, "MPO"), "a.jpg", "frames"),
+        (pictures.animation(1, "WEBP"), "a.webp", "frames"),
+        (pictures.animation(1, "PNG"), "a.png", "frames"),
+        (pictures.animation(1, "TIFF"), "a.tif", "frames"),
+        (pictures.animation(1, "AVIF"), "a.avif", "frames"),
+        (pictures.encode_image(pictures.draw_image(1), icc_profile=pictures.swapped_profile()), "a.jpg", "profile"),
+        (pictures.encode_image(pictures.draw_image(1), "PNG", icc_profile=b"no profile"), "a.png", "profile"),
     ],
 )
 def test_every_kind_of_fault_is_found_alone(data: bytes, name: str, fault: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of the EXIF; the stage silences them
         assert faults(data, name) == {fault}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_form_of_a_turned_picture_is_that_of_its_file(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tiff = {"tiffinfo": exif} if kind == "TIFF" else {"exif": exif}
+    report = inspect_image(pictures.encode_image(pictures.draw_image(1, 64, 48), kind, **tiff), f"a.{kind.lower()}", CONFIG)
+    assert (report.width, report.height, report.orientation) == (64, 48, orientation)
+    assert report.faults == ({"exif_rotated"} if orientation > 1 else set())
 
 
 def test_importing_changes_no_setting_of_pillow() -> None:

@@ -1,3 +1,5 @@
+import io
+import struct
 import subprocess
 import sys
 import zlib
@@ -8,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from alexnet.images.resize import Filter, decode, encode, prepare
+from alexnet.images.resize import Filter, decode, encode, orientation_of, prepare, turn
 from pipelines.cli import pictures
 
 
@@ -21,8 +23,6 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
 
 def pillow_square(data: bytes, side_px: int) -> np.ndarray:
     """The usual script, with the square cut out at the same places: Pillow's antialiased bilinear filter."""
-    import io
-
     image = Image.open(io.BytesIO(data)).convert("RGB")
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -92,6 +92,51 @@ def test_what_a_png_says_of_its_bits_is_taken_before_its_values() -> None:
     said = b"sBIT" + bytes([16])
     chunk = (1).to_bytes(4, "big") + said + zlib.crc32(said).to_bytes(4, "big")
     assert decode(data[:33] + chunk + data[33:]).max() == 4095 >> 8
+
+
+def sixteen_bits(pixels: np.ndarray, form: str) -> bytes:
+    """An array of 16-bit colors as a file, which Pillow cannot write."""
+    height, width, channels = pixels.shape
+    if form == "PNG":
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+        header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(pictures.png_chunk(*chunk) for chunk in chunks)
+    order = form[-1]
+    bits, body = struct.pack(f"{order}{channels}H", *[16] * channels), pixels.astype(f"{order}u2").tobytes()
+    tags = {256: width, 257: height, 258: 110, 259: 1, 262: 2, 273: 110 + len(bits), 277: channels, 279: len(body)}
+    kinds = {258: (3, channels)}  # SHORT, one for each channel; the others: a LONG
+    entries = (struct.pack(f"{order}HHII", tag, *kinds.get(tag, (4, 1)), value) for tag, value in tags.items())
+    directory = struct.pack(f"{order}H", len(tags)) + b"".join(entries)
+    return ((b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8) + directory).ljust(110, b"\0") + bits + body
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("form", ["PNG", "TIFF <", "TIFF >"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colors_of_fewer_bits_than_the_container_has_are_not_black(bits: int, form: str, channels: int) -> None:
+    if form != "PNG" and channels == 4:
+        pytest.skip("a TIFF's fourth channel may be anything")
+    pixels = np.random.default_rng(bits).integers(0, 1 << bits, (40, 30, channels))
+    pixels[0, 0] = (1 << bits) - 1
+    if channels == 4:
+        pixels[..., 3] = 65535
+    assert np.array_equal(decode(sixteen_bits(pixels, form)), (pixels[..., :3] >> bits - 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_exif_says(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = pictures.draw_image(3, 90, 60)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(pictures.encode_image(image, "PNG", exif=exif)))))
+    assert np.array_equal(turn(np.asarray(image), orientation), shown)
+    for kind, options in (("PNG", {"exif": exif}), ("TIFF", {"tiffinfo": exif}), ("JPEG", {"exif": exif, "subsampling": 0})):
+        data = pictures.encode_image(image, kind, **options)
+        assert orientation_of(data) == orientation
+        assert psnr(decode(data), np.asarray(image)) > 40  # as it is stored
+        meant = prepare(pictures.encode_image(Image.fromarray(shown), "PNG"), 32, "triangle")
+        assert psnr(prepare(data, 32, "triangle", orientation), meant) > 40
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK"])

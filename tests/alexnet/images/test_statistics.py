@@ -1,3 +1,4 @@
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +56,33 @@ def test_the_statistics_are_numpys() -> None:
 def test_neither_order_nor_sharing_changes_a_bit(order: list[int], cut: int) -> None:
     batch = images(9)
     first, second = sums_of(batch[order[:cut]]), sums_of(batch[order[cut:]])
-    second.merge(PixelSums.from_bytes(first.to_bytes()))
+    second.merge(PixelSums.from_bytes(first.to_bytes(), first.sums.shape[0]))
     assert second.to_bytes() == sums_of(batch).to_bytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no archive",
+        sums_of(images(1)).to_bytes()[:-40],
+        sums_of(images(1, side_px=9)).to_bytes(),
+        sums_of(images(1, side_px=2000)).to_bytes(),
+        PixelSums(8).to_bytes().replace(b"sums.npy", b"sumz.npy"),
+    ],
+)
+def test_other_bytes_are_no_pixel_sums(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not pixel sums|larger arrays"):
+        PixelSums.from_bytes(data, 8)
+
+
+def test_the_bytes_of_a_file_do_not_depend_on_pythons_release(tmp_path: Path) -> None:
+    numbers = np.arange(9.0).reshape(3, 3)
+    PixelStatistics(np.zeros((2, 2, 3), np.float32), numbers[0], numbers[1], numbers, numbers[2], 7).write(tmp_path / "a.npz")
+    digest = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
+    assert digest == "2dc084a8b6dc64f5fa55b7708d7eb70788fc31f146fab7c4ff2a391e94f4d7bd"
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert np.array_equal(arrays["eigenvectors"], numbers)
 
 
 @pytest.mark.parametrize(("images", "side_px"), [(1, 512), (1, 517), (600, 4)])

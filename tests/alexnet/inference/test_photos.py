@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,17 @@ def test_three_lines_name_what_is_in_a_photograph(model: Classifier, tmp_path: P
     assert by_path[0].label == int(expected.argmax())
     assert by_path[0].name == f"class {by_path[0].label}"
     assert [each.probability for each in by_path] == pytest.approx(sorted(expected.tolist(), reverse=True)[:5], abs=1e-6)
+
+
+def test_a_photograph_is_turned_where_the_training_images_were(model: Classifier) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(io.BytesIO(jpeg(1))) as image:
+        file = io.BytesIO()
+        image.save(file, "JPEG", exif=exif)
+    upright = replace(model, config=replace(model.config, preprocessing=Preprocessing(256, "area", "applied")))
+    stored, meant = model.prepare([file.getvalue()])[0], upright.prepare([file.getvalue()])[0]
+    assert torch.equal(meant, stored.transpose(0, 1).flip(1))
 
 
 def test_a_batch_is_its_photographs_one_by_one(model: Classifier) -> None:

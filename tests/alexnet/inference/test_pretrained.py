@@ -152,9 +152,9 @@ def test_a_folder_says_everything_that_is_done_to_a_picture(model: Pretrained, t
 def test_a_folder_that_asks_for_what_is_not_done_is_refused(model: Pretrained, tmp_path: Path) -> None:
     folder = save(tmp_path / "model", model)
     config = json.loads((folder / CONFIG).read_text())
-    config["preprocessing"]["exif_orientation"] = "applied"
+    config["preprocessing"]["exif_orientation"] = "guessed"
     (folder / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(DataError, match=r"preprocessing\.exif_orientation: must be one of ignored, got 'applied'"):
+    with pytest.raises(DataError, match=r"preprocessing\.exif_orientation: must be one of ignored, applied, got 'guessed'"):
         load_pretrained(folder)
 
 

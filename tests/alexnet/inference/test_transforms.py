@@ -82,3 +82,19 @@ def test_the_file_works_alone(tiny: ModelConfig, tmp_path: Path) -> None:
     code = "import sys, transforms, pathlib; transforms.make(pathlib.Path('.')); print('alexnet' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 2, 5, 6, 7, 8])
+@pytest.mark.parametrize("how", ["ignored", "applied"])
+def test_a_picture_is_turned_as_the_training_images_were(form: str, orientation: int, how: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(io.BytesIO(file_of((90, 70), "RGB", "PNG"))) as image:
+        out = io.BytesIO()
+        image.save(out, form, **({"tiffinfo": exif} if form == "TIFF" else {"exif": exif}))
+    crop = transforms.CenterCrop(64, 48, "triangle", upright=how == "applied")
+    with Image.open(io.BytesIO(out.getvalue())) as image:
+        found = np.asarray(crop(image)).astype(int)
+    expected = prepare(out.getvalue(), 64, "triangle", orientation if how == "applied" else 1)[8:56, 8:56]
+    assert np.abs(found - expected).mean() < 2

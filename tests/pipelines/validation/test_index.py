@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def complete(
     batch = pa.RecordBatch.from_pylist(rows, index.SCANNED)
     complete_rows: list[dict[str, object]] = index.complete([batch], config, val_fraction).to_pylist()
     return complete_rows
+
+
+def test_an_orientation_is_applied_only_where_that_is_asked_for() -> None:
+    rows = [row("a", 0, "1") | {"orientation": 6}, row("b", 1, "2") | {"orientation": 1}]
+    assert [each["turn"] for each in complete(rows)] == [None, None]
+    assert [each["turn"] for each in complete(rows, replace(CONFIG, orientation="apply"))] == [6, 1]
 
 
 def verdicts(rows: list[dict[str, object]], config: ValidateConfig = CONFIG) -> dict[str, tuple[object, object]]:
@@ -215,3 +222,69 @@ def test_paths_and_offsets_are_no_part_of_the_content() -> None:
         for each in (rows, moved, [rows[0], rows[1] | {"sha256": "3"}])
     )
     assert first == second != third
+
+
+def an_index() -> pa.Table:
+    rows = [row(f"k{number:02}", number % 3, f"{number:064x}") | {"split": "train"} for number in range(30)]
+    return index.complete([pa.RecordBatch.from_pylist(rows, index.SCANNED)], CONFIG, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("key", "../x"),
+        ("key", None),
+        ("key", "k01"),
+        ("split", "eval"),
+        ("split", None),
+        ("label", 7),
+        ("label", -1),
+        ("label", -2),
+        ("label", 1 << 30),
+        ("path", "/etc/passwd"),
+        ("path", ""),
+        ("offset", -1),
+        ("bytes", -5),
+        ("bytes", 10**12),
+        ("sha256", "x"),
+        ("width", -1),
+        ("format", "a\nb"),
+        ("faults", "no_fault"),
+        ("action", "keep"),
+        ("frames", 0),
+        ("turn", 9),
+    ],
+)
+def test_a_value_that_no_index_has_is_named(column: str, value: object, tmp_path: Path) -> None:
+    rows = an_index().to_pylist()
+    rows[0] |= {column: value}
+    index.write(pa.Table.from_pylist(rows, index.SCHEMA), tmp_path / "index.parquet")
+    with pytest.raises(DataError, match=r"index\.parquet: not an index: .*; run the validate stage again"):
+        index.read(tmp_path / "index.parquet")
+
+
+def test_an_index_of_before_a_column_was_added_is_read(tmp_path: Path) -> None:
+    whole = an_index()
+    index.write(whole.drop_columns(["frames", "orientation", "profile", "turn"]), tmp_path / "index.parquet")
+    assert index.read(tmp_path / "index.parquet")["turn"].null_count == whole.num_rows
+    index.write(whole.drop_columns(["label"]), tmp_path / "index.parquet")
+    with pytest.raises(DataError, match="has no label; run the validate stage again"):
+        index.read(tmp_path / "index.parquet")
+
+
+def test_other_types_are_no_index(tmp_path: Path) -> None:
+    table = an_index().set_column(3, "label", pa.array([b"0"] * 30, pa.binary()))
+    index.write(table, tmp_path / "index.parquet")
+    with pytest.raises(DataError, match="not an index"):
+        index.read(tmp_path / "index.parquet")
+
+
+def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    path, whole = tmp_path / "index.parquet", an_index()
+    index.write(whole, path)
+    data = path.read_bytes()
+    assert index.read(path).equals(whole)
+    for at in range(0, len(data), 29):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        with contextlib.suppress(DataError):
+            assert index.read(path).equals(whole), f"byte {at}"
