@@ -322,8 +322,10 @@ def _story(args: argparse.Namespace) -> int:
     from pipelines.claims import mapping
     from pipelines.claims.story import write_story
     from pipelines.cli.explain import read_subject
+    from pipelines.cli.models.folder import model_folder
 
-    write_story(args.out, read_subject(args.image, args.model, str(args.model)), mapping.read(), args.model.parent)
+    folder = model_folder(str(args.model), offline=False)
+    write_story(args.out, read_subject(args.image, folder, str(args.model)), mapping.read(), folder.parent)
     print_result(args.json, {"page": str(args.out)}, str(args.out))
     return 0
 

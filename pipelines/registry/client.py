@@ -19,6 +19,7 @@ from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes, sync
 from alexnet.files.locks import flock
 from alexnet.files.strict import open_regular, read_bytes
+from alexnet.inference.references import is_reference
 from pipelines.registry.release import MANIFEST, SIGNATURES, Release, is_signature, is_version, parse_reference, signature_path
 from pipelines.registry.signing import PublicKey, trusted_key
 from pipelines.registry.store import Registry
@@ -71,7 +72,10 @@ def _bucket(name: str | None = None) -> "Bucket":
 
 
 def fetch(reference: str) -> Path:
-    """The folder of a release, fetched and checked: what `alexnet.load` calls for a reference."""
+    """The folder of a release, fetched and checked: what `alexnet.load` calls for a reference, and with a key for a folder."""
+    if not is_reference(reference):
+        check_folder(Path(reference), trusted_key())
+        return Path(reference)
     client, model = client_of(reference)
     return client.pull(model)[1]
 

@@ -10,10 +10,9 @@ def model_folder(model: str, offline: bool) -> Path:
     """The folder itself, or that of a release, which is pulled if need be. Either is signed by ALEXNET_VERIFY_KEY, if set."""
     if not is_reference(model):
         if os.environ.get("ALEXNET_VERIFY_KEY"):
-            from pipelines.registry.client import check_folder
-            from pipelines.registry.signing import trusted_key
+            from pipelines.registry.client import fetch
 
-            check_folder(Path(model), trusted_key())
+            return fetch(model)
         return Path(model)
     from pipelines.registry.client import client_of  # with what reads stores and checks signatures: half a second
 

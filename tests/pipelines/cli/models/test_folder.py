@@ -8,7 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import alexnet
 from alexnet.errors import DataError
+from pipelines.cli import pictures
+from pipelines.cli.main import main
 from pipelines.cli.models.folder import model_folder
 from pipelines.registry.release import Release, signature_path
 from pipelines.registry.signing import PublicKey
@@ -26,7 +29,9 @@ def test_a_folder_is_itself_and_no_store_is_asked() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_with_a_key_only_a_folder_that_it_signed_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_key_only_a_folder_that_it_signed_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, public = tmp_path / "model", tmp_path / "public.pem"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -45,6 +50,13 @@ def test_with_a_key_only_a_folder_that_it_signed_is_used(tmp_path: Path, monkeyp
     signature.parent.mkdir()
     signature.write_bytes(private.sign(body))
     assert model_folder(str(folder), offline=True) == folder
+    with pytest.raises(DataError, match=r"model\.safetensors: no such file"):  # past the key
+        alexnet.load(folder)
     (folder / "config.json").write_text("[]")
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(pictures.jpeg(1))
+    for command in (["story", str(photo)], ["predict", str(photo)], ["explain", str(photo)]):
+        assert main([*command, "--model", str(folder)]) == 1
+        assert "changed; pull it again" in capsys.readouterr().err
     with pytest.raises(DataError, match="changed; pull it again"):
-        model_folder(str(folder), offline=True)
+        alexnet.load(folder)
