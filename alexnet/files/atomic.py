@@ -1,5 +1,7 @@
 """Files and folders that are there whole or not at all, also after a power cut."""
 
+import ctypes
+import glob
 import os
 import shutil
 import threading
@@ -8,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+_HERE, _RENAME_EXCHANGE = -100, 2  # of renameat2(2): AT_FDCWD and the flag
+_tidied: set[Path] = set()  # by this process
 _SYNC_THREADS = 16  # 5,000 small files on ext4: 0.5 s, one after the other 6 s
 
 
@@ -36,26 +40,39 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder beside `path`. At the end it replaces the folder; after an error it is removed.
 
-    Every file is synced before the rename. A kill between the two renames leaves no folder at `path`, never a mixed one.
+    A link at `path` stays, and the folder that it leads to is replaced. Every file is synced before the one rename, which
+    exchanges the two. Where the file system cannot, there are two: a kill between them leaves no folder, never a mixed one.
     """
-    part, old = _part(path), path.with_name(f".{path.name}.{os.getpid()}.old")
+    path = path.resolve() if path.is_symlink() else path
+    part, old = _part(path), _part(path, "old")
     part.mkdir(parents=True)
     try:
         yield part
         with ThreadPoolExecutor(_SYNC_THREADS) as pool:
             list(pool.map(sync, [*part.rglob("*"), part]))
-        if path.exists():
-            path.rename(old)
-        try:
-            part.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        if not (path.exists() and _exchange(part, path)):
+            _replace(path, part, old)
         sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(path: Path, part: Path, old: Path) -> None:
+    if path.exists():
+        path.rename(old)
+    try:
+        part.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges the names of two folders at once; False, and nothing is done, where system or file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def sync(path: Path) -> None:
@@ -67,5 +84,25 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+def _part(path: Path, kind: str = "part") -> Path:
+    """A name beside `path`, of this thread alone. What ended processes of this machine left beside it is removed first."""
+    start = f".{path.name}.{os.uname().nodename}."
+    if path not in _tidied:
+        _tidied.add(path)
+        for left in path.parent.glob(f"{glob.escape(start)}*"):
+            pid = left.name.removeprefix(start).partition(".")[0]
+            if left.suffix in (".part", ".old") and pid.isdecimal() and not _lives(int(pid)):
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() and not left.is_symlink() else left.unlink(
+                    missing_ok=True
+                )
+    return path.with_name(f"{start}{os.getpid()}.{threading.get_ident()}.{kind}")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

@@ -50,10 +50,8 @@ class CenterCrop(nn.Module):
 
     def forward(self, image: Image.Image) -> Image.Image:
         """The crop of an image."""
-        orientation, is_turned = (
-            image.getexif().get(_ORIENTATION, 1),
-            image.format == "TIFF",
-        )  # which Pillow turns as it loads it
+        orientation = int(image.getexif().get(_ORIENTATION) or 1)
+        is_turned = image.format == "TIFF"  # by Pillow, as it loads it
         square = self._resize(_rgb(image, 2 * self.side_px))
         crop = square.crop((self.start, self.start, self.start + self.crop_px, self.start + self.crop_px))
         if orientation not in _TURNS or self.upright == is_turned:

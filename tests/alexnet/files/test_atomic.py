@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,7 +74,62 @@ def test_a_rename_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: 
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse_parts)
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)  # as where the file system cannot
     with pytest.raises(OSError, match="No space left"), atomic_folder(folder) as part:
         (part / "second").write_text("2")
     assert names(folder) == ["first"]
     assert names(tmp_path) == ["folder"]
+
+
+def test_there_is_always_a_folder(tmp_path: Path) -> None:
+    """Another thread looks for it all the time."""
+    folder, stop, missing = tmp_path / "folder", threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            missing.extend([] if (folder / "file").exists() else [1])
+
+    with atomic_folder(folder) as part:
+        (part / "file").write_text("0")
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(look)
+        for number in range(20):
+            with atomic_folder(folder) as part:
+                (part / "file").write_text(str(number))
+        stop.set()
+        looking.result()
+    assert not missing
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_folder(tmp_path / "link") as part:
+        (part / "file").write_text("1")
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "real") == ["file"]
+    assert names(tmp_path) == ["link", "real"]
+
+
+LEAVE = """
+import os, sys
+from pathlib import Path
+from alexnet.files.atomic import atomic_folder, atomic_write
+with atomic_folder(Path(sys.argv[1])) as folder, atomic_write(Path(sys.argv[2])) as part:
+    (folder / "half").write_text("1")
+    part.write_text("1")
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_one_keeps_its_own(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    subprocess.run([sys.executable, "-c", LEAVE, str(folder), str(file)], check=False)
+    (tmp_path / f".file.{os.uname().nodename}.1.1.part").write_text("of a process that lives")
+    (tmp_path / ".file.other.999999.1.part").write_text("of another machine")
+    left = names(tmp_path)
+    assert len(left) == 4
+    with atomic_folder(folder) as part, atomic_write(file) as written:
+        _ = ((part / "whole").write_text("1"), written.write_text("1"))
+    assert names(tmp_path) == sorted([f".file.{os.uname().nodename}.1.1.part", ".file.other.999999.1.part", "file", "folder"])

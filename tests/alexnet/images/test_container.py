@@ -25,7 +25,7 @@ def test_the_pictures_of_a_file_are_counted(kind: str, count: int) -> None:
 def test_a_preview_is_no_page_of_its_own(options: dict[str, object]) -> None:
     page = pictures.draw_image(1)
     preview = page.resize((16, 12))
-    preview.encoderinfo = {"tiffinfo": {254: 1}}  # type: ignore[attr-defined]  # as Pillow wants the tags of further pages
+    preview.encoderinfo = {"tiffinfo": {254: 1}}  # as Pillow wants the tags of further pages
     data = pictures.encode_image(page, "TIFF", save_all=True, append_images=[page, preview], **options)
     assert frames(data) == 2
 
