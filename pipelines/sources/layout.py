@@ -182,7 +182,9 @@ def find_splits(root: Node, where: str, config: SourceConfig, labelled: bool) ->
             _stop(where, f"{name}/ may be the validation or the test split", f"set source.splits to {_setting(named, name)}")
         if twin := next((other for other in found if found[other] == split), None):
             what = f"{twin} and {name}/ are both the split {split} by their names"
-            _stop(where, what, f"set source.splits to {{train: ..., {split}: {name}}}, or name one of them in source.ignore")
+            one = {each: place for place, each in reversed(named.items()) if each} | {split: name}
+            setting = ", ".join(f"{each}: {path}" for each, path in one.items())
+            _stop(where, what, f"set source.splits to {{{setting}}}, or name one of them in source.ignore")
         found[f"{name}/"] = split
     for name in split_names(root.children):
         if name not in tops:

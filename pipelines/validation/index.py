@@ -215,28 +215,31 @@ def read(path: Path) -> pa.Table:
     """The index in a file, checked to the last value. Raises DataError when it is missing, damaged or not an index."""
     again = "run the validate stage again"
     try:
-        data = read_bytes(path, _MAX_BYTES)
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        unpacked = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
-        if max(unpacked, file.metadata.num_rows) > _MAX_BYTES:
-            raise DataError(f"{path}: unpacks to {unpacked:,} bytes; at most {_MAX_BYTES:,} are read")
-        table = file.read()
+        table = _read(read_bytes(path, _MAX_BYTES))
+        wrong = next(_wrong(table), None)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run the validate stage") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # of text that is no UTF-8, among others
         raise DataError(f"{path}: not an index: {' '.join(str(error).split())}; {again}") from None
+    if wrong:
+        raise DataError(f"{path}: not an index: {wrong}; {again}")
+    return table
+
+
+def _read(data: bytes) -> pa.Table:
+    """The table in a Parquet file, in today's columns and types."""
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    unpacked = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
+    if max(unpacked, file.metadata.num_rows) > _MAX_BYTES:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes; at most {_MAX_BYTES:,} are read")
+    table = file.read()
     if missing := [name for name in SCHEMA.names if name not in table.schema.names and name not in _ADDED]:
-        raise DataError(f"{path}: has no {', '.join(missing)}; {again}")
+        raise ValueError(f"it has no {', '.join(missing)}")
     for name in _ADDED:
         if name not in table.schema.names:
             table = table.append_column(name, pa.nulls(table.num_rows))
-    try:
-        table = table.select(SCHEMA.names).cast(SCHEMA)
-        table.validate(full=True)
-    except (pa.ArrowException, KeyError) as error:
-        raise DataError(f"{path}: not an index: {' '.join(str(error).split())}; {again}") from None
-    if wrong := next(_wrong(table), None):
-        raise DataError(f"{path}: not an index: {wrong}; {again}")
+    table = table.select(SCHEMA.names).cast(SCHEMA)
+    table.validate(full=True)
     return table
 
 

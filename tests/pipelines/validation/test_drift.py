@@ -31,9 +31,13 @@ def make(folder: Path, images: int = 40, brightness: float = 0.0, **changes: Any
             "height": 200,
             "mode": "RGB",
             "format": "JPEG",
+            "frames": 1,
+            "orientation": 1,
+            "profile": "",
             "faults": None,
             "fault": None,
             "action": "use",
+            "turn": None,
         }
         for i in range(images)
     ]
@@ -75,7 +79,7 @@ def test_dropped_images_do_not_count(before: Data, tmp_path: Path) -> None:
 
 
 def test_new_and_gone_classes_are_named_and_how_far_their_shares_are_apart(before: Data, tmp_path: Path) -> None:
-    now = make(tmp_path / "now", wnid=[["n0", "n2", "n0", "n3"][i % 4] for i in range(40)])
+    now = make(tmp_path / "now", wnid=["n0", "n2", "n0", "n3"] * 10, label=[0, 1, 0, 2] * 10)
     rows = by_quantity(drift(before, now))
     assert rows["classes"] == DriftRow("classes", 2, 3, 0.5, "new: n2, n3; gone: n1")
     assert rows["classes"].notable
@@ -102,7 +106,7 @@ def test_sizes_kinds_and_brightness_are_compared(before: Data, tmp_path: Path) -
 
 
 def test_the_table_is_markdown_in_columns_and_names_are_no_markup(before: Data, tmp_path: Path) -> None:
-    rows = drift(before, make(tmp_path / "now", wnid=["a|b"] * 40))
+    rows = drift(before, make(tmp_path / "now", wnid=["a|b"] * 40, label=0))
     lines = markdown(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[2].split("|")[1:4]] == ["images", "40", "40"]

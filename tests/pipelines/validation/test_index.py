@@ -196,7 +196,7 @@ def test_a_file_that_shrank_since_it_was_listed_is_named(tmp_path: Path) -> None
 
 
 def test_equal_indexes_are_equal_bytes_and_read_back(tmp_path: Path) -> None:
-    batch = pa.RecordBatch.from_pylist([row("a", 0, "1"), row("b", 1, "2")], index.SCANNED)
+    batch = pa.RecordBatch.from_pylist([row("a", 0, "1" * 64), row("b", 1, "2" * 64)], index.SCANNED)
     table = index.complete([batch], CONFIG, 0.25)
     digests = {index.write(table.replace_schema_metadata({"time": str(i)}), tmp_path / f"{i}.parquet") for i in range(2)}
     assert len(digests) == 1
@@ -210,7 +210,9 @@ def test_what_is_no_index_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"index\.parquet: not an index: .*; run the validate stage again"):
         index.read(tmp_path / "index.parquet")
     pa.parquet.write_table(pa.table({"key": ["a"]}), tmp_path / "index.parquet")
-    with pytest.raises(DataError, match=r"index\.parquet: has no split, wnid, .*; run the validate stage again"):
+    with pytest.raises(
+        DataError, match=r"index\.parquet: not an index: it has no split, wnid, .*; run the validate stage again"
+    ):
         index.read(tmp_path / "index.parquet")
 
 
@@ -268,7 +270,7 @@ def test_an_index_of_before_a_column_was_added_is_read(tmp_path: Path) -> None:
     index.write(whole.drop_columns(["frames", "orientation", "profile", "turn"]), tmp_path / "index.parquet")
     assert index.read(tmp_path / "index.parquet")["turn"].null_count == whole.num_rows
     index.write(whole.drop_columns(["label"]), tmp_path / "index.parquet")
-    with pytest.raises(DataError, match="has no label; run the validate stage again"):
+    with pytest.raises(DataError, match="it has no label; run the validate stage again"):
         index.read(tmp_path / "index.parquet")
 
 
