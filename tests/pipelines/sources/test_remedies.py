@@ -61,8 +61,8 @@ def follow(message: str, config: SourceConfig, monkeypatch: pytest.MonkeyPatch, 
         (lambda root: make(root, "train", "extra"), "source.splits", "extra/ (val, 4)"),
         (lambda root: make(root, "train", "extra"), "source.ignore", "train/ (train, 4)"),
         (lambda root: make(root, "", classes=("train", "test")), "source.splits", "4 images of 2 classes"),
-        (lambda root: [make(root, ""), make(root, "notes/")], "source.ignore", "4 images of 2 classes"),
-        (lambda root: [make(root, "train", "val"), make(root, "train/new", classes=[""])], "source.ignore", "val/ (val, 4)"),
+        (lambda root: make(root, "", "notes/"), "source.ignore", "4 images of 2 classes"),
+        (lambda root: make(root, "train", "val", "train/new/"), "source.ignore", "val/ (val, 4)"),
     ],
 )
 def test_a_source_is_read_as_the_error_says(

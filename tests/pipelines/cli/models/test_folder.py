@@ -55,8 +55,8 @@ def test_with_a_key_only_a_folder_that_it_signed_is_used(
     (folder / "config.json").write_text("[]")
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(pictures.jpeg(1))
-    for command in (["story", str(photo)], ["predict", str(photo)], ["explain", str(photo)]):
-        assert main([*command, "--model", str(folder)]) == 1
+    for command in (["story"], ["predict", "--model"], ["explain"]):
+        assert main([command[0], str(photo), *command[1:], str(folder)]) == 1
         assert "changed; pull it again" in capsys.readouterr().err
     with pytest.raises(DataError, match="changed; pull it again"):
         alexnet.load(folder)
