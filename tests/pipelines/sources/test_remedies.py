@@ -38,7 +38,7 @@ def follow(message: str, config: SourceConfig, monkeypatch: pytest.MonkeyPatch, 
         assert tree, message
         return replace(config, splits=YAML(typ="safe").load(tree[1]))
     names = re.search(r"source\.ignore to \[([^]]*)\]", message)
-    named = re.search(r"(\S+)/ and |no images in class (?:\w+/)?(\S+);", message)
+    named = re.search(r"(\S+)/ and |no images in class (?:\w+/)?(\w+)", message)
     assert names or (named and "source.ignore" in message), message
     return replace(config, ignore=(names[1] if names else named[1] or named[2],))  # type: ignore[index]
 
