@@ -1,5 +1,7 @@
 """`python -m alexnet`: the version, the names that the package offers, and three commands to try."""
 
+import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import alexnet
@@ -25,4 +27,7 @@ def hello() -> str:
 
 
 if __name__ == "__main__":
-    print(hello())
+    try:
+        print(hello(), flush=True)
+    except BrokenPipeError:  # the reader, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

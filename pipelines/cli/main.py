@@ -6,7 +6,6 @@ Slow libraries are imported by the command that needs them.
 import argparse
 import dataclasses
 import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from alexnet.errors import DataError, ParamsError
 from pipelines.cli.models.arguments import PLACES, add_commands
 from pipelines.cli.output import print_result
-from pipelines.runtime.console import escaped, spell_out
+from pipelines.runtime.console import escaped, spell_out, until_unread
 
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 _ABOUT = """\
@@ -52,6 +51,10 @@ _TRAIN_VARIANT = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status. A mistake of the user's is one line on standard error."""
+    return until_unread(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     args = _parser().parse_args(arguments)
     spell_out()
     try:
@@ -63,9 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return _TRY_LATER if isinstance(mistake, Unreachable) else 1
     except OSError as failure:
-        if isinstance(failure, BrokenPipeError):  # the reader, say `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+        if isinstance(failure, BrokenPipeError):
+            raise
         advice = "; free some space and run again, what was fetched is kept" if failure.errno == errno.ENOSPC else ""
         where = escaped(failure.filename or "disk")
         print(f"alexnet {args.command}: error: {where}: {failure.strerror}{advice}", file=sys.stderr)

@@ -12,7 +12,7 @@ from pipelines.evaluation.results import NAME, THROUGHPUT, Estimate, Results, Th
 from pipelines.publishing.receipt import Receipt
 from pipelines.registry.release import CHAMPION
 from pipelines.registry.store import Registry
-from pipelines.runtime import environment
+from pipelines.runtime import console, environment
 from pipelines.storage.bucket import registry_bucket
 
 EVALUATION = Path("artifacts/evaluation")
@@ -145,4 +145,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.until_unread(main))

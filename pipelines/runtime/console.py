@@ -116,6 +116,18 @@ def spell_out() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def until_unread(main: Callable[[], int]) -> int:
+    """What `main` returns; 0 where nobody reads what it prints any more, say `head`, which has seen enough."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        return 0
+
+
 def run(stage: str, main: Callable[[], None]) -> None:
     """Runs a stage's main function. A mistake of the user's ends it with one line and exit status 1, a bug with its traceback.
 
