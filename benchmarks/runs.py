@@ -3,13 +3,17 @@
     python -m benchmarks.runs NAME       # of the finished run in this folder, into benchmarks/runs/NAME.json; then README
     python -m benchmarks.runs            # README alone, from the committed records
 
-`digits` is the run whose dvc.lock is committed: a test compares its errors with the digest of metrics.json there.
+README's picture of predictions is that of `folder`. `digits` is the run whose dvc.lock is committed: a test compares its errors
+with the digest of metrics.json there.
 """
 
 import argparse
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from alexnet.config import read_json, to_json
 from alexnet.files.atomic import atomic_write_bytes
@@ -20,6 +24,7 @@ from pipelines.evaluation.results import SPLIT_NAMES, Estimate, Results
 from pipelines.runtime import environment
 from tools.blocks import replace_block
 
+PREDICTIONS = README.parent / "docs" / "predictions.webp"
 RECORDS = Path(__file__).parent / "runs"
 TITLES = {
     "digits": "`digits`, as shipped: scanned digits",
@@ -81,6 +86,14 @@ def screen(run: Run) -> str:
     return f"```\n{shown}\n```\n\nThat is {took}\n({run.machine}). {quote}"
 
 
+def show_predictions(png: Path) -> None:
+    """Writes a run's picture of predictions as README has it."""
+    file = io.BytesIO()
+    with Image.open(png) as image:
+        image.convert("RGB").resize((720, 720 * image.height // image.width)).save(file, "WEBP", quality=80, method=6)
+    atomic_write_bytes(PREDICTIONS, file.getvalue())
+
+
 def table(runs: dict[str, Run]) -> str:
     """A row a run."""
     lines = ["| run | trained on | top-1 error, 95% interval | ridge on thumbnails | core minutes |", "|---|---|---|---|---|"]
@@ -107,6 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
     name = parser.parse_args(arguments).name
     if name:
         atomic_write_bytes(RECORDS / f"{name}.json", to_json(finished(Path("artifacts"))))
+    if name == "folder":
+        show_predictions(Path("artifacts/evaluation/predictions.png"))
     runs = read_records()
     replace_block(README, "shipped", screen(runs["digits"]))
     replace_block(README, "runs", table(runs))
