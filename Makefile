@@ -27,7 +27,7 @@ export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 .PHONY: help run experiments test test-slow test-gpu bench lint format up down status doctor flow deploy solar-cells lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^# --- / {printf "\n%s\n", substr($$0, 7)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml infra/environment.py
 	@PATH="$(USER_PATH)" $(PYTHON) infra/environment.py

@@ -33,6 +33,13 @@ def test_every_target_is_in_the_help() -> None:
     assert [target for target in targets.split() if f"make {target} " not in text] == []
 
 
+def test_the_help_is_in_groups() -> None:
+    first, *groups = _make("help").stdout.split("\n\n")
+    assert first.startswith("  make help ")
+    assert [group.partition("\n")[0] for group in groups] == re.findall(r"^# --- (.*)$", MAKEFILE, re.MULTILINE)
+    assert all("\n  make " in group for group in groups)
+
+
 def test_every_target_in_the_documents_exists() -> None:
     documents = [README, (ROOT / "CONTRIBUTING.md").read_text(), *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
     found = re.findall(r"`([^`\n]+)`|^    (.+)$", "\n".join(documents), re.MULTILINE)
