@@ -132,9 +132,9 @@ ROWS += [
     ),
     *_peers(
         "commands",
-        "`dvc repro` where nothing has changed",
+        "`make run`'s DVC where nothing has changed, fetch included",
         "faster_than.{}",
-        {"dvc status, no-op": "`dvc status`, which only looks"},
+        {"dvc repro, no-op": "`dvc repro`", "dvc status, no-op": "`dvc status`, which only looks"},
     ),
 ]
 
