@@ -41,6 +41,7 @@ DOCS = {
     "the receipt": str(RECEIPT),
 }
 _PROTOCOLS = {"center": "center crop", "five": "five crops", "flipped": "five crops, flipped", "ten": "ten crops"}
+_SPLITS = {"val": "validation", "test": "test"}
 _TRAINS = re.compile(r"train: epoch (\d+)/(\d+)(?:, step (\d+)/(\d+))?[,:] (.*)")
 
 P = ParamSpec("P")
@@ -122,18 +123,35 @@ def error_rates(before: float | None) -> None:
 
 def error_rows(results: dict[str, Any], before: float | None) -> list[dict[str, Any]]:
     """One row for each test protocol and each baseline, and one for the release of before."""
-    rows = [
+    rows = _protocol_rows(results["protocols"])
+    rows += [{"what": f"baseline: {name}", "top-1 error": _percent(results[name])} for name in ("ridge", "majority")]
+    if before is not None:
+        rows.insert(1, {"what": "center crop, the release before", "top-1 error": f"{before:.2%}"})
+    return rows
+
+
+@harmless
+def measured(release: str, protocols: list[dict[str, Any]]) -> None:
+    """A table of the error rates of a release, which were measured now."""
+    description = f"{release} on the present {_SPLITS[protocols[0]['split']]} images: errors in percent, 95% intervals"
+    create_table_artifact(key="measured", table=_protocol_rows(protocols), description=description)
+
+
+def measured_message(release: str, protocols: list[dict[str, Any]]) -> str:
+    """What the state of such a run says: the error by the first protocol, the center crop."""
+    first = protocols[0]
+    return f"{release}: {_SPLITS[first['split']]} top-1 error {_percent(first['top1_error'])} %"
+
+
+def _protocol_rows(protocols: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
         {
             "what": _PROTOCOLS.get(one["views"], one["views"]),
             "top-1 error": _percent(one["top1_error"]),
             "top-5 error": _percent(one["top5_error"]),
         }
-        for one in results["protocols"]
+        for one in protocols
     ]
-    rows += [{"what": f"baseline: {name}", "top-1 error": _percent(results[name])} for name in ("ridge", "majority")]
-    if before is not None:
-        rows.insert(1, {"what": "center crop, the release before", "top-1 error": f"{before:.2%}"})
-    return rows
 
 
 @harmless

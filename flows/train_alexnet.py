@@ -5,6 +5,7 @@ python -m flows.train_alexnet
 
 import argparse
 import datetime as dt
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -111,12 +112,13 @@ def measure(release: str, variables: Mapping[str, str]) -> str:
     Raises:
         StageError: it cannot be had, or has no network for these classes.
     """
-    command = [sys.executable, "-m", "pipelines.cli.main", "ensemble", release]
+    command = [sys.executable, "-m", "pipelines.cli.main", "ensemble", release, "--json"]
     done = subprocess.run(command, env=environment() | dict(variables), capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(done.stderr.strip() or f"alexnet ensemble {release}: ended with status {done.returncode}")
-    page.text("measured", f"```\n{done.stdout}```", f"{release} on the present images")
-    return f"{release}: " + " ".join(done.stdout.splitlines()[1].split())
+    protocols = json.loads(done.stdout)
+    page.measured(release, protocols)
+    return page.measured_message(release, protocols)
 
 
 def make(settings: RunSettings, target: str, max_lateness_hours: float) -> Any:

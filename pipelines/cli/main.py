@@ -4,6 +4,7 @@ Slow libraries are imported by the command that needs them.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import sys
@@ -218,7 +219,8 @@ def _ensemble(args: argparse.Namespace) -> int:
     from pipelines.cli.models.folder import model_folder
 
     folders = [model_folder(reference, args.offline) for reference in args.models]
-    split, results = evaluate(folders, args.weights, args.manifest, args.to)
+    with contextlib.redirect_stdout(sys.stderr):  # what it says on its way is no part of the result
+        split, results = evaluate(folders, args.weights, args.manifest, args.to)
     print_result(args.json, [{"split": split} | dataclasses.asdict(row) for row in results], text(split, results))
     return 0
 

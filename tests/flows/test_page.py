@@ -56,6 +56,19 @@ def test_errors_become_rows_in_percent_with_the_release_before(page: Any) -> Non
     ]  # fmt: skip
 
 
+def test_a_release_that_is_measured_again_has_its_error_in_the_message(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = {"value": 0.016, "low": 0.0104, "high": 0.0246}
+    protocols = [
+        {"split": "val", "views": views, "top1_error": interval, "top5_error": interval} for views in ("center", "five")
+    ]
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(page, "create_table_artifact", lambda **given: shown.update(given))
+    page.measured("alexnet@latest", protocols)
+    assert [row["what"] for row in shown["table"]] == ["center crop", "five crops"]
+    assert shown["description"] == "alexnet@latest on the present validation images: errors in percent, 95% intervals"
+    assert page.measured_message("alexnet@latest", protocols) == "alexnet@latest: validation top-1 error 1.60 (1.04 to 2.46) %"
+
+
 def test_the_message_says_what_came_of_the_run(page: Any) -> None:
     _receipt(page)
     assert page.message(_made(), 0.016) == "nothing changed"
