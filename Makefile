@@ -11,6 +11,9 @@ USER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 # Cached bytecode halves the start of a stage, which is a process of its own.
 unexport PYTHONDONTWRITEBYTECODE
+# DVC asks for the user's name and home, which a container's user id may not have.
+export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -un 2>/dev/null))
+export HOME := $(or $(HOME),$(shell getent passwd $$(id -u) | cut -d: -f6),$(CURDIR)/.local/home)
 # No proxy stands between this machine and itself.
 export NO_PROXY := $(NO_PROXY),localhost,127.0.0.1,::1
 export no_proxy := $(no_proxy),localhost,127.0.0.1,::1

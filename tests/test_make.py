@@ -76,6 +76,18 @@ def _checkout(root: Path) -> None:
         (root / name).touch()
 
 
+def test_who_has_no_name_and_no_home_gets_both(tmp_path: Path) -> None:
+    """As a container's user id; DVC asks for them."""
+    show = "--eval=show: ; @echo $$LOGNAME $$HOME"
+    assert _make("-s", show, "show", LOGNAME="ann", HOME="/h/ann").stdout == "ann /h/ann\n"
+    assert _make("-s", show, "show", LOGNAME="", USER="ben", HOME="/h").stdout == "ben /h\n"
+    for name, text in (("id", "echo 54321; test $1 = -u"), ("getent", "exit 2")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert _make("-s", show, "show", PATH=path, LOGNAME="", USER="", HOME="").stdout == f"54321 {ROOT}/.local/home\n"
+
+
 def test_the_users_python_sets_up_also_where_a_venv_exists(tmp_path: Path) -> None:
     """An interrupted set-up leaves a .venv without packages; the user's Python may have some to borrow."""
     _checkout(tmp_path)

@@ -28,14 +28,18 @@ _MODEL = ("config.json", "model.safetensors")
 
 @dataclass(frozen=True)
 class Provenance:
-    """provenance.json. commit: that was checked out, null outside of git. changed: the tracked files that differed from it."""
+    """provenance.json. commit: that was checked out, null where git names none. changed: the tracked files that differ from it.
+
+    said: what git said where it names none, without the place of this checkout.
+    """
 
     commit: str | None
     changed: tuple[str, ...]
+    said: str = ""
 
     def __str__(self) -> str:
         if self.commit is None:
-            return "not made in a git checkout"
+            return f"unknown; git said: {self.said}" if self.said else "not made in a git checkout"
         return f"{self.commit} with changes in {', '.join(self.changed)}" if self.changed else self.commit
 
 
@@ -46,8 +50,14 @@ def of_checkout() -> Provenance:
         return Provenance(
             _git("rev-parse", "HEAD").decode().strip(), tuple(sorted(line[3:] for line in changed.split("\0") if line))
         )
-    except (OSError, subprocess.SubprocessError):
-        return Provenance(None, ())
+    except subprocess.CalledProcessError as error:
+        return Provenance(None, (), _cleaned(error.stderr.decode(errors="replace")))
+    except (OSError, subprocess.SubprocessError) as error:
+        return Provenance(None, (), _cleaned(str(error)))
+
+
+def _cleaned(said: str) -> str:
+    return " ".join(said.replace(str(Path.cwd()), ".").split())[:200]
 
 
 def changed_data(folder: Path, lock: Tree) -> list[str]:

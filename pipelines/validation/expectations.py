@@ -43,7 +43,7 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
         gx: Any = import_module("great_expectations")  # takes seconds
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
-        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute()).replace("$", r"\$")}
         context.add_data_docs_site("docs", {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store})
         # A fixed time: it is in the names of the pages.
         run_identifier: Any = import_module("great_expectations.core.run_identifier")

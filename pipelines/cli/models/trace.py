@@ -115,7 +115,7 @@ class Chain:
         return Finding("release", "wrong", "; ".join(wrong)) if wrong else Finding("release", "right", about)
 
     def _code(self) -> Finding:
-        made = read_json(Provenance, self.folder / provenance.NAME, "the release is older than this command")
+        made = read_json(Provenance, self.folder / provenance.NAME, "the release is older than this command", {"said": ""})
         if made.commit is None:
             return Finding("code", "absent", str(made))
         if made.changed:

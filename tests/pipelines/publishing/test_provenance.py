@@ -30,7 +30,9 @@ def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_outside_of_git_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert str(provenance.of_checkout()) == "not made in a git checkout"
+    assert str(provenance.of_checkout()).startswith("unknown; git said: fatal: not a git repository")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git said: [Errno 2] No such file" in str(provenance.of_checkout())
 
 
 def test_files_that_differ_from_the_commit_are_named(commit: str) -> None:

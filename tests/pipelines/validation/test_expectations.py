@@ -24,7 +24,8 @@ def table(*actions: str) -> pa.Table:
 
 def test_broken_expectations_name_the_images_and_the_classes(tmp_path: Path) -> None:
     config = replace(CONFIG, policy=CONFIG.policy | {"grey": "repair"})
-    rules = check_index(table("use", "use", "repair"), config, ["a", "b"], tmp_path / "docs", "ab" * 32)
+    docs = tmp_path / "it's $HOME (${PATH}) \\$5" / "docs"  # which Great Expectations would take for variables
+    rules = check_index(table("use", "use", "repair"), config, ["a", "b"], docs, "ab" * 32)
     broken = {
         rule.rule.split(":")[0]: (rule.about, rule.severity, rule.unexpected, rule.keys) for rule in rules if not rule.success
     }
@@ -33,7 +34,8 @@ def test_broken_expectations_name_the_images_and_the_classes(tmp_path: Path) -> 
         "Every class has at least 2 images in train": ("classes", "critical", 1, ("b",)),
         "Every class has at least 1 images in val": ("classes", "critical", 1, ("b",)),
     }
-    pages = sorted((tmp_path / "docs").glob("validations/*/*"))
+    pages = sorted(docs.glob("validations/*/*"))
+    assert [path.name for path in tmp_path.iterdir()] == [docs.parent.name]
     assert [page.name for page in pages] == ["ab" * 8] * 2
 
 
