@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -222,3 +223,38 @@ def test_the_filters_are_those_of_pillow(name: Filter, side_px: int, resampling:
     differences = np.abs(prepare(pictures.encode_image(image, "PNG"), side_px, name) - twin)
     assert differences.max() <= 2  # each rounds between its two passes
     assert differences.mean() < 0.15  # another filter of Pillow differs by more
+
+
+PREPARE = """
+import hashlib, sys
+import numpy as np
+from cykooz_resizer import CpuExtensions, Resizer
+from PIL import Image
+from alexnet.images import resize
+from pipelines.cli import pictures
+resize._thread.resizer = Resizer()
+resize._thread.resizer.cpu_extensions = getattr(CpuExtensions, sys.argv[1])
+pixels = np.random.default_rng(1).integers(0, 256, (300, 431, 3), np.uint8)
+digest = hashlib.sha256()
+for data in (resize.encode(pixels, 90), pictures.encode_image(Image.fromarray(pixels), "PNG")):
+    for by in ("triangle", "area"):
+        for side_px in (64, 256, 400):
+            digest.update(resize.encode(resize.prepare(data, side_px, by), 95))
+print(digest.hexdigest())
+"""
+
+
+def test_a_shards_pictures_are_the_same_bytes_on_every_processor() -> None:
+    """The resizer by the instructions of other processors, and libjpeg-turbo by those that it is told to keep to."""
+    variants: tuple[tuple[str, dict[str, str]], ...] = (
+        ("avx2", {}),
+        ("sse4_1", {"JSIMD_FORCESSE2": "1"}),
+        ("none", {"JSIMD_FORCENONE": "1"}),
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", PREPARE, name], env=os.environ | env, capture_output=True, text=True, check=True
+        ).stdout
+        for name, env in variants
+    }
+    assert len(found) == 1
