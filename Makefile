@@ -27,7 +27,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help run experiments test test-slow test-gpu bench lint format up down status doctor flow deploy solar-cells lock clean
+.PHONY: help run experiments test test-slow test-faults fuzz soak test-gpu bench lint format up down status doctor flow deploy solar-cells lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^# --- / {printf "\n%s\n", substr($$0, 7)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,15 @@ test: $(READY) ## The tests, in two processes
 
 test-slow: $(READY) ## The tests that take minutes or a server of their own
 	@$(PY) -m pytest -m "slow and not gpu"
+
+test-faults: $(READY) ## Every test that causes a fault, fast and slow; writes docs/reliability.md
+	@$(PY) -m tests.faults
+
+fuzz: $(READY) ## Thousands of damaged and hostile bodies for every reader of outside data
+	@$(PY) -m tests.faults.fuzz
+
+soak: $(READY) ## Fifty whole runs, each with a fault at a random moment, and equal outputs at the end
+	@$(PY) -m tests.faults.soak
 
 test-gpu: $(READY) ## The tests that need a CUDA device
 	@$(PY) -m pytest -m gpu

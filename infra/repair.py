@@ -62,7 +62,7 @@ def _repair_rwlock() -> Iterator[str]:
         }
     except FileNotFoundError:
         return
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         RWLOCK.unlink()
         yield f"{RWLOCK}: was cut short; removed, no DVC runs here"
         return
@@ -94,7 +94,7 @@ def _is_whole(lock: Path) -> bool:
     try:
         text = lock.read_text(encoding="utf-8")
         COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))
-    except (FileNotFoundError, ValueError, yaml.YAMLError, Invalid):
+    except (FileNotFoundError, ValueError, RecursionError, yaml.YAMLError, Invalid):
         return False
     return text.endswith("\n") and not (
         COPY.exists() and COPY.read_text(encoding="utf-8").startswith(text) and COPY.read_text(encoding="utf-8") != text

@@ -37,7 +37,7 @@ def read_bytes(path: Path, most: int = LARGEST) -> bytes:
     with open_regular(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > most:
             raise DataError(f"{path}: has {size:,} bytes; at most {most:,} are read")
-        return file.read(most)
+        return file.read(size)  # not `most`, for which room is made at once
 
 
 def loads(data: bytes) -> Any:

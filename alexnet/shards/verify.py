@@ -13,6 +13,7 @@ import numpy as np
 
 from alexnet.errors import DataError
 from alexnet.files.sealed import read_sealed, seal
+from alexnet.files.strict import loads
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import TarIndex, index_tar
 
@@ -86,13 +87,13 @@ def write_index(path: Path, index: TarIndex, file: FileIdentity) -> None:
 def read_index(path: Path, shard: Shard, file: FileIdentity) -> TarIndex | None:
     """The stored index of a file verified within a week; None when it is missing, damaged or of another file."""
     try:
-        tree = json.loads(read_sealed(path) or b"null")
+        tree = loads(read_sealed(path) or b"null")
         fresh = 0 <= time.time() - tree["verified"] < _VERIFIED_SECONDS
         if tuple(tree["file"]) != file or file[0] != shard.bytes or not fresh:
             return None
         labels, offsets, sizes = (np.array(tree[name], np.int64) for name in ("labels", "offsets", "sizes"))
         keys = [str(key) for key in tree["keys"]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
     fits = labels.shape == offsets.shape == sizes.shape == (len(keys),) and len(keys) == shard.samples
     if not fits or (keys and (offsets.min() < 0 or sizes.min() < 0 or (offsets + sizes).max() > shard.bytes)):

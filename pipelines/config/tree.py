@@ -1,5 +1,6 @@
 """Parameters as a tree: read strictly from YAML and laid over one another."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from alexnet.files.strict import read_bytes
 
 Tree = dict[str, Any]
 _MAX_BYTES = 1 << 20  # of a file; params.yaml has 16 KB
+_LONGEST = 400  # characters of a parser's own words
+_MOST = 100_000  # values of a file
 
 
 def read(path: Path) -> Tree:
@@ -23,11 +26,23 @@ def read(path: Path) -> Tree:
         raise ParamsError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     except RecursionError:
         raise ParamsError(f"{path}: is nested too deeply") from None
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, ValueError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:_LONGEST]}") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: must hold a mapping, got {type(tree).__name__}")
+    if _count(tree, {}) > _MOST:
+        raise ParamsError(f"{path}: its aliases (*NAME) repeat more than {_MOST:,} values; write them out")
     return tree
+
+
+def _count(node: object, counted: dict[int, float]) -> float:
+    """Values of a tree, as often as aliases repeat them; infinite where it holds itself."""
+    if not isinstance(node, (dict, list)):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = math.inf  # until all of it has been counted
+        counted[id(node)] = 1 + sum(_count(each, counted) for each in (node.values() if isinstance(node, dict) else node))
+    return counted[id(node)]
 
 
 def overlay(base: Tree, change: Tree, path: str) -> Tree:

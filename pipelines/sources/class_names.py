@@ -1,10 +1,11 @@
 """Lists that lie beside the folders of a source: readable names of classes, and the classes of images in one folder."""
 
-import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
+from alexnet.files.strict import loads
 from pipelines.sources.base import SourceFile
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def read_class_names(folder: "Folder", files: list[SourceFile], where: str) -> d
     if name is None:
         return {}
     try:
-        text = folder.read(name, 0, sizes[name]).decode("utf-8-sig")
-        return _from_json(json.loads(text)) if name.endswith(".json") else _from_lines(text)
+        data = folder.read(name, 0, sizes[name]).removeprefix(BOM_UTF8)
+        return _from_json(loads(data)) if name.endswith(".json") else _from_lines(data.decode())
     except (ValueError, AttributeError, TypeError):
         raise DataError(
             f"{where}/{name}: no list of classes; needs WNID and name in every line, or JSON {{WNID: name}}; mend or remove it"
