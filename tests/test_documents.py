@@ -72,7 +72,7 @@ ON_A_FINISHED_RUN = (  # in this order
     ".venv/bin/dvc plots show",
     ".venv/bin/dvc status",
     ".venv/bin/dvc checkout",
-    ".venv/bin/dvc commit",
+    ".venv/bin/dvc commit -f dvc.yaml",
     "dvc commit -f train",
     "dvc repro",
     ".venv/bin/dvc repro --force --single-item shard",
