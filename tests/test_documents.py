@@ -151,6 +151,7 @@ NOT_HERE = {
         ".venv/bin/python -m pytest tests/alexnet/model",
         "make test",
         "make test-slow",
+        "make test-faults",
         "make lint",
         "make format",
     ),
