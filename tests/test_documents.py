@@ -152,6 +152,8 @@ NOT_HERE = {
         "make test",
         "make test-slow",
         "make test-faults",
+        "make soak",
+        "make fuzz",
         "make lint",
         "make format",
     ),
