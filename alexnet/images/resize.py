@@ -185,6 +185,9 @@ def _with_lower_bytes(data: bytes) -> Image.Image | None:
     for tile in image.tile:
         whole = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         rawmode, *rest = whole
+        if rawmode == "LA;16B":  # four bytes: grey's upper and lower one, and those of transparency
+            image.tile = [tile._replace(args="RGBA")]
+            return Image.merge("RGB", [image.getchannel("G")] * 3)
         if rawmode not in _LOWER:
             return None
         tiles.append(tile._replace(args=(_LOWER[rawmode], *rest) if rest else _LOWER[rawmode]))
