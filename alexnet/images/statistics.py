@@ -112,6 +112,7 @@ def _kernels() -> ctypes.CDLL | None:
     return kernels
 
 
+_SWEEPS = 12  # over the three entries above the diagonal; a 3x3 matrix needs 5
 _ZIP_VERSION, _ZIP_DATE = 45, 33  # with 64-bit sizes; the first of January 1980
 _ARRAYS: dict[str, tuple[type, tuple[int, ...]]] = {  # 0: the side of the images
     "mean_image": (np.float32, (0, 0, 3)),
@@ -137,6 +138,31 @@ def _read_array(archive: ZipFile, name: str) -> np.ndarray:
     data.seek(0)
     array: np.ndarray = np.lib.format.read_array(data, allow_pickle=False)
     return array
+
+
+def eigen(matrix: list[list[float]]) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]:
+    """Eigenvalues of a symmetric 3x3 matrix, falling, and eigenvectors, a column each, whose largest entry is positive.
+
+    By Jacobi's rotations in Python's floats: sums, products, quotients and square roots in one order are the same bits on every
+    processor. LAPACK's last digits, and all of them where two eigenvalues are equal, follow the BLAS kernel.
+    """
+    a, v = [list(row) for row in matrix], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    for p, q in ((0, 1), (0, 2), (1, 2)) * _SWEEPS:
+        if a[p][q] == 0.0:
+            continue
+        slope = (a[q][q] - a[p][p]) / (2.0 * a[p][q])
+        tangent = math.copysign(1.0, slope) / (abs(slope) + math.sqrt(slope * slope + 1.0))
+        cosine = 1.0 / math.sqrt(tangent * tangent + 1.0)
+        sine = tangent * cosine
+        for rows in (a, v):
+            for row in rows:
+                row[p], row[q] = cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]
+        for k in range(3):
+            a[p][k], a[q][k] = cosine * a[p][k] - sine * a[q][k], sine * a[p][k] + cosine * a[q][k]
+        a[p][q] = a[q][p] = 0.0
+    order = sorted(range(3), key=lambda k: -a[k][k])
+    vectors = np.array([[row[k] for k in order] for row in v])
+    return np.array([a[k][k] for k in order]), vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(3)])
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -182,14 +208,12 @@ class PixelStatistics:
         # n * sum(xy) - sum(x) * sum(y) in Python's integers: no digit is lost to cancellation.
         exact = [[pixels * int(products[i, j]) - int(totals[i]) * int(totals[j]) for j in range(3)] for i in range(3)]
         covariance = np.array([[value / pixels**2 for value in row] for row in exact], np.float64)
-        values, vectors = np.linalg.eigh(covariance)
-        values, vectors = values[::-1], vectors[:, ::-1]
-        vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(3)])
+        values, vectors = eigen(covariance.tolist())
         return cls(
             mean_image=(image_sum / sums.images).astype(np.float32),
             channel_mean=totals / pixels,
             channel_std=np.sqrt(np.diag(covariance)),
-            eigenvectors=np.ascontiguousarray(vectors),
+            eigenvectors=vectors,
             eigen_std=np.sqrt(np.maximum(values, 0)),
             images=sums.images,
         )

@@ -1,5 +1,8 @@
 import hashlib
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from alexnet.errors import DataError
 from alexnet.images import statistics
-from alexnet.images.statistics import PixelStatistics, PixelSums
+from alexnet.images.statistics import PixelStatistics, PixelSums, eigen
 
 
 @pytest.fixture(params=["compiled", "numpy"], autouse=True, scope="module")
@@ -49,6 +52,53 @@ def test_the_statistics_are_numpys() -> None:
     assert np.allclose(vectors.T @ vectors, np.eye(3))
     assert (np.diff(stds) <= 0).all()
     assert all(column[np.abs(column).argmax()] > 0 for column in vectors.T)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=6, max_size=6))
+def test_eigenvectors_are_lapacks(entries: list[int]) -> None:
+    matrix = np.zeros((3, 3))
+    matrix[np.triu_indices(3)] = entries
+    matrix = matrix + np.triu(matrix, 1).T
+    values, vectors = eigen(matrix.tolist())
+    size = np.abs(matrix).max()
+    assert np.allclose(values, np.linalg.eigvalsh(matrix)[::-1], rtol=0, atol=1e-13 * size)
+    assert np.allclose(vectors.T @ vectors, np.eye(3), rtol=0, atol=1e-14)
+    assert np.allclose(vectors * values @ vectors.T, matrix, rtol=0, atol=1e-13 * size)
+    assert all(column[np.abs(column).argmax()] > 0 for column in vectors.T)
+
+
+DIGEST = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from alexnet.images import statistics
+if sys.argv[1] == "no compiler":
+    statistics._kernels = lambda: None
+digest = hashlib.sha256()
+for seed in range(20):
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3 if seed else 1), np.uint8).repeat(1 if seed else 3, 2)
+    sums = statistics.PixelSums(8)
+    sums.add(pixels)
+    statistics.PixelStatistics.from_sums(sums).write(Path(sys.argv[2]))
+    digest.update(Path(sys.argv[2]).read_bytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_bytes_are_the_same_on_every_processor_and_without_a_compiler(tmp_path: Path) -> None:
+    """By the kernels of other processors, which OpenBLAS takes when it is asked to; the first seed's images are grey."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST, "no compiler" if kernel is None else "", str(tmp_path / "pixels.npz")],
+            env=os.environ | {"OPENBLAS_CORETYPE": kernel or "Haswell"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for kernel in ("Prescott", "Nehalem", "Haswell", "SkylakeX", "Zen", None)
+    }
+    assert len(found) == 1
 
 
 @settings(deadline=None, max_examples=25)
