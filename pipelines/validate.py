@@ -28,9 +28,11 @@ from pipelines.sources.open import Source, open_source
 from pipelines.storage.bucket import Bucket, data_bucket
 from pipelines.validation import index
 from pipelines.validation.datadocs import write_front_page
+from pipelines.validation.distributions import distributions
 from pipelines.validation.expectations import KEYS, check_index, cut_note
 from pipelines.validation.report import FaultCounts, PerClass, Rule, SplitCounts, ValidationReport
 from pipelines.validation.scan_cache import ScanCache, open_scan_cache
+from pipelines.validation.thumbnails import make_pictures
 
 DOCS = environment.LOCAL / "data-docs"
 _NAMED = 5  # images, and keys of a rule, that the error names
@@ -57,7 +59,8 @@ def main(index_path: Path, report_path: Path, listing_path: Path | None = None) 
         digest = index.write(table, part)
         rules = check_index(table, given.validate, sorted(source.class_names()), DOCS, digest)
         report = make_report(given.source.name, table, given.validate, rules, digest, source.left_out().suffixes)
-        write_front_page(DOCS, report)
+        names, pictures = source.class_names(), make_pictures(table, source, report.faults)
+        write_front_page(DOCS, report, pictures, distributions(table, names, pictures.brightness), names)
         _upload_docs(bucket, report.data_docs.removesuffix("index.html"))
         report.write(report_path)
         _raise_if_broken(report, table, report_path)

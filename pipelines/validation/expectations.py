@@ -5,6 +5,7 @@ A broken expectation of critical severity stops the stage.
 
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from pipelines.validation.report import Rule
 
 KEYS = 1000  # that the report names at most, of a rule and of a kind of fault that does not stop the stage
 _SEVERITIES: dict[Policy, str] = {"stop": "critical", "drop": "warning", "repair": "info"}
+_NO_TIME = datetime(2012, 1, 1, tzinfo=UTC)  # Great Expectations names its pages by a time; another would rename them
 _ACTIONS = ("use", "repair", "drop", "stop")
 _IMAGE_COLUMNS = ["key", "split", "wnid", "label", "bytes", "sha256", "width", "height", "format", "faults", "action"]
 
@@ -45,9 +47,8 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
         context.variables.progress_bars = {"globally": False}
         store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute()).replace("$", r"\$")}
         context.add_data_docs_site("docs", {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store})
-        # A fixed time: it is in the names of the pages.
         run_identifier: Any = import_module("great_expectations.core.run_identifier")
-        run = run_identifier.RunIdentifier(run_name=digest[:16], run_time=datetime(2012, 1, 1, tzinfo=UTC))
+        run = run_identifier.RunIdentifier(run_name=digest[:16], run_time=_NO_TIME)
         tables = context.data_sources.add_pandas("index")
 
         def check(name: Literal["images", "classes"], index: str, frame: pd.DataFrame, expectations: list[Any]) -> list[Rule]:
@@ -64,7 +65,17 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
         if expectations := class_rules(config, splits):
             rules += check("classes", "wnid", _classes(table, wnids, splits), expectations)
         context.build_data_docs(["docs"])
+    _remove_time(docs)
     return rules
+
+
+def _remove_time(docs: Path) -> None:
+    """Takes the time of the run, which is none, out of the pages and of their names."""
+    for page in [*docs.glob("validations/*/*/*/*.html")]:
+        html = page.read_text(encoding="utf-8")
+        html = re.sub(r"<tr(?:(?!</tr>).)*>Run Time<.*?</tr>", "", html, flags=re.DOTALL)
+        page.write_text(html.replace(f" / {_NO_TIME:%Y-%m-%dT%H:%M:%SZ}", ""), encoding="utf-8")
+        page.parent.rename(page.parent.with_name("result"))
 
 
 def image_rules(config: ValidateConfig, classes: int, splits: Sequence[Split]) -> list[Any]:
