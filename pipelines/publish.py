@@ -33,7 +33,7 @@ from pipelines.registry import signing
 from pipelines.registry.client import client_of
 from pipelines.registry.release import CHAMPION, PublishConfig, Release, scan
 from pipelines.registry.store import Registry
-from pipelines.runtime import console, environment, streams
+from pipelines.runtime import console, environment, streams, timings
 from pipelines.runtime.errors import Unreachable
 from pipelines.storage.bucket import registry_bucket
 from pipelines.validation.report import ValidationReport
@@ -127,7 +127,7 @@ def publish(inputs: Inputs, receipt_path: Path, experiment: bool = False) -> Non
         outcome = settle(registry, candidate, config.margin)
         console.say(f"publish: {config.name}@{CHAMPION} {'is it' if outcome.is_champion else 'stays'}: {outcome.reason}")
     receipt = _write_receipt(receipt_path, config, release, held_back, outcome)
-    atomic_write_bytes(OUTCOME, render_outcome(receipt, config.margin, drifted).encode())
+    atomic_write_bytes(OUTCOME, render_outcome(receipt, config.margin, drifted, timings.last("train")).encode())
     console.say(f"publish: what came of it: {OUTCOME}")
 
 

@@ -13,6 +13,7 @@ from markdown_it.token import Token
 from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.publishing.card import TEMPLATES, Facts
 from pipelines.publishing.receipt import Receipt
+from pipelines.runtime.timings import Timing
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _MARKDOWN.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0"><table>')
@@ -45,8 +46,15 @@ def render_page(card: str, facts: Facts, folder: Path) -> str:
     )
 
 
-def render_outcome(receipt: Receipt, margin: float, drift: str) -> str:
-    """The page of what came of a release. drift: a table in Markdown, or a sentence."""
+def render_outcome(receipt: Receipt, margin: float, drift: str, timing: Timing | None = None) -> str:
+    """The page of what came of a release.
+
+    It says how long training took: a release made again has equal bytes, so neither it nor the receipt can.
+
+    Args:
+        drift: A table in Markdown, or a sentence.
+        timing: Of the last training here; None where none is known.
+    """
     outcome = receipt.champion
     became = "is champion" if outcome and outcome.is_champion else "is not champion"
     comparison = outcome.comparison if outcome else None
@@ -57,5 +65,6 @@ def render_outcome(receipt: Receipt, margin: float, drift: str) -> str:
         comparison=comparison,
         paired=comparison.paired if comparison else None,
         margin=margin,
+        timing=timing,
         drift=_MARKDOWN.render(drift),
     )

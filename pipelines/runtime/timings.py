@@ -89,6 +89,14 @@ def measured(stage: str) -> Iterator[None]:
         atomic_write_bytes(path, to_json(_with_first_rank(timing, path, began)))
 
 
+def last(stage: str) -> Timing | None:
+    """What the stage took when it last ended well in this checkout; None where that is not known."""
+    try:
+        return read_json(Timing, FOLDER / f"{stage}.json", "")
+    except DataError:
+        return None
+
+
 def _with_first_rank(timing: Timing, path: Path, began: float) -> Timing:
     """Of a process that started ranks: with what only the first rank knows, which has written it meanwhile."""
     try:

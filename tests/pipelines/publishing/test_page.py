@@ -13,6 +13,7 @@ from pipelines.publishing.page import render_outcome, render_page
 from pipelines.publishing.promotion import Promotion
 from pipelines.publishing.provenance import Provenance
 from pipelines.publishing.receipt import Receipt
+from pipelines.runtime.timings import Timing
 
 EVIL = "<script>alert(1)</script> `x` | **b** [l](https://example.org)"
 
@@ -79,7 +80,11 @@ def test_the_outcome_has_its_numbers_its_margin_and_the_drift() -> None:
         assert text in page
     assert '<tr><th>only the champion is wrong<td style="text-align:right">16' in page
     held = replace(receipt, held_back="the data broke a rule", champion=None)
-    page = render_outcome(held, 0.01, "There was no release before.")
+    assert "Its time was not measured here." in page
+    took = Timing(312.0, 600.0, 1, None, None, None, 0, 0, None, None)
+    page = render_outcome(held, 0.01, "There was no release before.", took)
+    assert "The last training here took 5.2 minutes (10.0 of processors, added up)" in page
+    assert '<a href="data-docs/index.html">' in page
     assert "alexnet@4567 is not champion" in page
     assert "the data broke a rule" in page
     assert "McNemar" not in page

@@ -67,6 +67,10 @@ def test_a_stage_that_fails_leaves_what_the_last_good_run_took() -> None:
     with pytest.raises(SystemExit):
         console.run("validate", fail)
     assert _read()["images"] == 1
+    found = timings.last("validate")
+    assert found is not None
+    assert found.images == 1
+    assert timings.last("train") is None
 
 
 def test_of_ranks_the_first_counts_the_images_and_their_launcher_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
