@@ -90,6 +90,7 @@ BY_A_TEST = {
         "alexnet promote alexnet@VERSION --reason 'new classes'",
         "alexnet rollback alexnet@champion --reason '...'",
     ),
+    "tests/pipelines/cli/models/test_releases.py::test_what_is_pulled_can_be_verified_and_used": ("alexnet pull",),
     "tests/pipelines/cli/test_main.py::test_torchvisions_network_is_imported_and_predicts": (
         "alexnet import-torchvision",
         "alexnet import-torchvision alexnet.safetensors DIR",
@@ -165,6 +166,7 @@ NOT_HERE = {
         "aws s3 ls s3://alexnet-registry/alexnet/",
         "pre-commit install",
         "git log --follow",
+        "tofu validate",
         "git pull",
         "model_signing sign sigstore DIR",
     ),
