@@ -86,7 +86,7 @@ def sync(path: Path) -> None:
 
 def _part(path: Path, kind: str = "part") -> Path:
     """A name beside `path`, of this thread alone. What ended processes of this machine left beside it is removed first."""
-    start = f".{path.name}.{os.uname().nodename}."
+    start = f".{path.name}.{_machine()}."
     if path not in _tidied:
         _tidied.add(path)
         for left in path.parent.glob(f"{glob.escape(start)}*"):
@@ -96,6 +96,14 @@ def _part(path: Path, kind: str = "part") -> Path:
                     missing_ok=True
                 )
     return path.with_name(f"{start}{os.getpid()}.{threading.get_ident()}.{kind}")
+
+
+def _machine() -> str:
+    """The host's name and the namespace of its process ids: containers may share the first, and count processes each anew."""
+    try:
+        return f"{os.uname().nodename}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # a system without namespaces
+        return os.uname().nodename
 
 
 def _lives(pid: int) -> bool:

@@ -124,12 +124,12 @@ with atomic_folder(Path(sys.argv[1])) as folder, atomic_write(Path(sys.argv[2]))
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_one_keeps_its_own(tmp_path: Path) -> None:
-    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder, file, host = tmp_path / "folder", tmp_path / "file", os.uname().nodename
     subprocess.run([sys.executable, "-c", LEAVE, str(folder), str(file)], check=False)
-    (tmp_path / f".file.{os.uname().nodename}.1.1.part").write_text("of a process that lives")
-    (tmp_path / ".file.other.999999.1.part").write_text("of another machine")
-    left = names(tmp_path)
-    assert len(left) == 4
+    kept = [f".file.{atomic._machine()}.1.1.part", ".file.other.9999999.1.part", f".file.{host}-1.9999999.1.part"]
+    for name, of in zip(kept, ("a process that lives", "another machine", "another container of this name"), strict=True):
+        (tmp_path / name).write_text(of)
+    assert len(names(tmp_path)) == 5
     with atomic_folder(folder) as part, atomic_write(file) as written:
         _ = ((part / "whole").write_text("1"), written.write_text("1"))
-    assert names(tmp_path) == sorted([f".file.{os.uname().nodename}.1.1.part", ".file.other.999999.1.part", "file", "folder"])
+    assert names(tmp_path) == sorted([*kept, "file", "folder"])
