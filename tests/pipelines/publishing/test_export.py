@@ -37,9 +37,9 @@ def photographs(count: int) -> torch.Tensor:
 
 
 def make(folder: Path, config: ModelConfig) -> Pretrained:
-    """A network of random weights, four times as far apart as they start, so that photographs get other classes."""
+    """A network of random weights, four times as far apart as they start, and no biases, so that the answer is the image's."""
     synsets = tuple(Synset(label, f"n{label}", f"class {label}") for label in range(config.classes))
-    weights = {name: 4 * tensor for name, tensor in initial_weights(config, seed=3).items()}
+    weights = {name: 4 * tensor if tensor.dim() > 1 else 0 * tensor for name, tensor in initial_weights(config, seed=3).items()}
     mean = torch.full((256, 256, 3), 110.0)
     save_pretrained(folder, PretrainedConfig(config, synsets, Preprocessing(256, "triangle")), weights, mean)
     return load_pretrained(folder)
@@ -50,7 +50,7 @@ def check(model: Pretrained, folder: Path, images: torch.Tensor) -> None:
     with torch.inference_mode():
         expected = model.network.eval()(images - model.mean_crop.permute(2, 0, 1)).numpy()
     best = np.argsort(-expected)[:, :5]
-    assert len(np.unique(best[:, 0])) > 1
+    assert np.ptp(expected, 0).max() > 0.01 * np.abs(expected).max()  # the answer depends on the image
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     program = torch.export.load(folder / "model.pt2").module()  # made here a moment ago
     runs: list[Run] = [lambda x: session.run(None, {"images": x.numpy()})[0], lambda x: program(x).numpy()]
