@@ -31,7 +31,7 @@ _BATCH, _BATCHES = 64, 3
 
 
 def _ours(model: Pretrained, images: Tensor, folder: Path) -> None:
-    rows = [center_activations(model, images, ["fc7.relu"])["fc7.relu"].cpu().numpy() for _ in range(_BATCHES)]
+    rows = [center_activations(model, images, ["fc7.relu"])["fc7.relu"].float().cpu().numpy() for _ in range(_BATCHES)]
     values = np.concatenate(rows)
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     pq.write_table(pa.table({"fc7.relu": column}), folder / "ours.parquet", compression="zstd")

@@ -48,5 +48,6 @@ def activations(
 def center_activations(
     model: Pretrained, images: UInt8[Tensor, "n side side 3"], names: Sequence[str]
 ) -> dict[str, Float[Tensor, "n ..."]]:
-    """The same for the center crop of images as a trained network's preprocessing resizes them."""
-    return activations(model.network, center_crop(images.to(model.device), model.mean_crop), names)
+    """The same for the center crop of images as a trained network's preprocessing resizes them, in the network's precision."""
+    crops = center_crop(images.to(model.device), model.mean_crop)
+    return activations(model.network, crops.to(model.dtype), names)

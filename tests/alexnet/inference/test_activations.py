@@ -113,7 +113,7 @@ def test_an_unknown_point_is_refused(tiny: ModelConfig) -> None:
         activations(AlexNet(tiny), torch.zeros(1, 3, 224, 224), ["conv1.norm"])
 
 
-def test_a_trained_networks_are_those_of_the_center_crop(tiny: ModelConfig) -> None:
+def test_a_trained_networks_are_those_of_the_center_crop_in_its_precision(tiny: ModelConfig) -> None:
     network = AlexNet(tiny)
     network.load_full(initial_weights(tiny, seed=1))
     synsets = tuple(Synset(label, f"n{label:08d}", f"class {label}") for label in range(tiny.classes))
@@ -122,3 +122,7 @@ def test_a_trained_networks_are_those_of_the_center_crop(tiny: ModelConfig) -> N
     crops = (images[:, 16:240, 16:240].float() - 120).permute(0, 3, 1, 2)
     for name, values in center_activations(model, images, ["conv5.pool", "fc7"]).items():
         assert torch.equal(values, activations(network, crops, [name])[name])
+    half = center_activations(model.at("bf16"), images, ["fc7.relu"])["fc7.relu"]
+    whole = center_activations(model, images, ["fc7.relu"])["fc7.relu"]
+    assert half.dtype == torch.bfloat16
+    assert (half - whole).abs().max() <= 0.05 * whole.abs().max()
