@@ -70,8 +70,9 @@ def no_ops(folder: Path) -> dict[str, Callable[[], object]]:
             stage["cmd"] = f"touch {' '.join(outs)}"
     for package in ("alexnet", "pipelines"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".dvc").mkdir()
-    for file in (".dvc/config", ".dvcignore", "params.yaml"):
+    for parent in (".dvc", "docs"):
+        (folder / parent).mkdir()
+    for file in (".dvc/config", ".dvcignore", "docs/story.html", "params.yaml"):
         shutil.copy(ROOT / file, folder / file)
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": graph}, sort_keys=False), encoding="utf-8")
     _run("git", "init", "-q", cwd=folder)()

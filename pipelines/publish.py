@@ -41,6 +41,7 @@ from pipelines.validation.report import ValidationReport
 _FOLDER = environment.LOCAL / "release"  # of the last release, for people to look at
 OUTCOME = environment.LOCAL / "outcome.html"  # what came of it
 _LOCK = Path("dvc.lock")
+_STORY = Path("docs/story.html")  # as committed: what the claims measured
 _LISTING = "artifacts/listing.json"
 _PICTURES = (".png", ".svg", ".html")
 _EXPERIMENT = "an experiment moves no alias; `dvc exp apply` it and `make run`, or `alexnet promote` it"
@@ -207,6 +208,7 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
         "training.json": inputs.training,
         "params.yaml": params.FILE,
     }
+    files |= {_STORY.name: _STORY} if _STORY.exists() else {}
     files |= {path.name: path for path in sorted(inputs.model.iterdir())}
     for path in sorted([*inputs.evaluation.iterdir(), *inputs.probe.iterdir()]):
         files[f"{'pictures' if path.suffix in _PICTURES else 'evaluation'}/{path.name}"] = path

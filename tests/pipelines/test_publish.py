@@ -227,6 +227,18 @@ def test_lineage_leaves_out_what_was_published_before_and_the_listing_of_times()
     assert tree["stages"]["train"]["outs"][0]["md5"] == "abc"
 
 
+def test_a_release_holds_the_page_of_the_claims_where_the_checkout_does(place: TrainedFolder) -> None:
+    without = publish.make_release(inputs(place), params.load())
+    assert "story.html" not in without.files
+    assert "(story.html)" not in Path(".local/release/README.md").read_text()
+    Path("docs").mkdir()
+    Path("docs/story.html").write_text("<h1>What made AlexNet win</h1>")
+    release = publish.make_release(inputs(place), params.load())
+    assert set(release.files) == {*without.files, "story.html"}
+    assert Path(".local/release/story.html").read_bytes() == Path("docs/story.html").read_bytes()
+    assert '<a href="story.html">story.html</a>: what made AlexNet win' in Path(".local/release/index.html").read_text()
+
+
 def test_what_is_laid_out_is_a_release(place: TrainedFolder) -> None:
     release = publish.make_release(inputs(place), params.load())
     assert release.differences(Path(".local/release")) == []

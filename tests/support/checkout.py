@@ -91,12 +91,14 @@ def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout
     for package in ("alexnet", "pipelines"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc" / "plots").mkdir(parents=True)
+    (root / "docs").mkdir()
     files = (
         ".dvc/config",
         ".dvc/.gitignore",
         ".dvc/plots/page.html",
         ".dvcignore",
         ".gitignore",
+        "docs/story.html",
         "dvc.yaml",
         "params.yaml",
         "pyproject.toml",

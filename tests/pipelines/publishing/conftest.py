@@ -13,7 +13,7 @@ from tests.support.stage_folder import PARAMS
 from tests.support.trained_folder import RESULTS, VALIDATION
 
 PER_CLASS = "name,images,center_top1_error,five_top1_error\nclass 0,1,0.0,0.5\nclass 1,0,nan,nan\nclass 2,4,0.25,0.5\n"
-DIGESTS = {"model.safetensors": "ab" * 32, "index.parquet": "cd" * 32}
+DIGESTS = {"model.safetensors": "ab" * 32, "index.parquet": "cd" * 32, "story.html": "ef" * 32}
 MISTAKES = "key,name,probability,predicted,predicted_probability\nk7,class 2,0.0012,class 0,0.9987\n"
 
 

@@ -43,6 +43,7 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
     assert table(text, "file") == [
         ["[index.parquet](index.parquet)", f"`{'cd' * 32}`"],
         ["[model.safetensors](model.safetensors)", f"`{'ab' * 32}`"],
+        ["[story.html](story.html)", f"`{'ef' * 32}`"],
     ]
     assert table(text, "image") == [["`k7`", "`class 2`", "0.12%", "`class 0`", "99.87%"]]
     assert "| git commit | not made in a git checkout |\n| shards | `shards/test/` in the data bucket" in text

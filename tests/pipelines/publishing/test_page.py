@@ -24,7 +24,7 @@ def test_a_page_needs_no_other_file(facts: Facts, release_folder: Path) -> None:
     assert re.findall(r'src="(?!data:)', page) == []
     links = set(re.findall(r'href="([^"]*)"', page))
     others = {link for link in links if not link.startswith(("https://papers.nips.cc/", "#"))}
-    assert others == {"model.safetensors", "index.parquet", "shards.json", "validation.json", "bom.cdx.json"}
+    assert others == {"model.safetensors", "index.parquet", "shards.json", "validation.json", "bom.cdx.json", "story.html"}
     assert "<style>\n:root {" in page
 
 
