@@ -83,13 +83,20 @@ def _value(kind: Any, value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise ParamsError(f"{path}: must be a mapping, got {shown(value)}")
         keys = {_key(args[0], name): name for name in value}
-        return {_value(args[0], key, path): _value(args[1], value[name], f"{path}.{name}") for key, name in keys.items()}
+        return {
+            _value(args[0], key, path): _value(args[1], value[name], f"{path}.{_in_a_path(name)}") for key, name in keys.items()
+        }
     return _leaf(kind, value, path)
 
 
 def _key(kind: Any, name: Any) -> Any:
     """JSON's keys are text; a number only as Python writes it, so that no two keys are the same number."""
     return int(name) if kind is int and _NUMBER.fullmatch(str(name)) else name
+
+
+def _in_a_path(name: object) -> str:
+    """A key as an error shows it, see `shown`."""
+    return shown(name).removeprefix("'").removesuffix("'")
 
 
 def _leaf(kind: type, value: object, path: str) -> object:
@@ -104,6 +111,7 @@ def _leaf(kind: type, value: object, path: str) -> object:
 
 
 _LARGEST = 1 << 63
+_LONGEST = 1000  # characters of what a dataclass refuses
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -121,7 +129,8 @@ def _dataclass(kind: type, tree: object, path: str) -> object:
     try:
         return kind(**fields)
     except ValueError as error:
-        raise ParamsError(_under(path, str(error))) from None
+        text = str(error)  # with the value, which may be of any length
+        raise ParamsError(_under(path, text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")) from None
 
 
 def _under(path: str, name: str) -> str:

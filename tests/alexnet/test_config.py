@@ -109,3 +109,18 @@ def test_the_first_difference_of_two_trees_is_named_by_its_path() -> None:
     assert first_difference({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": {"c": [2]}}) is None
     assert first_difference({"b": {"d": 1, "c": 2}, "e": 0}, {"b": {"d": 9, "c": 3}, "e": 1}) == ("b.c", 2, 3)
     assert first_difference({"a": {"b": 1}}, {}) == ("a", {"b": 1}, None)
+
+
+def test_no_error_is_as_long_as_what_it_shows() -> None:
+    @dataclass(frozen=True)
+    class Name:
+        name: str
+
+        def __post_init__(self) -> None:
+            raise ValueError(f"name: is none, got {self.name!r}")
+
+    for kind, tree in ((Name, {"name": "9" * 5000}), (Outer, GOOD | {"by_name": {"9" * 5000 + "\x1b": "x"}})):
+        with pytest.raises(ParamsError) as found:
+            build(kind, tree, "here")
+        assert len(str(found.value)) < 1100
+        assert str(found.value).isprintable()
