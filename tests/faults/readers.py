@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image
@@ -99,16 +100,15 @@ def _alias() -> Reader:
 
 
 def _signature() -> Reader:
-    key = Ed25519PrivateKey.generate()
-    Path("key.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    """By an elliptic curve key, which signs releases by a bundle and aliases without."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    Path("key.pub").write_bytes(signing._pem(key.public_key()))
     public = signing.PublicKey(Path("key.pub"))
     Path("release").mkdir(exist_ok=True)
     (Path("release") / "a").write_text("a")
     release = Release.from_folder("alexnet", Path("release"))
-    bundle = signing._bundle(key, release)
-    return Reader(
-        (bundle, key.sign(release.manifest())), lambda data: public.verify(release.manifest(), data, "here"), text=True
-    )
+    seeds = (signing._bundle(key, release), signing._sign(key, release.manifest()))
+    return Reader(seeds, lambda data: public.verify(release.manifest(), data, "here"), text=True)
 
 
 def _public_key() -> Reader:
@@ -211,14 +211,10 @@ def _pixels() -> Reader:
 
 
 def _rows(count: int) -> pa.Table:
-    row = {field.name: None for field in index.SCHEMA} | {
-        "key": "k",
-        "split": "train",
-        "wnid": "a",
-        "label": 0,
-        "path": "a.jpg",
-    }
-    return pa.Table.from_pylist([row] * count, index.SCHEMA)
+    """Images without a fault."""
+    row = dict.fromkeys(index.SCHEMA.names) | {"split": "train", "wnid": "a", "label": 0, "sha256": "0" * 64, "action": "use"}
+    row |= {"offset": 0, "bytes": 9, "width": 4, "height": 4, "mode": "RGB", "format": "JPEG"}
+    return pa.Table.from_pylist([row | {"key": f"k{n}", "path": f"{n}.jpg"} for n in range(count)], index.SCHEMA)
 
 
 def _index() -> Reader:
