@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,17 @@ MAY_READ_THE_CLOCK = {
 }
 
 
-def _calls() -> Iterator[tuple[str, str, ast.Call]]:
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                yield str(path.relative_to(ROOT)), ast.unparse(node.func), node
+@cache
+def _nodes() -> list[tuple[str, ast.AST]]:
+    """Every call and import, with its file."""
+    kinds = (ast.Call, ast.Import, ast.ImportFrom)
+    trees = ((str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))) for path in MODULES)
+    return [(path, node) for path, tree in trees for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+@cache
+def _calls() -> list[tuple[str, str, ast.Call]]:
+    return [(path, ast.unparse(node.func), node) for path, node in _nodes() if isinstance(node, ast.Call)]
 
 
 def test_no_module_calls_what_runs_data() -> None:
@@ -52,11 +59,10 @@ def test_no_module_calls_what_runs_data() -> None:
         if runs or words.get("shell") == "True" or words.get("allow_pickle") == "True" or words.get("weights_only") == "False":
             found.append(f"{path}:{call.lineno}: {name}")
     assert found == []
-    for module in MODULES:
-        tree = ast.parse(module.read_text(encoding="utf-8"))
-        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert not names & RUNS_DATA, module
+    for path, node in _nodes():
+        imported = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+        imported |= {str(node.module)} if isinstance(node, ast.ImportFrom) else set()
+        assert not imported & RUNS_DATA, path
 
 
 def test_no_wait_is_counted_by_the_clock_on_the_wall() -> None:
@@ -87,7 +93,6 @@ def _containers(poison: bytes, target: str) -> Iterator[bytes]:
         yield file.getvalue()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_a_pickle_runs_in_no_reader(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
