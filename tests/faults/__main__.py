@@ -3,6 +3,7 @@
 python -m tests.faults                # all of them, fast and slow
 python -m tests.faults --fast         # without those marked slow
 python -m tests.faults --missing      # those that have not passed yet
+python -m tests.faults faults alexnet # those of these folders or files under tests/
 """
 
 import argparse
@@ -58,15 +59,17 @@ class Recorder:
 def main() -> int:
     """The command line. Returns pytest's exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Run every test that causes a fault.")
+    parser.add_argument("paths", nargs="*", help="only the tests under these, such as alexnet/files; all without one")
     parser.add_argument("--missing", action="store_true", help="only those that have not passed yet")
     parser.add_argument("--fast", action="store_true", help="only those that are not marked slow")
     args = parser.parse_args()
-    chosen, results = named_tests(read_cases()), read_results()
+    results = read_results()
+    chosen = [test for test in named_tests(read_cases()) if not args.paths or test.startswith(tuple(args.paths))]
     results["versions"] = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     results["cores"] = os.cpu_count()
     if args.missing:
         chosen = [test for test in chosen if not _has_passed(test, results)]
-    elif not args.fast:
+    elif not (args.fast or args.paths):
         results["tests"] = {}
     status = 0
     if chosen:
