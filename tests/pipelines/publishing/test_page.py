@@ -26,6 +26,7 @@ def test_a_page_needs_no_other_file(facts: Facts, release_folder: Path) -> None:
     others = {link for link in links if not link.startswith(("https://papers.nips.cc/", "#"))}
     assert others == {"model.safetensors", "index.parquet", "shards.json", "validation.json", "bom.cdx.json", "story.html"}
     assert "<style>\n:root {" in page
+    assert "<code>aws s3 cp --recursive &quot;s3://$ALEXNET_BUCKET/data-docs/ab/&quot; data-docs</code>" in page
 
 
 def test_a_page_shows_what_the_card_says_without_its_front_matter(facts: Facts, release_folder: Path) -> None:
