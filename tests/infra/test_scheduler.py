@@ -22,7 +22,7 @@ from infra.scheduler import Scheduler
 from tests.support import sinks
 
 ROOT = Path(__file__).parents[2]
-DVC = "stages:\n  publish:\n    cmd: echo working; sleep ${seconds}; echo ok > receipt.txt\n    outs: [receipt.txt]\n"
+DVC = "stages:\n  publish:\n    cmd: echo working; sleep ${seconds} && echo ok > receipt.txt\n    outs: [receipt.txt]\n"
 
 
 def test_a_taken_port_is_reported_with_its_variable(tmp_path: Path) -> None:
