@@ -34,11 +34,11 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Took:
-    """Of a stage, or of all together."""
+    """Of a stage, or of all together. peak_memory_bytes: of the largest process; None: it was not measured."""
 
     seconds: float
     cpu_seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Run:
     @property
     def peak_gigabytes(self) -> float:
         """Of the largest process."""
-        return max(each.peak_memory_bytes for each in self.took.values()) / 1e9
+        return max(each.peak_memory_bytes or 0 for each in self.took.values()) / 1e9
 
 
 def finished(artifacts: Path) -> Run:
