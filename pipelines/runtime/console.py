@@ -136,12 +136,13 @@ def run(stage: str, main: Callable[[], None]) -> None:
     stage took is in .local/timings, see `pipelines.runtime.timings`.
     """
     spell_out()
+    outermost = _STAGE not in os.environ
     outer = os.environ.setdefault(_STAGE, stage)
     try:
         with streams.written_as(stage if outer == stage and os.environ.get("ALEXNET_LOG") == "json" else None):
             _run(stage, main)
     finally:
-        if outer == stage:
+        if outermost:
             os.environ.pop(_STAGE)
 
 

@@ -266,7 +266,7 @@ def test_shards_too_small_for_the_crops_are_refused_before_any_work(place: Train
 def test_of_many_ranks_one_says_how_the_stage_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for rank in ("1", "0"):
-        assert not list(tmp_path.rglob("train.json"))
+        assert not list(tmp_path.rglob("status/train.json"))
         monkeypatch.setenv("RANK", rank)
         console.run("train", lambda: None)
-    assert len(list(tmp_path.rglob("train.json"))) == 1
+    assert len(list(tmp_path.rglob("status/train.json"))) == 1
