@@ -51,6 +51,8 @@ CHANGES: dict[str, dict[str, object]] = {
         "model.map_norm.layers": (),
         "model.dropout_layers": ("conv5", "fc6"),
         "model.dropout_inverted": True,
+        "model.init.ones": (),
+        "model.init.middle_std": 0.02,
     },
     "run-145": {
         "train.epochs": 91,
