@@ -24,6 +24,8 @@ SINGLE: dict[Fault, int] = {
     "deep": 5,
     "alpha": 8,
     "palette": 9,
+    "frames": 4,
+    "profile": 11,
     "grey": 900,
     "exif_damaged": 11,
     "exif_rotated": 120,
