@@ -25,8 +25,12 @@ from pipelines.config import params, tree
 RESULTS = Path("claims/results")
 _DECIDE = ("source", "validate", "shard", "model", "train")  # the sections that decide a cell's result
 # Parameters that came after results were committed, with the values by which everything is as before.
-_LATER: dict[str, tree.Tree] = {"source": {"splits": {"train": None, "val": None, "test": None}, "ignore": []}}
+_LATER: dict[str, tree.Tree] = {
+    "source": {"splits": {"train": None, "val": None, "test": None}, "ignore": [], "members": {"image": None, "label": None}},
+    "validate": {"orientation": "record", "policy": {"frames": "repair", "profile": "repair"}},
+}
 
+_NOTHING = object()  # that no value equals
 Wrong = Bool[np.ndarray, " images"]
 Probabilities = Float32[np.ndarray, "images classes"]
 
@@ -143,7 +147,10 @@ class Recipes:
 
 
 def _without(section: tree.Tree, neutral: tree.Tree) -> tree.Tree:
-    return {name: value for name, value in section.items() if name not in neutral or neutral[name] != value}
+    """The section less what is neutral, at any depth."""
+    left = {name: value for name, value in section.items() if neutral.get(name, _NOTHING) != value}
+    inner = {name: _without(left[name], each) for name, each in neutral.items() if name in left and isinstance(each, dict)}
+    return left | inner
 
 
 def plan(mapping: Mapping, scale: Scale, recipes: Recipes) -> dict[Cell, set[Views]]:
