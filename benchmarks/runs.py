@@ -12,6 +12,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -68,9 +69,14 @@ def finished(artifacts: Path) -> Run:
     with (artifacts / "history.csv").open(encoding="utf-8", newline="") as file:
         epochs = len(list(csv.reader(file))) - 1
     stages = sorted(path.stem for path in summary.TIMINGS.glob("*.json"))
-    took = {stage: Took(**{name: summary.took(stage)[name] for name in Took.__annotations__}) for stage in stages}  # type: ignore[arg-type]
+    took = {stage: _took(stage) for stage in stages}
     results = Results.read(summary.RESULTS)
     return Run(environment.machine(), sum(shard.samples for shard in shards), epochs, results, took)
+
+
+def _took(stage: str) -> Took:
+    values: dict[str, Any] = {name: summary.took(stage)[name] for name in Took.__annotations__}
+    return Took(**values)
 
 
 def read_records() -> dict[str, Run]:

@@ -37,7 +37,7 @@ def _at_every_operation(write: Callable[[], None], folder: str, strike: Callable
     at = 0
     while True:
         left = os.pipe()
-        ended = _fork(lambda at=at, end=left[1]: _run_to(write, folder, at, strike, end))  # type: ignore[misc]
+        ended = _fork(lambda at=at, end=left[1]: _run_to(write, folder, at, strike, end))  # type: ignore[misc]  # a lambda with defaults
         os.close(left[1])
         struck = os.read(left[0], 1)
         os.close(left[0])
