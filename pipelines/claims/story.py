@@ -39,7 +39,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Measured:
-    """A claim on the page, in words. scale: that it was measured at."""
+    """A claim on the page, in words. scale: that it was measured at. needed: how many seeds would resolve it."""
 
     says: str
     paper: str
@@ -48,6 +48,7 @@ class Measured:
     verdict: str
     seeds: str
     scale: str
+    needed: str
 
 
 def write_story(path: Path, subject: Subject, mapping: Mapping, run: Path) -> None:
@@ -89,7 +90,9 @@ def _measured(row: Row, of: Table) -> Measured:
     claim, verdict = row.claim, row.outcome.verdict if row.outcome else ""
     unit = "" if row.outcome is None or row.outcome.curves else " points"
     ours = table.ours(row) + unit
-    return Measured(claim.says, table.paper(claim), table.log(claim), ours, verdict, table.finished(row, of), of.scale)
+    seeds = row.outcome.seeds_needed if row.outcome and verdict == "not resolved" else None
+    needed = f"it would take {seeds:,} to resolve it" if seeds else ""
+    return Measured(claim.says, table.paper(claim), table.log(claim), ours, verdict, table.finished(row, of), of.scale, needed)
 
 
 def _results(run: Path) -> dict[str, Any] | None:
