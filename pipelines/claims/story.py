@@ -90,8 +90,9 @@ def _measured(row: Row, of: Table) -> Measured:
     claim, verdict = row.claim, row.outcome.verdict if row.outcome else ""
     unit = "" if row.outcome is None or row.outcome.curves else " points"
     ours = table.ours(row) + unit
-    seeds = row.outcome.seeds_needed if row.outcome and verdict == "not resolved" else None
-    needed = f"it would take {seeds:,} to resolve it" if seeds else ""
+    needed = ""
+    if row.outcome and not row.outcome.curves and verdict == "not resolved":
+        needed = f"it would take {row.outcome.seeds_needed or 'more than 1,000'} to resolve it"
     return Measured(claim.says, table.paper(claim), table.log(claim), ours, verdict, table.finished(row, of), of.scale, needed)
 
 
