@@ -125,7 +125,8 @@ def serve(order: str) -> None:
         trainer = _trainer(setup, team, device, settings["batch"], settings["precision"])
         sampler = BatchSampler(settings["batch"], seed=0, shuffle=False, replica=team.replica, replicas=team.replicas)
         share = torch.from_numpy(sampler.batches([settings["batch"]], 0)[0].copy())
-        images = random_integers(1, share, _SIDE_PX * _SIDE_PX * 3, 256).to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
+        bytes_ = random_integers(1, share, torch.arange(_SIDE_PX * _SIDE_PX * 3), 256)
+        images = bytes_.to(torch.uint8).view(-1, _SIDE_PX, _SIDE_PX, 3)
         batch = Batch(images.to(device), (share % 1000).to(device), share)
         print(json.dumps({"form": placement.why}), flush=True)
         for number, command in enumerate(sys.stdin):

@@ -3,14 +3,16 @@
 Every draw is keyed by (seed, epoch, global sample index): the same for any number of workers, ranks and restarts.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from alexnet.loading.config import AugmentConfig, ColorNoiseConfig, Views
+from alexnet.loading.config import AugmentConfig, Views
 from alexnet.ops.compile import compile_on_gpu
 from alexnet.randomness.keys import random_key
-from alexnet.randomness.tensors import copy_to_device, normal, random_bits, random_integers
+from alexnet.randomness.tensors import copy_to_device, halves, normal, random_bits, random_integers
 
 # The crops of each protocol among the ten views of 4.1: four corners and the center, each as it is, then flipped.
 CROPS_OF: dict[Views, slice] = {
@@ -46,62 +48,86 @@ class Augment:
     ) -> None:
         self.config, self.seed, self.crop_px = config, seed, crop_px
         self.mean = center(mean_image, crop_px)
-        self.eigenvectors, self.eigen_std = eigenvectors.double(), eigen_std.double()
+        device, deviations = mean_image.device, eigen_std.double().to(mean_image.device)
+        self._eigenvectors = eigenvectors.double().to(device)
+        self._scale = deviations if config.color_noise.along == "std" else deviations**2 / 255
+        # Within a compiled function an arange is int32, too small for the constants of random_bits.
+        self._columns = torch.arange(3, device=device)
         config.check_side(mean_image.shape[0], crop_px)
 
     def __call__(self, images: Images, samples: Int64[Tensor, " n"], epoch: int) -> Crops:
         """Float crops where the images are, mean subtracted, channels last in memory. The samples' indices are on the host."""
-        margin = images.shape[1] - self.crop_px
+        words = self.words(samples, epoch)
         if images.device.type != "cpu":
-            return self.apply(images, copy_to_device(self.draw(samples, margin, epoch), images.device))
+            return self.apply(images, copy_to_device(words, images.device))
         if self.config.crop == "center" and not self.config.flip:
             squares = center(images, self.crop_px)
         else:
-            squares = _crop_by_slicing(images, *self._draw(samples, margin, epoch), self.crop_px)
+            squares = _crop_by_slicing(images, *self._places(words, images.shape[1] - self.crop_px), self.crop_px)
         crops = torch.sub(squares, self.mean)
-        shift, divide = self._noise(samples, epoch)
-        if shift is not None:
-            crops = crops.add_(shift[:, None, None, :]).div_(divide)
+        if self._is_noisy(epoch):
+            crops = crops.add_(self._shifts(words)[:, None, None, :]).div_(self.config.color_noise.divide)
         return crops.permute(0, 3, 1, 2)
 
-    def draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> Float[Tensor, "n 7"]:
-        """All draws of the samples, on the host: top, left, whether to flip, the RGB shift, and the divisor.
+    def words(self, samples: Int64[Tensor, " n"], epoch: int) -> Int64[Tensor, " words"]:
+        """All that the draws of an epoch's samples depend on: four keys' halves, whether there is color noise, the samples."""
+        crop, noise = (random_key(self.seed, purpose, epoch) for purpose in ("crop", "color noise"))
+        keys = [crop, random_key(crop, "flip"), random_key(noise, 1), random_key(noise, 2)]
+        return torch.cat([torch.tensor([half for key in keys for half in halves(key)] + [self._is_noisy(epoch)]), samples])
 
-        margin: pixels by which a side of the images is longer than a crop's.
-        """
-        shift, divide = self._noise(samples, epoch)
-        places = torch.stack(self._draw(samples, margin, epoch), 1)
-        shifts = torch.zeros(len(samples), 3) if shift is None else shift
-        return torch.cat([places, shifts, torch.full((len(samples), 1), divide)], 1)
+    def apply(self, images: Images, words: Int64[Tensor, " words"]) -> Crops:
+        """The crops of what the words say, on a GPU in one kernel, which does not wait for the host."""
+        return compile_on_gpu(self._crop_flip_subtract, images.device)(images, words).permute(0, 3, 1, 2)
 
-    def apply(self, images: Images, drawn: Float[Tensor, "n 7"]) -> Crops:
-        """The crops of what was drawn, on a GPU in one kernel."""
-        mean = self.mean.to(images.device)
-        return compile_on_gpu(_crop_flip_subtract, images.device)(images, drawn, mean).permute(0, 3, 1, 2)
+    def _crop_flip_subtract(self, images: Images, words: Int64[Tensor, " words"]) -> Float[Tensor, "n crop crop 3"]:
+        """All of it as one kernel; float64 inside where numbers are drawn, so that a CPU draws the same."""
+        tops, lefts, flips = self._places(words, images.shape[1] - self.crop_px)
+        reach = torch.arange(self.crop_px, device=images.device)
+        columns = torch.where(flips[:, None], self.crop_px - 1 - reach, reach) + lefts[:, None]
+        rows = tops[:, None] + reach
+        index = torch.arange(len(images), device=images.device)
+        crops = images[index[:, None, None], rows[:, :, None], columns[:, None, :]] - self.mean
+        noise = _unpack(words).noise
+        shifts, divide = noise * self._shifts(words), torch.where(noise > 0, self.config.color_noise.divide, 1.0)
+        return (crops + shifts[:, None, None]) / divide.to(crops.dtype)
 
-    def _noise(self, samples: Int64[Tensor, " n"], epoch: int) -> tuple[Float[Tensor, "n 3"] | None, float]:
-        """The RGB shift of every sample, None for no noise, and the divisor of the shifted pixels."""
+    def _is_noisy(self, epoch: int) -> bool:
         noise = self.config.color_noise
-        if noise.std == 0 or (noise.end_epoch is not None and epoch >= noise.end_epoch):
-            return None, 1.0
-        return self._color_noise(noise, samples, epoch).to(self.mean.dtype), noise.divide
+        return noise.std > 0 and (noise.end_epoch is None or epoch < noise.end_epoch)
 
-    def _draw(self, samples: Int64[Tensor, " n"], margin: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        rows = torch.div(samples, self.config.crop_run, rounding_mode="floor")
-        k = random_key(self.seed, "crop", epoch)
+    def _places(self, words: Int64[Tensor, " words"], margin: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Top and left of every sample's crop, and whether it is flipped. margin: how much longer a side of the images is."""
+        given = _unpack(words)
+        rows = torch.div(given.samples, self.config.crop_run, rounding_mode="floor")
         if self.config.crop == "random":
             first = (margin + 1 - self.config.crop_offsets) // 2  # larger images: around the center still
-            tops, lefts = (first + random_integers(k, rows, 2, self.config.crop_offsets)).unbind(1)
+            offsets = random_integers(given.crop_key, rows, self._columns[:2], self.config.crop_offsets)
+            tops, lefts = (first + offsets).unbind(1)
         else:
             tops = lefts = torch.full_like(rows, margin // 2)
-        flips = random_bits(random_key(k, "flip"), rows, torch.zeros(1, dtype=torch.int64))[:, 0] >= 2**31
+        flips = random_bits(given.flip_key, rows, self._columns[:1])[:, 0] >= 2**31
         return tops, lefts, flips if self.config.flip else torch.zeros_like(flips)
 
-    def _color_noise(self, noise: ColorNoiseConfig, samples: Int64[Tensor, " n"], epoch: int) -> Float[Tensor, "n 3"]:
+    def _shifts(self, words: Int64[Tensor, " words"]) -> Float[Tensor, "n 3"]:
         """RGB shifts: for every image one draw along each eigenvector."""
-        draws = normal(random_key(self.seed, "color noise", epoch), samples, 3) * noise.std
-        scale = self.eigen_std if noise.along == "std" else self.eigen_std**2 / 255
-        return (draws * scale) @ self.eigenvectors.T
+        given = _unpack(words)
+        draws = normal(given.noise_keys, given.samples, self._columns) * self.config.color_noise.std * self._scale
+        return (draws[:, None, :] * self._eigenvectors).sum(2).to(self.mean.dtype)
+
+
+class _Words(NamedTuple):
+    """The parts of Augment.words. noise: 1 where there is color noise, else 0."""
+
+    crop_key: Int64[Tensor, "2"]
+    flip_key: Int64[Tensor, "2"]
+    noise_keys: tuple[Int64[Tensor, "2"], Int64[Tensor, "2"]]
+    noise: Int64[Tensor, ""]
+    samples: Int64[Tensor, " n"]
+
+
+def _unpack(words: Int64[Tensor, " words"]) -> _Words:
+    crop, flip, first, second = words[:8].view(4, 2).unbind()
+    return _Words(crop, flip, (first, second), words[8], words[9:])
 
 
 def _crop_by_slicing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor, px: int) -> UInt8[Tensor, "n crop crop 3"]:
@@ -111,17 +137,6 @@ def _crop_by_slicing(images: Images, tops: Tensor, lefts: Tensor, flips: Tensor,
         crop = images[i, top : top + px, left : left + px]
         crops[i] = crop.flip(1) if flip else crop
     return crops
-
-
-def _crop_flip_subtract(images: Images, drawn: Float[Tensor, "n 7"], mean: Mean) -> Float[Tensor, "n crop crop 3"]:
-    """The whole augmentation as one GPU kernel, which does not wait for the host; see Augment.draw."""
-    tops, lefts, flips = drawn[:, :3].long().unbind(1)
-    reach = torch.arange(len(mean), device=images.device)
-    columns = torch.where(flips[:, None] > 0, len(mean) - 1 - reach, reach) + lefts[:, None]
-    rows = tops[:, None] + reach
-    index = torch.arange(len(images), device=images.device)
-    crops = images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return (crops - mean + drawn[:, None, None, 3:6]) / drawn[:, None, None, 6:]
 
 
 def center(images: Tensor, px: int) -> Tensor:

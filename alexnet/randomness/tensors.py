@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from alexnet.ops.compile import compile_on_gpu
-from alexnet.randomness.keys import random_key
 
 _MASK_32 = (1 << 32) - 1
+
+Key = int | Int64[Tensor, "2"]  # of 64 bits; as a tensor its halves, the lower first, so that a kernel can read it
 
 
 def _mix_32(words: Tensor) -> Tensor:
@@ -22,12 +23,14 @@ def _mix_32(words: Tensor) -> Tensor:
     return words ^ (words >> 16)
 
 
-def random_bits(key: int, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Int64[Tensor, "n m"]:
+def halves(key: int) -> list[int]:
+    """The lower and the higher 32 bits."""
+    return [key & _MASK_32, key >> 32]
+
+
+def random_bits(key: Key, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Int64[Tensor, "n m"]:
     """32 random bits for every row and column."""
-    return _bits(key & _MASK_32, key >> 32, rows, cols)
-
-
-def _bits(low: int | Tensor, high: int | Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    low, high = halves(key) if isinstance(key, int) else key.unbind()
     row_words = _mix_32(_mix_32((rows + low) & _MASK_32) ^ high)
     col_words = _mix_32((cols * 0x9E3779B1 + high) & _MASK_32)
     return _mix_32(row_words[:, None] ^ col_words[None, :] ^ low)
@@ -35,7 +38,7 @@ def _bits(low: int | Tensor, high: int | Tensor, rows: Tensor, cols: Tensor) -> 
 
 def mask_words(key: int, rows: Int64[Tensor, " n"]) -> Int64[Tensor, " words"]:
     """The halves of a key and the rows, as `dropout_mask` reads them: as a plain number, every key would be compiled anew."""
-    return torch.cat([torch.tensor([key & _MASK_32, key >> 32]), rows])
+    return torch.cat([torch.tensor(halves(key)), rows])
 
 
 def dropout_mask(words: Int64[Tensor, " words"], cols: range, rate: float, device: torch.device) -> Bool[Tensor, "n m"]:
@@ -44,7 +47,7 @@ def dropout_mask(words: Int64[Tensor, " words"], cols: range, rate: float, devic
 
 
 def _mask(words: Tensor, cols: Tensor, threshold: int) -> Tensor:
-    return _bits(words[0], words[1], words[2:], cols) >= threshold
+    return random_bits(words[:2], words[2:], cols) >= threshold
 
 
 @functools.cache
@@ -60,18 +63,17 @@ def copy_to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-def uniform(key: int, rows: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "n m"]:
-    """Numbers in (0, 1), `count` for every row."""
-    return (random_bits(key, rows, torch.arange(count, device=rows.device)).double() + 0.5) / 2**32
+def uniform(key: Key, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Float64[Tensor, "n m"]:
+    """Numbers in (0, 1)."""
+    return (random_bits(key, rows, cols).double() + 0.5) / 2**32
 
 
-def random_integers(key: int, rows: Int64[Tensor, " n"], count: int, limit: int) -> Int64[Tensor, "n m"]:
-    """Integers in 0..limit-1, `count` for every row; limit is far below 2**32, and so is the bias."""
-    return (random_bits(key, rows, torch.arange(count, device=rows.device)) * limit) >> 32
+def random_integers(key: Key, rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"], limit: int) -> Int64[Tensor, "n m"]:
+    """Integers in 0..limit-1; limit is far below 2**32, and so is the bias."""
+    return (random_bits(key, rows, cols) * limit) >> 32
 
 
-def normal(key: int, rows: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "n m"]:
-    """Standard normal numbers, `count` for every row (Box-Muller)."""
-    first = uniform(random_key(key, 1), rows, count)
-    second = uniform(random_key(key, 2), rows, count)
+def normal(keys: tuple[Key, Key], rows: Int64[Tensor, " n"], cols: Int64[Tensor, " m"]) -> Float64[Tensor, "n m"]:
+    """Standard normal numbers, each of a uniform one by either key (Box-Muller)."""
+    first, second = (uniform(key, rows, cols) for key in keys)
     return torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * torch.pi * second)

@@ -16,11 +16,12 @@ from alexnet.loading.loader import Batch, EncodedBatch
 from alexnet.model.architecture import ModelConfig
 from alexnet.model.network import AlexNet, Dropout, full_shapes, keyed_dropout, tensor_slices
 from alexnet.randomness.keys import random_key
+from alexnet.randomness.tensors import halves
 from alexnet.training.schedule import Rates, TrainConfig
 from alexnet.training.sgd import PaperSgd
 from alexnet.training.step_graph import StepGraph
 
-_IMAGES, _LABELS, _AUGMENTATION = "images", "labels", "augmentation"  # a recorded step's inputs, beside dropout's by layer
+_IMAGES, _LABELS, _WORDS = "images", "labels", "words"  # a recorded step's inputs
 _KINDS = ("", "velocity/")  # what a full tensor's name starts with
 
 
@@ -64,6 +65,7 @@ class Trainer:
         self.team.register_parameters([parameter for _, _, parameter in network.parameter_slices()])
         mean, eigenvectors, std = map(torch.from_numpy, (pixels.mean_image, pixels.eigenvectors, pixels.eigen_std))
         self.augment = Augment(job.train.augment, mean.to(device), eigenvectors, std, job.seed, job.model.input_px)
+        self._drops = [row.name for row in network.layers if row.drops]
         self.optimizer = PaperSgd(_parameter_groups(network, job.train), momentum=job.train.momentum)
         one_gpu = (
             device.type == "cuda" and self.team.world_size == 1 and len({each.device for each in network.parameters()}) == 1
@@ -121,16 +123,21 @@ class Trainer:
         return self._learn(self.augment(batch.images, batch.samples, epoch), batch.labels, dropout)
 
     def _inputs(self, batch: Batch, epoch: int, number: int) -> dict[str, Tensor]:
-        """A step's inputs: images and labels on the GPU, everything drawn in pinned memory."""
-        dropout = keyed_dropout(random_key(self.job.seed, "dropout", number), batch.samples)
-        drawn = {row.name: dropout(row.name) for row in self.network.layers if row.drops}
-        drawn[_AUGMENTATION] = self.augment.draw(batch.samples, batch.images.shape[1] - self.augment.crop_px, epoch)
-        pinned = {name: tensor.pin_memory() for name, tensor in drawn.items()}
-        return {_IMAGES: batch.images, _LABELS: batch.labels, **pinned}
+        """A step's inputs: images and labels on the GPU and, in pinned memory, the words that everything is drawn from there.
+
+        Few operations: each waits for the interpreter's lock, which the loader's threads take some ten thousand times a second.
+        """
+        key = random_key(self.job.seed, "dropout", number)
+        dropout = torch.tensor([half for layer in self._drops for half in halves(random_key(key, layer))], dtype=torch.int64)
+        words = torch.cat([dropout, self.augment.words(batch.samples, epoch)])
+        return {_IMAGES: batch.images, _LABELS: batch.labels, _WORDS: words.pin_memory()}
 
     def _update_from(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        crops = self.augment.apply(inputs[_IMAGES], inputs[_AUGMENTATION])
-        return self._learn(crops, inputs[_LABELS], inputs.__getitem__)
+        images, labels, words = (inputs[name] for name in (_IMAGES, _LABELS, _WORDS))
+        keys, words = words[: 2 * len(self._drops)].view(-1, 2), words[2 * len(self._drops) :]
+        samples = words[-len(labels) :]
+        dropout = {layer: torch.cat([key, samples]) for layer, key in zip(self._drops, keys, strict=True)}
+        return self._learn(self.augment.apply(images, words), labels, dropout.__getitem__)
 
     def _learn(self, crops: Crops, labels: Tensor, dropout: Dropout) -> tuple[Tensor, Tensor]:
         """One update. Returns the sum of the losses and the number of right answers."""

@@ -105,7 +105,7 @@ def batch(samples: Order, classes: int) -> Batch:
     """Images of noise around a gray level that depends on the class."""
     indices = torch.from_numpy(samples.copy())
     labels = indices % classes
-    noise = random_integers(5, indices, SIDE_PX * SIDE_PX * 3, 64).view(len(indices), SIDE_PX, SIDE_PX, 3)
+    noise = random_integers(5, indices, torch.arange(SIDE_PX * SIDE_PX * 3), 64).view(len(indices), SIDE_PX, SIDE_PX, 3)
     return Batch((noise + 40 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels, indices)
 
 

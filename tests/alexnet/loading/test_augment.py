@@ -51,9 +51,14 @@ def test_every_crop_is_a_window_of_its_image_or_that_windows_mirror() -> None:
         )
 
 
+def places(config: AugmentConfig, count: int, margin: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Tops, lefts and flips of the first samples."""
+    here = augment(config)
+    return here._places(here.words(torch.arange(count), epoch=0), margin)
+
+
 def test_offsets_cover_0_to_32_and_flips_are_even() -> None:
-    drawn = augment(PLAIN)._draw(torch.arange(20_000), 32, epoch=0)
-    tops, lefts, flips = drawn
+    tops, lefts, flips = places(PLAIN, 20_000, 32)
     for offsets in (tops, lefts):
         assert set(offsets.tolist()) == set(range(33))
         assert torch.bincount(offsets).float().std() < 60  # 606 each, 24 expected
@@ -62,12 +67,12 @@ def test_offsets_cover_0_to_32_and_flips_are_even() -> None:
 
 
 def test_crops_of_larger_images_lie_around_their_center() -> None:
-    tops, lefts, _ = augment(PLAIN)._draw(torch.arange(2000), 64, epoch=0)
+    tops, lefts, _ = places(PLAIN, 2000, 64)
     assert {*tops.tolist()} == {*lefts.tolist()} == {*range(16, 49)}
 
 
 def test_consecutive_samples_share_a_crop_by_crop_run_as_in_2012() -> None:
-    tops, lefts, flips = augment(replace(PLAIN, crop_run=32))._draw(torch.arange(128), 32, epoch=0)
+    tops, lefts, flips = places(replace(PLAIN, crop_run=32), 128, 32)
     for drawn in (tops, lefts, flips):
         assert (drawn.view(4, 32) == drawn.view(4, 32)[:, :1]).all()
     assert len(set(zip(tops.tolist(), lefts.tolist(), flips.tolist(), strict=True))) == 4
@@ -77,18 +82,19 @@ def test_the_path_for_a_gpu_gives_the_same_crops() -> None:
     batch = images(5)
     for noise in (QUIET, replace(QUIET, std=0.1)):
         here = augment(replace(PLAIN, color_noise=noise), torch.rand(256, 256, 3) * 255)
-        crops = here.apply(batch, here.draw(torch.arange(5), 32, epoch=2))
+        crops = here.apply(batch, here.words(torch.arange(5), epoch=2))
         assert torch.equal(crops, here(batch, torch.arange(5), epoch=2))
 
 
 def test_color_noise_moves_a_whole_image_along_the_axes_by_their_deviations() -> None:
     noise = replace(QUIET, std=0.1)
-    shifts = augment(PLAIN)._color_noise(noise, torch.arange(4000), 0)
+    noisy = augment(replace(PLAIN, color_noise=noise))
+    shifts = noisy._shifts(noisy.words(torch.arange(4000), 0)).double()
     along = shifts @ AXES.double()
     assert torch.allclose(along.std(0).float(), torch.tensor([2.0, 3.7, 12.2]), rtol=0.05)
     assert torch.allclose(along.mean(0).float(), torch.zeros(3), atol=0.8)
     grey = torch.full((4, 256, 256, 3), 128, dtype=torch.uint8)
-    crops = augment(replace(PLAIN, color_noise=noise))(grey, torch.arange(4), 0)
+    crops = noisy(grey, torch.arange(4), 0)
     assert torch.allclose(crops, ((128 + shifts[:4]) / 1.1).float()[:, :, None, None].expand(-1, -1, 224, 224), atol=1e-4)
 
 

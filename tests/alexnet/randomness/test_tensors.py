@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.randomness.keys import random_key
-from alexnet.randomness.tensors import dropout_mask, mask_words, normal, random_bits, random_integers, uniform
+from alexnet.randomness.tensors import dropout_mask, halves, mask_words, normal, random_bits, random_integers, uniform
 
 
 @settings(max_examples=25)
@@ -14,6 +14,7 @@ def test_bits_of_a_place_do_not_depend_on_what_else_is_asked(k: int, first: int,
     whole = random_bits(k, torch.arange(first, first + rows), torch.arange(cols))
     last = random_bits(k, torch.tensor([first + rows - 1]), torch.tensor([cols - 1]))
     assert whole[-1, -1] == last[0, 0]
+    assert torch.equal(random_bits(torch.tensor(halves(k)), torch.arange(first, first + rows), torch.arange(cols)), whole)
     assert 0 <= whole.min() <= whole.max() < 2**32
 
 
@@ -29,7 +30,7 @@ def test_bits_are_even_and_uncorrelated() -> None:
 
 
 def test_normal_numbers_are_normal() -> None:
-    drawn = normal(random_key(1, "noise"), torch.arange(100_000), 3)
+    drawn = normal((random_key(1, "noise"), random_key(2, "noise")), torch.arange(100_000), torch.arange(3))
     assert torch.allclose(drawn.mean(0), torch.zeros(3, dtype=torch.float64), atol=0.01)
     assert torch.allclose(drawn.std(0), torch.ones(3, dtype=torch.float64), atol=0.01)
     assert torch.allclose((drawn**4).mean(0), torch.full((3,), 3.0, dtype=torch.float64), atol=0.1)
@@ -37,10 +38,10 @@ def test_normal_numbers_are_normal() -> None:
 
 
 def test_uniform_numbers_integers_and_masks_are_made_of_the_bits() -> None:
-    rows = torch.arange(50)
-    bits = random_bits(7, rows, torch.arange(40))
-    assert torch.equal(uniform(7, rows, 40), (bits.double() + 0.5) / 2**32)
-    assert torch.equal(random_integers(7, rows, 40, 33), bits * 33 // 2**32)
+    rows, cols = torch.arange(50), torch.arange(40)
+    bits = random_bits(7, rows, cols)
+    assert torch.equal(uniform(7, rows, cols), (bits.double() + 0.5) / 2**32)
+    assert torch.equal(random_integers(7, rows, cols, 33), bits * 33 // 2**32)
     assert torch.equal(dropout_mask(mask_words(7, rows), range(8, 40), 0.25, torch.device("cpu")), bits[:, 8:] >= 2**30)
 
 
