@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from alexnet.loading.augment import _crop_flip_subtract
+from alexnet.loading.augment import Augment
 from alexnet.loading.loader import Batch
 from alexnet.loading.sampler import BatchSampler
 from alexnet.model.network import AlexNet, initial_weights
@@ -69,14 +69,15 @@ def check_norms() -> None:
 def check_augment() -> None:
     """The kernel that crops, flips, subtracts the mean and adds color noise on a GPU."""
     images = torch.randint(0, 256, (3, 230, 230, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    drawn = torch.tensor([[0.0, 6, 0, 1.5, -2.0, 3.25, 1.1], [6, 0, 1, 0.5, 0.0, 1.0, 1.1], [3, 2, 1, 0.0, 0.0, 0.0, 1.0]])
-    compare(_crop_flip_subtract, [(images, drawn, torch.full((224, 224, 3), 110.5))])
+    augment = training_run.job(training_run.Run()).train.augment
+    noisy = Augment(augment, torch.full((230, 230, 3), 110.5), torch.eye(3), torch.tensor([20.0, 37.0, 122.0]), seed=1)
+    compare(noisy._crop_flip_subtract, [(images, noisy.words(torch.tensor([3, 141, 59]), epoch)) for epoch in (0, 1)])
 
 
 def trainer(device: torch.device) -> Trainer:
-    """A small network with every augmentation and dropout, in float32."""
-    job = training_run.job(training_run.Run(double=False))
-    network = AlexNet(job.model).to(device).to(memory_format=torch.channels_last)
+    """A small network with every augmentation and dropout, in float64, where rounding hides no mistake."""
+    job = training_run.job(training_run.Run())
+    network = AlexNet(job.model).to(device, torch.float64).to(memory_format=torch.channels_last)
     network.load_full(initial_weights(job.model, 7))
     trainer = Trainer(job, network, training_run.pixels(), device)
     trainer.set_rates(Rates(0.002, 0.004, 0.002))
@@ -89,7 +90,6 @@ def check_cuda() -> None:
     The GPU's steps are replayed from the fifth on: with the same bits as by a trainer that records none. But for the first two,
     which compile, and the fourth, which records, the host must not wait for the GPU.
     """
-    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     devices = [torch.device(name) for name in ("cpu", "cuda", "cuda")]
     trainers = [trainer(device) for device in devices]
@@ -111,11 +111,11 @@ def check_cuda() -> None:
             loss, _ = each.step(there, 0, number)
             torch.cuda.set_sync_debug_mode("default")
             losses.append(loss.item())
-        assert abs(losses[1] / losses[0] - 1) < 1e-4, (number, losses)
+        assert abs(losses[1] / losses[0] - 1) < 1e-6, (number, losses)
         assert losses[1] == losses[2], (number, losses)
     expected, found, unrecorded = (each.tensors() for each in trainers)
     for name, tensor in expected.items():
-        assert (found[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+        assert (found[name] - tensor).abs().max() < 1e-5 * tensor.abs().max(), name
         assert torch.equal(found[name], unrecorded[name]), name
 
 
