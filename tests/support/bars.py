@@ -35,7 +35,9 @@ class Bars:
             yield Batch(self.images[rows], self.labels[rows], rows)
 
 
-def trainer(model: ModelConfig, recipe: TrainConfig, dtype: torch.dtype = torch.float32) -> Trainer:
+def trainer(
+    model: ModelConfig, recipe: TrainConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Trainer:
     pixels = PixelStatistics(
         mean_image=np.full((256, 256, 3), 50.0, np.float32),
         channel_mean=np.full(3, 50.0),
@@ -44,4 +46,5 @@ def trainer(model: ModelConfig, recipe: TrainConfig, dtype: torch.dtype = torch.
         eigen_std=np.array([5.0, 10.0, 50.0]),
         images=24,
     )
-    return Trainer(TrainingJob(1, model, recipe, "memory"), AlexNet(model).to(dtype), pixels, torch.device("cpu"))
+    network = AlexNet(model).to(device, dtype).to(memory_format=torch.channels_last)
+    return Trainer(TrainingJob(1, model, recipe, "memory"), network, pixels, torch.device(device))

@@ -3,8 +3,10 @@
 import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
 
 from alexnet.model.architecture import ModelConfig
 from alexnet.training.checkpoint import Checkpoints
@@ -53,6 +55,32 @@ def test_training_goes_on_from_where_it_was_stopped(
     notes: list[str] = []
     assert run(tiny, recipe, tmp_path / "stopped", Callbacks(on_note=notes.append)) == whole
     assert notes == [f"resumed at step {at}, epoch {(at - 1) // 3}"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_on_a_gpu_too_training_that_was_stopped_ends_with_the_same_bits(
+    tiny: ModelConfig,
+    recipe: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Literal["float32", "bf16"],
+) -> None:
+    """A step is recorded after three: before the stop it is replayed, after it computed operation by operation again."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # as the train stage does
+    quick = replace(recipe, epochs=3, precision=precision)
+
+    def train(folder: Path, callbacks: Callbacks) -> tuple[list[EpochRow], dict[str, torch.Tensor]]:
+        runner = trainer(tiny, quick, device="cuda")
+        return fit(runner, Bars(40, 8), Bars(8, 8), Checkpoints(folder), callbacks), dict(runner.tensors())
+
+    history, weights = train(tmp_path / "whole", Callbacks())
+    seen: list[Progress] = []
+    with pytest.raises(TrainingStopped, match="stopped at step 8"):
+        train(tmp_path / "stopped", Callbacks(on_step=seen.append, should_stop=lambda: len(seen) >= 7))
+    resumed_history, resumed = train(tmp_path / "stopped", Callbacks())
+    assert resumed_history == history
+    assert [name for name in weights if not torch.equal(weights[name], resumed[name])] == []
 
 
 def test_a_checkpoint_has_the_state_of_the_loop_as_json(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:

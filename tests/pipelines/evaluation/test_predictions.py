@@ -92,11 +92,12 @@ def _with_pairs_of_classes(images: Tensor) -> Pretrained:
 
 
 @pytest.mark.gpu
-def test_a_gpu_predicts_as_the_cpu_does(place: TrainedFolder) -> None:
-    samples = open_dataset(place.manifest, "val")
-    on_cpu, on_gpu = (
-        predict(place.model.to(torch.device(device)), samples, ["center", "ten"], 20) for device in ("cpu", "cuda")
-    )
+def test_a_gpu_predicts_as_the_cpu_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_WORKERS", "1")
+    samples = sample_shards.make([24, 16], 256).dataset(tmp_path)
+    (batch,) = Loader(samples, BatchSampler(40, seed=0, shuffle=False), workers=1).epoch(0)
+    model = _with_pairs_of_classes(batch.images)
+    on_cpu, on_gpu = (predict(model.to(torch.device(device)), samples, ["center", "ten"], 20) for device in ("cpu", "cuda"))
     assert on_gpu.keys == on_cpu.keys
     assert (on_gpu.labels == on_cpu.labels).all()
     for views, top in on_cpu.topk.items():
