@@ -26,7 +26,7 @@ from alexnet.ops.malloc import disable_malloc_trim
 from alexnet.shards.manifest import Shard
 from benchmarks import corpus, timing
 from benchmarks.input_peers import samples_of
-from benchmarks.train_step import Obvious, make_trainer
+from benchmarks.train_step import Obvious, as_the_train_stage, make_trainer
 
 Epoch = Callable[[], object]
 
@@ -47,9 +47,10 @@ def _ours(folder: Path, shards: list[Shard], batch: int, device: torch.device, *
         return to_device(loader.epoch_encoded(number) if on_device else loader.epoch(number), device)
 
     def train() -> None:
-        for number, each in enumerate(batches()):
-            loss, _ = trainer.step(each, 0, number)
-        loss.item()
+        with as_the_train_stage():
+            for number, each in enumerate(batches()):
+                loss, _ = trainer.step(each, 0, number)
+            loss.item()
 
     def load() -> None:
         for each in batches():
@@ -59,9 +60,10 @@ def _ours(folder: Path, shards: list[Shard], batch: int, device: torch.device, *
     (first, *_) = batches()
 
     def step() -> None:
-        for number in range(loader.steps_per_epoch):
-            loss, _ = trainer.step(first, 0, number)
-        loss.item()
+        with as_the_train_stage():
+            for number in range(loader.steps_per_epoch):
+                loss, _ = trainer.step(first, 0, number)
+            loss.item()
 
     return {"train": train, "load": load, "step": step}
 

@@ -4,8 +4,9 @@
     python -m benchmarks.train_step --rounds 9
 
 Input is in memory, as uint8 for ours and as floats for the peers. `bound` is our network without its norms. On a GPU the
-same at batch 128, 256 and 1024, many steps a round, so that the host's own time is hidden as it is in training. Peak memory is
-that of two steps; on a CPU, of a process of their own, torch itself included.
+same at batch 128, 256 and 1024, many steps a round, so that the host's own time is hidden as it is in training; there ours uses
+cuDNN's deterministic algorithms, as the train stage does, and the peers the fastest by trial. Peak memory is that of two steps;
+on a CPU, of a process of their own, torch itself included.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,12 +92,22 @@ def make_trainer(precision: str, batch: int, device: torch.device, *, norms: boo
     return trainer
 
 
+def as_the_train_stage() -> AbstractContextManager[None]:
+    """cuDNN's deterministic algorithms, not tried out: a run that was interrupted ends with the same bits."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+
+
 def _ours(precision: str, batch: int, device: torch.device, *, norms: bool = True) -> Step:
     trainer = make_trainer(precision, batch, device, norms=norms)
     images = torch.randint(0, 256, (batch, 256, 256, 3), dtype=torch.uint8, device=device)
     data = Batch(images, torch.arange(batch, device=device) % 1000, torch.arange(batch))
     steps = iter(range(1_000_000))
-    return lambda: trainer.step(data, 0, next(steps))[0]
+
+    def step() -> Tensor:
+        with as_the_train_stage():
+            return trainer.step(data, 0, next(steps))[0]
+
+    return step
 
 
 def _peer(network: nn.Module, precision: str, batch: int, device: torch.device) -> Step:
