@@ -2,8 +2,8 @@
 
     python -m tests.faults.soak [--rounds 50] [--seed 0]
 
-A round is a fresh checkout with sixteen pictures and buckets of its own, in which `make run`'s commands are given until they
-succeed. Round, seed and nothing else decide fault and moment. A line of JSON for each round is added to results/soak.jsonl;
+A round is a fresh checkout with sixteen pictures and buckets of its own, in which `make run`'s command is given until it
+succeeds. Round, seed and nothing else decide fault and moment. A line of JSON for each round is added to results/soak.jsonl;
 rounds that have one are left out, so that it can be ended and started again. The exit status is 1 if a round has failed.
 """
 
@@ -28,18 +28,19 @@ import psutil
 
 from infra.stack import Stack
 from pipelines.runtime.environment import Store
-from tests.faults.cases import ROOT, SOAK, read_rounds
+from tests.faults.cases import SOAK, read_rounds
 from tests.support.checkout import Checkout, make_checkout
 from tests.support.fault_proxy import Fault, FaultProxy, Request
 
 ATTEMPTS = 6  # of `make run` after a fault; a stage that another still writes says so, and is run again
 RUN_SECONDS = 900.0  # of one attempt, on a machine that does other things too
+_PLACES = {"artifacts": "an output", ".dvc": "DVC's cache or lock", ".local": "a file of .local", "dvc.lock": "dvc.lock"}
 STATE = ("artifacts/*", "artifacts/*/*", ".dvc/cache/files/md5/*/*", ".local/**/*", "dvc.lock", ".dvc/tmp/rwlock")
 
 
 @dataclass
 class Round:
-    """A run that a fault meets. began: of the first attempt. away_until: the store answers 503, or cuts bodies, until then."""
+    """A run that a fault meets. cuts: until when the store answers 503 (`away`), and until when it cuts bodies (`cut`)."""
 
     checkout: Checkout
     stack: Stack
@@ -47,6 +48,11 @@ class Round:
     draw: random.Random
     process: "subprocess.Popen[bytes] | None" = None
     cuts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """What the run's commands print."""
+        return self.checkout.root.with_name("log")
 
     def family(self) -> list[psutil.Process]:
         """dvc, and whatever it has started."""
@@ -96,7 +102,9 @@ def _freeze(found: Round) -> str:
 
 def _kill_store(found: Round) -> str:
     os.kill(found.stack.server.pid, signal.SIGKILL)
-    return "the store killed"
+    time.sleep(found.draw.uniform(0, 8))
+    found.stack.up()
+    return "the store killed, and started again some seconds later"
 
 
 def _away(found: Round) -> str:
@@ -134,8 +142,7 @@ def _damage(how: str) -> Callable[[Round], str]:
             body[at] ^= 1 << found.draw.randrange(8)
         victim.chmod(0o644)
         victim.write_bytes(body)
-        kind = victim.relative_to(root).parts
-        return f"all killed, and a file of {'/'.join(kind[:1])} {how}"
+        return f"all killed, and {_PLACES[victim.relative_to(root).parts[0]]} {how}"
 
     return damage
 
@@ -159,8 +166,7 @@ FAULTS: tuple[Callable[[Round], str], ...] = (
 def _round(stack: Stack, store: Store, name: str, draw: random.Random) -> Iterator[Round]:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     proxy = FaultProxy(store.endpoint or "")
-    checkout = make_checkout(folder, stack, store, name)
-    shutil.copytree(ROOT / "infra", folder / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+    checkout = make_checkout(folder / "checkout", stack, store, name)
     env = checkout.env | {"AWS_ENDPOINT_URL": proxy.endpoint, "ALEXNET_STORE_MINUTES": "1", "ALEXNET_TIMEOUT": "60"}
     made = Round(replace(checkout, env=env), stack, proxy, draw)
 
@@ -186,12 +192,11 @@ def _round(stack: Stack, store: Store, name: str, draw: random.Random) -> Iterat
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(found: Round, log: Path) -> "subprocess.Popen[bytes]":
+def _start(found: Round) -> "subprocess.Popen[bytes]":
     """`make run`, without the Makefile."""
-    commands = [f"{sys.executable} -m infra.repair", f"{sys.executable} -m dvc repro"]
-    with log.open("ab") as file:
+    with found.log.open("ab") as file:
         return subprocess.Popen(
-            ["/bin/sh", "-c", f"{commands[0]} && exec {commands[1]}"],
+            [sys.executable, "-m", "infra.repro"],
             cwd=found.checkout.root,
             env=found.checkout.env,
             stdout=file,
@@ -211,9 +216,9 @@ def unbroken(stack: Stack, store: Store, name: str, devices: str) -> tuple[dict[
     """The digests of an undisturbed run's outputs, and the seconds that it takes."""
     with _round(stack, store, name, random.Random(0)) as found:
         found.checkout.env["ALEXNET_DEVICES"] = devices
-        log, began = found.checkout.root / "log", time.monotonic()
-        found.process = _start(found, log)
-        assert _await(found.process, RUN_SECONDS) == 0, log.read_text()[-3000:]
+        began = time.monotonic()
+        found.process = _start(found)
+        assert _await(found.process, RUN_SECONDS) == 0, found.log.read_text()[-3000:]
         return found.checkout.digests(), time.monotonic() - began
 
 
@@ -226,16 +231,17 @@ def survive(
     digests, seconds = whole[devices]
     with _round(stack, store, f"soak-{seed}-{number}-{time.monotonic_ns()}", draw) as found:
         found.checkout.env["ALEXNET_DEVICES"] = devices
-        log, began = found.checkout.root / "log", time.monotonic()
-        found.process = _start(found, log)
-        early = _await(found.process, share * seconds)
-        said = strike(found) if early is None and found.family() else "nothing: the run was over before"
+        began = time.monotonic()
+        found.process = _start(found)
+        early, said = _await(found.process, share * seconds), "nothing: the run was over before"
+        with suppress(psutil.NoSuchProcess, IndexError):  # what it would strike has just ended
+            said = strike(found) if early is None else said
         status: int | None = early if early is not None else _await(found.process, RUN_SECONDS)
         attempts = 1
         while status != 0 and attempts < ATTEMPTS:
             found.signal_all(signal.SIGKILL)
             stack.up()
-            found.process = _start(found, log)
+            found.process = _start(found)
             status = _await(found.process, RUN_SECONDS)
             attempts += 1
         made = found.checkout.digests() if status == 0 else {}
@@ -252,7 +258,7 @@ def survive(
             "date": datetime.now(UTC).date().isoformat(),
         }
         if not result["survived"]:
-            result |= {"status": status, "different": different, "log": log.read_text(errors="replace")[-4000:]}
+            result |= {"status": status, "different": different, "log": found.log.read_text(errors="replace")[-4000:]}
         return result
 
 

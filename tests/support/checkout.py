@@ -88,7 +88,7 @@ def make_checkout(root: Path, stack: Stack, store: Store, name: str) -> Checkout
     own = dataclasses.replace(store, bucket=f"{name}-data", registry=f"{name}-registry")
     for bucket in (own.bucket, own.registry):
         stack.admin().create_bucket(Bucket=bucket)
-    for package in ("alexnet", "pipelines"):
+    for package in ("alexnet", "pipelines", "infra"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc" / "plots").mkdir(parents=True)
     (root / "docs").mkdir()
