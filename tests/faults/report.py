@@ -1,4 +1,4 @@
-"""docs/reliability.md, from cases.yaml and the committed results alone.
+"""docs/reliability.md, from cases.yaml, kinds.yaml and the committed results alone.
 
 python -m tests.faults.report
 """
@@ -6,7 +6,19 @@ python -m tests.faults.report
 from collections import Counter
 from typing import Any
 
-from tests.faults.cases import ROOT, Fault, Promise, named_tests, read_cases, read_fuzzed, read_results, read_rounds, results_of
+from tests.faults.cases import (
+    ROOT,
+    Fault,
+    Kind,
+    Promise,
+    named_tests,
+    read_cases,
+    read_fuzzed,
+    read_kinds,
+    read_results,
+    read_rounds,
+    results_of,
+)
 
 PAGE = ROOT / "docs" / "reliability.md"
 _INTRODUCTION = """# Reliability
@@ -18,10 +30,12 @@ counts once for each.
 """
 
 
-def page(promises: list[Promise], results: dict[str, Any], soak: list[dict[str, Any]], fuzzed: dict[str, Any]) -> str:
-    """The whole page."""
+def current() -> str:
+    """The page that the committed results make."""
+    promises, kinds, results = read_cases(), read_kinds(), read_results()
     parts = [_INTRODUCTION, _when(results), _overview(promises, results)]
-    return "\n".join([*parts, *(_section(promise, results) for promise in promises), _soak(soak), _fuzz(fuzzed)])
+    parts += [_section(promise, results) for promise in promises]
+    return "\n".join([*parts, _kinds(kinds, results), _soak(read_rounds()), _fuzz(read_fuzzed())])
 
 
 def _when(results: dict[str, Any]) -> str:
@@ -56,6 +70,14 @@ def _row(fault: Fault, results: dict[str, Any]) -> str:
     return f"| {fault.name} | {found.total()} | {_passed(found)} | {'. '.join(fault.not_here)} |"
 
 
+def _kinds(kinds: list[Kind], results: dict[str, Any]) -> str:
+    lines = []
+    for kind in kinds:
+        found, places = _counts(kind.tests, results), ", ".join(f"`{place.replace('::', '` `')}`" for place in kind.code)
+        lines.append(f"| {kind.key} | {kind.kind} | {kind.rule} | {places} | {found.total()} | {_passed(found)} |\n")
+    return _KINDS + "".join(lines)
+
+
 def _counts(tests: tuple[str, ...] | list[str], results: dict[str, Any]) -> Counter[str]:
     """How many tests, each with each of its parameters, came to which outcome."""
     counts: Counter[str] = Counter()
@@ -70,6 +92,14 @@ def _passed(found: Counter[str]) -> str:
     return ", ".join([str(found["passed"]), *others])
 
 
+_KINDS = """## Kinds
+
+What people report of their data and machines (A to F), and attacks and faults (1 to 12), sorted by cause. A kind is ended by a
+rule, which stands once in the code; `tests/faults/kinds.yaml` says which tests try it.
+
+| | kind | rule | in the code | tests | passed |
+|---|---|---|---|---|---|
+"""
 _SOAK = """## Soak
 
 `make soak` runs the whole pipeline on sixteen pictures, causes one fault at a moment that a seed decides, gives the command
@@ -111,11 +141,6 @@ def _fuzz(fuzzed: dict[str, Any]) -> str:
 def main() -> None:
     """Writes the page."""
     PAGE.write_text(current(), encoding="utf-8")
-
-
-def current() -> str:
-    """The page that the committed results make."""
-    return page(read_cases(), read_results(), read_rounds(), read_fuzzed())
 
 
 if __name__ == "__main__":
