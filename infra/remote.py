@@ -10,6 +10,8 @@ local store DVC gets the path of a file that only its owner may read.
 import json
 import os
 import sys
+from configparser import ConfigParser, ParsingError
+from contextlib import suppress
 from pathlib import Path
 
 NAME = "store"
@@ -21,14 +23,26 @@ _PREFIX = "dvc"  # of the bucket's keys
 
 def configure(bucket: str, options: dict[str, str], dvc: Path = DVC) -> str:
     """Makes the bucket DVC's remote `store`, and its default unless another is chosen. Returns its address."""
+    url = f"s3://{bucket}/{_PREFIX}"
+    # verify: DVC compares what it pulls with its digest, which it otherwise does not.
+    remote = {"url": url, "verify": "true"} | options
+    if _configured(dvc) == remote:
+        return url
     from dvc.config import Config  # a second to import
 
-    url = f"s3://{bucket}/{_PREFIX}"
     with Config(str(dvc), validate=False).edit("local") as config:
-        # verify: DVC compares what it pulls with its digest, which it otherwise does not.
-        config.setdefault("remote", {})[NAME] = {"url": url, "verify": "true"} | options
+        config.setdefault("remote", {})[NAME] = remote
         config.setdefault("core", {}).setdefault("remote", NAME)
     return url
+
+
+def _configured(dvc: Path) -> dict[str, str] | None:
+    """The remote as it stands; None where there is none, or no remote is the default."""
+    config = ConfigParser(interpolation=None)
+    with suppress(ParsingError, UnicodeDecodeError):
+        config.read(dvc / "config.local", encoding="utf-8")
+    section = f"'remote \"{NAME}\"'"
+    return dict(config[section]) if section in config and config.has_option("core", "remote") else None
 
 
 def configure_local(places: Path = STACK, dvc: Path = DVC) -> str:

@@ -14,13 +14,13 @@ import shlex
 import shutil
 import sys
 import sysconfig
+import urllib.request
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import ports, remote
@@ -33,7 +33,6 @@ _REGION = "us-east-1"
 _START_SECONDS = 60.0  # measured: 3.5 s on two shared cores
 _STOP_SECONDS = 2.0  # its graceful stop waits 25 s for absent clients; acknowledged writes are on the disk
 _ATTEMPTS = 3  # a free port may be taken between the check and the server's bind
-_IMPATIENT = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1})
 _PORTS = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
 
 
@@ -219,14 +218,22 @@ def _endpoint(chosen: dict[str, int]) -> str:
     return f"http://127.0.0.1:{chosen['s3']}"
 
 
+def _impatient_client(**options: Any) -> Any:
+    """An S3 client that soon says that nothing answers."""
+    import boto3  # with botocore.config half a second to import; a store that runs is found without
+    from botocore.config import Config
+
+    config = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies=options.pop("proxies", None))
+    return boto3.client("s3", config=config, **options)
+
+
 def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
-    return boto3.client(
-        "s3",
+    return _impatient_client(
         endpoint_url=endpoint,
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         region_name=_REGION,
-        config=_IMPATIENT.merge(Config(proxies={})),
+        proxies={},
     )
 
 
@@ -240,6 +247,8 @@ def make_buckets() -> list[str]:
 
     Whoever then writes into the registry cannot delete releases, nor what was recorded of aliases: its policy denies it to all.
     """
+    import boto3  # as above
+
     bucket = os.environ["ALEXNET_BUCKET"]
     buckets = list(dict.fromkeys([bucket, os.environ.get("ALEXNET_REGISTRY", bucket)]))
     client = boto3.session.Session().client("s3")
@@ -272,13 +281,13 @@ def _probe(access: StoreAccess) -> None:
 
 
 def _answers(access: StoreAccess) -> bool:
+    """Whether the server says that it is healthy; its buckets were made and tried before it was called so."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        client = _client(access.endpoint, access.access_key, access.secret_key)
-        for bucket in (access.bucket, access.registry):
-            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-    except (BotoCoreError, ClientError):
+        with opener.open(f"{access.endpoint}/healthz", timeout=2) as response:
+            return bool(response.status == HTTPStatus.OK)
+    except OSError:
         return False
-    return True
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -293,7 +302,7 @@ def status() -> tuple[bool, str]:
     """Whether the store that the pipeline uses answers, and a line about it."""
     if bucket := os.environ.get("ALEXNET_BUCKET"):
         try:
-            boto3.client("s3", config=_IMPATIENT).list_objects_v2(Bucket=bucket, MaxKeys=1)
+            _impatient_client().list_objects_v2(Bucket=bucket, MaxKeys=1)
         except (BotoCoreError, ClientError) as error:
             return False, f"store    s3://{bucket} of ALEXNET_BUCKET: {error}"
         return True, f"store    s3://{bucket} of ALEXNET_BUCKET, healthy"

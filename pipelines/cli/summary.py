@@ -10,10 +10,8 @@ from alexnet.errors import DataError
 from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.evaluation.results import NAME, THROUGHPUT, Estimate, Results, Throughput
 from pipelines.publishing.receipt import Receipt
-from pipelines.registry.release import CHAMPION
-from pipelines.registry.store import Registry
+from pipelines.registry.release import CHAMPION, version_folder
 from pipelines.runtime import console, environment
-from pipelines.storage.bucket import registry_bucket
 
 EVALUATION = Path("artifacts/evaluation")
 RESULTS = EVALUATION / NAME
@@ -83,8 +81,7 @@ def _published(receipt: Receipt) -> list[str]:
     alias, held_back = f"{receipt.name}@{receipt.alias}", receipt.held_back
     if receipt.version is None:
         return [f"published   nothing: {held_back}"]
-    bucket = registry_bucket()
-    where = f"{bucket}/{Registry(bucket, receipt.name).key(receipt.version)}"
+    where = f"s3://{environment.store().registry}/{version_folder(receipt.name, receipt.version)}"
     return [
         f"published   {receipt.name}@{receipt.version}, {len(receipt.files)} files, at {where}",
         *([f"its page    {PAGE}"] if PAGE.exists() else []),

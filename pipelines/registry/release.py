@@ -172,6 +172,11 @@ def parse_reference(text: str) -> tuple[str, str]:
     return name, selector
 
 
+def version_folder(name: str, version: str) -> str:
+    """What the keys of a version's files start with."""
+    return f"{name}/versions/{version}/"
+
+
 def signature_path(key_id: str) -> str:
     """Where a version has the signature by this key."""
     return f"{SIGNATURES}/{key_id}.sig"

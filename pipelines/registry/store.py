@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
 from pipelines.registry.aliases import Alias, AliasHistory, Record, Target, Why
-from pipelines.registry.release import MANIFEST, Release, signature_path
+from pipelines.registry.release import MANIFEST, Release, signature_path, version_folder
 from pipelines.registry.signing import PublicKey
 from pipelines.runtime.errors import Denied, Exists, Missing, Unreachable
 
@@ -35,7 +35,7 @@ class Registry:
 
     def key(self, version: str, path: str = "") -> str:
         """Of a version's file; of its folder without one."""
-        return f"{self.name}/versions/{version}/{path}"
+        return version_folder(self.name, version) + path
 
     # Versions.
 

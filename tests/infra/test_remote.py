@@ -79,3 +79,15 @@ def test_without_a_bucket_or_a_checkout_it_says_what_to_do(
     first, second = capsys.readouterr().err.splitlines()
     assert first == "error: .dvc: no such folder; run in a checkout"
     assert second == "error: ALEXNET_BUCKET is not set and no local store runs; name a bucket, or `make up`"
+
+
+def test_a_remote_that_stands_is_left_alone_and_another_is_replaced(repository: Path, stack: Stack) -> None:
+    places, local = stack.folder / "places.json", repository / ".dvc/config.local"
+    remote.configure_local(places)
+    written = (local.read_text(), local.stat().st_mtime_ns)
+    remote.configure_local(places)
+    assert (local.read_text(), local.stat().st_mtime_ns) == written
+    remote.configure("elsewhere", {})
+    assert "url = s3://elsewhere/dvc" in local.read_text()
+    remote.configure_local(places)
+    assert local.read_text() == written[0]

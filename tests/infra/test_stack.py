@@ -40,6 +40,14 @@ def test_the_pipeline_reads_the_access_that_the_stack_writes(stack: Stack) -> No
     assert Store(**json.loads((stack.folder / "places.json").read_text())).endpoint == stack.up().endpoint
 
 
+def test_a_store_that_runs_is_found_without_boto3(stack: Stack) -> None:
+    """Which takes half a second to import, of the three that a run with nothing to do may take."""
+    code = "import sys; from pathlib import Path; from infra.stack import Stack; assert Stack(Path(sys.argv[1])).access()\n"
+    code += "import pipelines.cli.summary; print([name for name in ('boto3', 'dvc', 'torch', 'pandas') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code, str(stack.folder)], capture_output=True, text=True, cwd=ROOT)
+    assert found.stdout == "[]\n", found.stderr
+
+
 def test_credentials_are_random_and_readable_by_their_owner_alone(stack: Stack) -> None:
     for name in ("identities.json", "places.json"):
         assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o600
