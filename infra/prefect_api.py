@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import yaml
 
 POOL = "gpu"
 AUTOMATIONS = Path(__file__).with_name("automations.yaml")
+JOB_TEMPLATE = Path(__file__).parent / "kubernetes" / "base-job-template.json"
 NOTIFY = "ALEXNET_NOTIFY_URL"
 _TIMEOUT_SECONDS = 30.0
 _BUSY = (429, 502, 503)  # such as a locked SQLite database; Prefect's own client repeats these too
@@ -95,10 +96,13 @@ class Api:
         return [worker["name"] for worker in workers if worker["status"] == "ONLINE" and worker["name"] != name]
 
 
-def prepare(api: Api, root: Path, wait_seconds: float = 180.0) -> list[str]:
+def prepare(api: Api, root: Path, image: str | None = None, wait_seconds: float = 180.0) -> list[str]:
     """Makes what a worker needs, where it is missing: work pool, its limit, automations, deployments. Returns what was done.
 
     What was changed in the UI stays: the pool's limit and job template, automations, schedules and whether they are active.
+
+    Args:
+        image: The pool's runs are Kubernetes Jobs of this image; without it, processes of the worker.
 
     Raises:
         PrefectError: the server does not answer within `wait_seconds`, or refuses.
@@ -108,16 +112,29 @@ def prepare(api: Api, root: Path, wait_seconds: float = 180.0) -> list[str]:
         if time.monotonic() > deadline:
             raise PrefectError(f"Prefect: {api.url} has not answered for {wait_seconds:.0f} s; is PREFECT_API_URL right?")
         time.sleep(1)
-    return [*_make_pool(api, root), *_keep_schedules(api), *_deploy(api, root), *_make_automations(api)]
+    return [*_make_pool(api, root, image), *_keep_schedules(api), *_deploy(api, root), *_make_automations(api)]
 
 
-def _make_pool(api: Api, root: Path) -> Iterator[str]:
+def _make_pool(api: Api, root: Path, image: str | None) -> Iterator[str]:
     pools = api.call("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}})
     if not pools:
-        prefect(api, root, "work-pool", "create", POOL, "--type", "process")
+        if image:
+            pool = {"name": POOL, "type": "kubernetes", "base_job_template": job_template(image, os.environ)}
+            api.call("POST", "/work_pools/", pool)
+        else:
+            prefect(api, root, "work-pool", "create", POOL, "--type", "process")
         # One run at a time: of the pool, since a limit of the deployment kills a run's retries.
         api.call("PATCH", f"/work_pools/{POOL}", {"concurrency_limit": 1})
         yield f"work pool {POOL}, one run at a time"
+
+
+def job_template(image: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The template of the pool's Kubernetes Jobs, with this image, and with buckets and region as the environment has them."""
+    template: dict[str, Any] = json.loads(JOB_TEMPLATE.read_text(encoding="utf-8"))
+    variables = template["variables"]["properties"]
+    variables["image"]["default"] = image
+    variables["env"]["default"] = {name: environment.get(name, value) for name, value in variables["env"]["default"].items()}
+    return template
 
 
 def _keep_schedules(api: Api) -> Iterator[str]:

@@ -259,10 +259,10 @@ def _log(line: str) -> None:
     print(f"{time.strftime('%F %T')} {line}", file=sys.stderr, flush=True)
 
 
-def _prepare(worker: str | None) -> None:
+def _prepare(worker: str | None, image: str | None) -> None:
     """Prepares the server of PREFECT_API_URL. A worker that is about to start has no run alive, and no other worker has it."""
     api = Api(os.environ["PREFECT_API_URL"])
-    for line in prepare(api, Path.cwd()):
+    for line in prepare(api, Path.cwd(), image):
         print(line)
     if worker and not api.other_workers(worker):
         for name in api.crash_runs(alive=()):
@@ -278,6 +278,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--worker", metavar="NAME", help="with prepare: the worker that starts next; its old runs are set to Crashed"
     )
+    parser.add_argument(
+        "--kubernetes", metavar="IMAGE", help="with prepare: a new work pool's runs are Kubernetes Jobs of this image"
+    )
     args = parser.parse_args(arguments)
     try:
         scheduler = Scheduler(Path.cwd(), ports.from_environment(PORT))
@@ -288,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif args.verb == "supervise":
             scheduler.supervise()
         elif args.verb == "prepare":
-            _prepare(args.worker)
+            _prepare(args.worker, args.kubernetes)
     except KeyError as error:
         print(
             f"error: {error.args[0]} is not set; name the API of the Prefect server, or `make deploy` one here", file=sys.stderr

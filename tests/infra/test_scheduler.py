@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from infra import prefect_api
 from infra.daemon import DaemonError
 from infra.prefect_api import Api
 from infra.scheduler import Scheduler
@@ -144,6 +145,17 @@ def test_a_second_deployment_keeps_what_was_changed_in_the_ui(scheduler: Schedul
     assert _schedules(scheduler) == {"0 3 * * 1": False, "0 4 2 * *": True, "0 5 2 * *": False}
     assert _call(scheduler, "GET", "/work_pools/gpu")["concurrency_limit"] == 2
     _call(scheduler, "PATCH", "/work_pools/gpu", {"concurrency_limit": 1})
+
+
+@pytest.mark.slow
+def test_a_work_pool_for_kubernetes_starts_jobs_of_the_image(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_api, "POOL", "cluster")
+    monkeypatch.setenv("ALEXNET_BUCKET", "data")
+    assert "work pool cluster, one run at a time" in prefect_api.prepare(Api(scheduler.url), scheduler.root, "alexnet-worker:1")
+    pool = _call(scheduler, "GET", "/work_pools/cluster")
+    defaults = {name: one.get("default") for name, one in pool["base_job_template"]["variables"]["properties"].items()}
+    assert (pool["type"], pool["concurrency_limit"], defaults["image"]) == ("kubernetes", 1, "alexnet-worker:1")
+    assert defaults["env"]["ALEXNET_BUCKET"] == "data"
 
 
 @pytest.mark.slow
