@@ -175,13 +175,19 @@ def make_release(inputs: Inputs, given: Params) -> Release:
             export(inputs.model, folder, given.publish.exports)
         made = provenance.of_checkout()
         (folder / provenance.NAME).write_bytes(to_json(made))
+        validation, digests = (
+            ValidationReport.read(inputs.validation),
+            {path: file.sha256 for path, file in scan(folder).items()},
+        )
+        if validation.index_sha256 != digests["index.parquet"]:
+            raise DataError(f"{inputs.index}: is not the index that {inputs.validation} is about; run the validate stage again")
         facts = Facts(
             name=given.publish.name,
             params=given,
             manifest=Manifest.read(inputs.manifest),
             results=Results.read(inputs.evaluation / results.NAME),
-            validation=ValidationReport.read(inputs.validation),
-            digests={path: file.sha256 for path, file in scan(folder).items()},
+            validation=validation,
+            digests=digests,
             made=made,
             trained_on=read_json(environment.TrainedOn, inputs.training, "run the train stage again"),
         )

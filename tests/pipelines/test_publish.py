@@ -23,6 +23,7 @@ from pipelines.registry.signing import PublicKey
 from pipelines.registry.store import Registry
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import registry_bucket
+from pipelines.validation import index
 from tests.support.trained_folder import HISTORY, TrainedFolder, make_trained_folder
 
 LOCK = """schema: '2.0'
@@ -217,6 +218,15 @@ def test_a_stage_that_was_not_run_is_named(place: TrainedFolder) -> None:
         publish.publish(inputs(place), place.path("receipt.json"))
     assert not place.path("receipt.json").exists()
     assert not Path(".local/release").exists()  # nothing half-made is left
+
+
+def test_an_index_that_was_not_validated_is_not_published(place: TrainedFolder) -> None:
+    index.write(index.SCHEMA.empty_table().drop_columns(["turn"]), place.path("index.parquet"))
+    with pytest.raises(
+        DataError, match=r"index.parquet: is not the index that .*validation.json is about; run the validate stage"
+    ):
+        publish.publish(inputs(place), place.path("receipt.json"))
+    assert not Path(".local/release").exists()
 
 
 def test_lineage_leaves_out_what_was_published_before_and_the_listing_of_times() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -111,10 +110,10 @@ def make_trained_folder(
     manifest.write(place.path("manifest.json"))
     place.path("history.csv").write_text(HISTORY)
     PIXELS.write(place.path("pixels.npz"))
-    VALIDATION.write(place.path("validation.json"))
+    validated = index.write(index.SCHEMA.empty_table(), place.path("index.parquet"))
+    dataclasses.replace(VALIDATION, index_sha256=validated).write(place.path("validation.json"))
     place.path("training.json").write_bytes(to_json(TrainedOn("a CPU", 1, "2.15")))
     place.path("source.json").write_text("{}\n")
-    pq.write_table(index.SCHEMA.empty_table(), place.path("index.parquet"))
     return place
 
 
