@@ -217,6 +217,8 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints, callbacks: Callbacks) ->
         return LoopState()
     _check_same_job(tree.pop("job"), _to_json(job))
     with checkpoints.open(name) as tensors:
+        if unlike := trainer.team.all_gather_json(trainer.unlike(tensors) if tensors else "")[owner]:
+            raise DataError(f"{checkpoints.folder / name}: {unlike}; remove the folder of checkpoints to begin again")
         trainer.load(trainer.team.broadcast_state(tensors, owner))
     state = build(LoopState, tree, name)
     callbacks.on_note(f"resumed at step {state.step}, epoch {state.epoch}" + (f", from rank {owner}" if owner else ""))

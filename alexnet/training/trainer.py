@@ -182,6 +182,11 @@ class Trainer:
     def _dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
 
+    @property
+    def full_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of full weights and velocities."""
+        return {f"{kind}{name}": shape for name, shape in full_shapes(self.job.model).items() for kind in _KINDS}
+
     def tensors(self) -> dict[str, Tensor]:
         """Full weights and velocities by name, on the CPU; empty but on rank 0. Every rank calls it at the same step.
 
@@ -195,12 +200,22 @@ class Trainer:
             return {}
         config = self.job.model
         if not self._full:
-            shapes = full_shapes(config).items()
-            self._full = {f"{kind}{name}": torch.empty(shape, dtype=self._dtype()) for name, shape in shapes for kind in _KINDS}
+            self._full = {name: torch.empty(shape, dtype=self._dtype()) for name, shape in self.full_shapes.items()}
         first = (self.team.tower_ranges or [(0, config.towers)])[-1][1]  # of the towers that rank 0 does not have
         others = [each for tower in range(first, config.towers) for each in tensor_slices(config, (tower, tower + 1))]
         self.team.gather_state(self._full, own, [(f"{kind}{name}", where) for name, where in others for kind in _KINDS])
         return self._full
+
+    def unlike(self, tensors: Mapping[str, Any]) -> str:
+        """What of a checkpoint's tensors are not this network's weights and velocities; empty: nothing."""
+        shapes, kind = self.full_shapes, {torch.float32: "F32", torch.float64: "F64"}[self._dtype()]
+        if names := sorted(shapes.keys() ^ tensors.keys()):
+            return f"{names[0]} is {'missing' if names[0] in shapes else 'unknown'}"
+        for name, shape in shapes.items():
+            found = tuple(tensors[name].get_shape()), tensors[name].get_dtype()
+            if found != (shape, kind):
+                return f"{name} has shape {found[0]} of {found[1]}, this network needs {shape} of {kind}"
+        return ""
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Any]) -> None:

@@ -1,13 +1,16 @@
 """The training loop: what it learns, what it reports, and where it goes on. test_kill ends it in every other way."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from alexnet.errors import DataError
 from alexnet.model.architecture import ModelConfig
 from alexnet.training.checkpoint import Checkpoints
 from alexnet.training.loop import Callbacks, EpochRow, LoopState, Progress, TrainingStopped, fit
@@ -81,6 +84,35 @@ def test_on_a_gpu_too_training_that_was_stopped_ends_with_the_same_bits(
     resumed_history, resumed = train(tmp_path / "stopped", Callbacks())
     assert resumed_history == history
     assert [name for name in weights if not torch.equal(weights[name], resumed[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensors: tensors.pop("velocity/fc7.bias"), "velocity/fc7.bias is missing"),
+        (lambda tensors: tensors.update({"fc9.bias": torch.zeros(1)}), "fc9.bias is unknown"),
+        (
+            lambda tensors: tensors.update({"fc8.bias": torch.zeros(1, 7)}),
+            r"fc8.bias has shape \(1, 7\) of F32, this network needs \(10,\) of F32",
+        ),
+        (
+            lambda tensors: tensors.update({"fc8.bias": tensors["fc8.bias"].long()}),
+            "fc8.bias .* of I64, this network needs .* of F32",
+        ),
+    ],
+)
+def test_tensors_of_another_network_are_named(
+    tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], said: str
+) -> None:
+    """In a checkpoint whose digest is right."""
+    run(tiny, recipe, tmp_path, Callbacks(checkpoint_seconds=0.0))
+    checkpoints = Checkpoints(tmp_path)
+    name, state = checkpoints.newest() or ("", {})
+    tensors = load_file(tmp_path / name / "tensors.safetensors")
+    change(tensors)
+    checkpoints.save(state["step"] + 1, tensors, state)
+    with pytest.raises(DataError, match=f"step-00000007: {said}.*; remove the folder of checkpoints"):
+        run(tiny, recipe, tmp_path, Callbacks())
 
 
 def test_a_checkpoint_has_the_state_of_the_loop_as_json(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:
