@@ -33,6 +33,7 @@ _SETTINGS = 'settings={"preset": "folder", "source_place": "/photos", "overrides
 _RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500"
 AT_ONCE = (
     "alexnet use imagenet",
+    ".venv/bin/alexnet use imagenet",
     "alexnet use solar-cells",
     ".venv/bin/alexnet use solar-cells",
     ".venv/bin/alexnet use imagenet-demo",
@@ -158,7 +159,11 @@ NOT_HERE = {
         "make lint",
         "make format",
     ),
-    "needs GPUs": ("make test-gpu", "ALEXNET_DEVICES=cuda:0,cuda:1,cuda:2,cuda:3 make run"),
+    "needs GPUs": (
+        "make test-gpu",
+        "ALEXNET_DEVICES=cuda:0,cuda:1 make run",
+        "ALEXNET_DEVICES=cuda:0,cuda:1,cuda:2,cuda:3 make run",
+    ),
     "needs ImageNet": ("ALEXNET_SOURCE=/data/ilsvrc make run",),
     "takes forty minutes of a quiet machine": ("make bench", "python -m benchmarks.NAME"),
     "needs a package registry": ("make solar-cells", "make lock", "pip install '.[worker]'"),

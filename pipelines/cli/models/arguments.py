@@ -64,7 +64,7 @@ _PROMOTE = f"""\
   alexnet promote alexnet@4fe4230fd51a6830 --reason 'new classes'
   alexnet promote alexnet@4fe4230fd51a6830 --alias latest
 
-`publish` moves champion only to a model that is not worse, see README; this moves any alias to any version.
+`publish` moves champion only to a model that is not worse, see docs/releases.md; this moves any alias to any version.
 {_MOVE}"""
 _ROLLBACK = f"""\
   alexnet rollback alexnet@champion --reason 'takes birds for planes'
