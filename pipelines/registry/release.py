@@ -7,6 +7,7 @@ enough to check one: it is the start of the SHA-256 of SHA256SUMS.
 import hashlib
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ _VERSION = re.compile(rf"[0-9a-f]{{{_VERSION_DIGITS}}}")
 _PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)|.*\.$")  # what Windows cannot have
 _LEVELS = 16
+_READERS = 4  # files digested at a time: weights and exports are hundreds of MB each
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIGNATURE = re.compile(rf"{SIGNATURES}/[0-9a-f]{{16}}\.sig")
 
@@ -147,7 +149,7 @@ def scan(folder: Path) -> dict[str, ReleaseFile]:
     Raises:
         DataError: something is not a plain file, or has a name that a release may not hold.
     """
-    found: dict[str, ReleaseFile] = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -155,9 +157,14 @@ def scan(folder: Path) -> dict[str, ReleaseFile]:
         if path.is_dir() or name == MANIFEST or is_signature(name):
             continue
         _check_path(name, str(folder))
-        with path.open("rb") as file:
-            found[name] = ReleaseFile(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-    return found
+        found[name] = path
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(found, pool.map(_digest, found.values()), strict=True))
+
+
+def _digest(path: Path) -> ReleaseFile:
+    with path.open("rb") as file:
+        return ReleaseFile(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def parse_reference(text: str) -> tuple[str, str]:
