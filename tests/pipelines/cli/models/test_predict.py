@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,11 +16,34 @@ from pipelines.cli import main as cli
 from pipelines.cli import pictures
 from pipelines.cli.models.predict import find_photos
 from pipelines.evaluation.predictions import predict
+from pipelines.registry.client import Client
 from pipelines.runtime.environment import Store
+from pipelines.storage.bucket import Bucket
 from pipelines.storage.dataset import open_dataset
 from tests.support.trained_folder import TrainedFolder, make_trained_folder
 
 MODEL = "--model=artifacts/model"
+# What predict imports beside torch, of Python's own library the little that torch has not brought yet.
+OURS = {
+    "alexnet",
+    "pipelines",
+    "PIL",
+    "cryptography",
+    "cykooz_resizer",
+    "jaxtyping",
+    "numpy",
+    "safetensors",
+    "simplejpeg",
+    "tqdm",
+}
+IMPORTS = """
+import sys, torch
+before = set(sys.modules)
+from pipelines.cli.main import main
+status = main(sys.argv[1:])
+print(*sorted(set(sys.modules) - before))
+sys.exit(status)
+"""
 
 
 @pytest.fixture
@@ -68,6 +92,24 @@ def test_folders_patterns_and_standard_input_are_read_in_batches(
     with pytest.raises(DataError, match=r"none\*: no images"):
         find_photos(["none*"])
     assert find_photos(["no-such.jpg", "-"]) == ["no-such.jpg", "-"]
+
+
+def test_predict_imports_torch_and_little_else(
+    shop: TrainedFolder, fresh_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's import is nearly all of the two seconds that `alexnet predict` takes: nothing slow may join it.
+
+    Of torch itself nothing that `import torch` leaves out: torch._dynamo and sympy take seconds.
+    """
+    monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", "cache")
+    Client(Bucket(fresh_store.registry, fresh_store), Path("cache")).pull("alexnet@latest")
+    Path("photo.jpg").write_bytes(pictures.jpeg(1))
+    command = [sys.executable, "-c", IMPORTS, "predict", "photo.jpg", "--offline"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    others = {name for name in found - OURS - sys.stdlib_module_names if not name.startswith("_")}
+    assert (found >= {"alexnet", "pipelines", "PIL"}, others) == (True, set())
 
 
 def test_names_cannot_steer_the_terminal(place: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
