@@ -25,6 +25,7 @@ from pipelines.validation.report import Rule
 KEYS = 1000  # that the report names at most, of a rule and of a kind of fault that does not stop the stage
 _SEVERITIES: dict[Policy, str] = {"stop": "critical", "drop": "warning", "repair": "info"}
 _NO_TIME = datetime(2012, 1, 1, tzinfo=UTC)  # Great Expectations names its pages by a time; another would rename them
+_SIGNS = {"fa-check-circle": "&#10003;", "fa-times": "&#10007;", "fa-exclamation-triangle": "!"}  # of its font, and letters
 _ACTIONS = ("use", "repair", "drop", "stop")
 _IMAGE_COLUMNS = ["key", "split", "wnid", "label", "bytes", "sha256", "width", "height", "format", "faults", "action"]
 
@@ -65,17 +66,25 @@ def check_index(table: pa.Table, config: ValidateConfig, wnids: list[str], docs:
         if expectations := class_rules(config, splits):
             rules += check("classes", "wnid", _classes(table, wnids, splits), expectations)
         context.build_data_docs(["docs"])
-    _remove_time(docs)
+    _finish_pages(docs)
     return rules
 
 
-def _remove_time(docs: Path) -> None:
-    """Takes the time of the run, which is none, out of the pages and of their names."""
-    for page in [*docs.glob("validations/*/*/*/*.html")]:
-        html = page.read_text(encoding="utf-8")
-        html = re.sub(r"<tr(?:(?!</tr>).)*>Run Time<.*?</tr>", "", html, flags=re.DOTALL)
+def _finish_pages(docs: Path) -> None:
+    """Takes the time of the run, which is none, out of the pages and of their names, and the newsletter out of their foot.
+
+    A rule's state is a letter, for the font of signs that the pages ask for is on another host.
+    """
+    for page in docs.rglob("*.html"):
+        html = page.read_text(encoding="utf-8").replace("<html>", '<html lang="en">', 1)
+        html = re.sub(r"<tr(?:(?!</tr>).)*>Run Time<.*?</tr>|<footer>.*?</footer>", "", html, flags=re.DOTALL)
+        for sign, letter in _SIGNS.items():
+            html = re.sub(
+                rf'<i class="fas {sign} (text-\w+)"[^>]*>', rf'<i class="\1" style="font-style: normal">{letter}', html
+            )
         page.write_text(html.replace(f" / {_NO_TIME:%Y-%m-%dT%H:%M:%SZ}", ""), encoding="utf-8")
-        page.parent.rename(page.parent.with_name("result"))
+    for folder in [*docs.glob("validations/*/*/*/")]:
+        folder.rename(folder.with_name("result"))
 
 
 def image_rules(config: ValidateConfig, classes: int, splits: Sequence[Split]) -> list[Any]:

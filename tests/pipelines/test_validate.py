@@ -288,6 +288,9 @@ def test_the_front_page_needs_no_network_and_links_to_every_page_of_great_expect
     assert sum(link.startswith("data:image/webp") for link in links) == 2 * 6 + 1  # of two classes, and the copy
     assert not [page for page in pages if "2012" in page or "2012" in (validate.DOCS / page).read_text()]  # no false time
     assert not re.search(r"<script|@import|url\(", html)
+    theirs = [(validate.DOCS / page).read_text() for page in pages]
+    assert all('<html lang="en">' in page and not re.search("newsletter|<i class=.fas", page) for page in theirs)
+    assert {sign for page in theirs for sign in re.findall(">(&#[0-9]+;)</i>", page)} == {"&#10003;", "&#10007;"}  # of the copy
 
 
 @pytest.mark.slow
