@@ -267,7 +267,7 @@ def clone(tmp_path: Path, stack: Stack, store: Store) -> Checkout:
     """All of the code with small parameters, committed, a photograph, and a store for `make run`."""
     clone = make_checkout(tmp_path, stack, store, "documents")
     for folder in ("claims", "docs", "flows", "infra", "presets"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     _with_programs(tmp_path)
     with Image.open(next(clone.source.rglob("*.jpg"))) as image:
         image.save(tmp_path / "photo.png")
