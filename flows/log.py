@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Console
+
 _VARIABLE = "ALEXNET_LOG"
 _OWN = ("stage", "release")  # what a stage's line has beside its message
 
@@ -32,13 +34,24 @@ def log(logger: "logging.Logger | logging.LoggerAdapter[Any]", line: str, stage:
 
 
 def configure() -> None:
-    """Lets this process's log be JSON, if that is asked for. Prefect's server gets the messages alone, as ever."""
+    """Lets this process's log be JSON, if that is asked for, and outlive the worker that reads it.
+
+    Prefect's server gets the messages alone, as ever.
+    """
+    setattr(Console, "on_broken_pipe", _drop_output)  # noqa: B010 - a method of rich's, which would end the run
     if os.environ.get(_VARIABLE) != "json":
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("console")  # by which Prefect finds it when it sets up logging again
     handler.setFormatter(_Json())
     logging.getLogger().handlers[:] = [handler]
+
+
+def _drop_output(_: Console) -> None:
+    """Drops what this process and its children print from here on: whoever read it has been killed."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(null, stream)
 
 
 class _Json(logging.Formatter):

@@ -3,7 +3,10 @@
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +63,36 @@ def test_without_the_variable_the_log_stays(monkeypatch: pytest.MonkeyPatch) -> 
     before = logging.getLogger().handlers[:]
     log.configure()
     assert logging.getLogger().handlers == before
+
+
+LOGS = """
+import logging, sys
+from prefect.logging.configuration import setup_logging
+from flows import log
+setup_logging()
+log.configure()
+sys.stdin.readline()
+for line in range(3):
+    logging.getLogger("prefect.flow").info("line %s", line)
+print("ended", file=open("ended", "w"))
+"""
+
+
+@pytest.mark.parametrize("form", ["", "json"])
+def test_a_run_outlives_the_worker_that_reads_its_log(form: str, tmp_path: Path) -> None:
+    env = os.environ | {"ALEXNET_LOG": form, "PYTHONPATH": str(Path(log.__file__).parents[1]), "PREFECT_HOME": str(tmp_path)}
+    flow = subprocess.Popen(
+        [sys.executable, "-c", LOGS],
+        cwd=tmp_path,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert flow.stdin
+    assert flow.stdout
+    flow.stdout.close()
+    flow.stdin.write(b"\n")
+    flow.stdin.close()
+    assert flow.wait() == 0
+    assert (tmp_path / "ended").exists()
