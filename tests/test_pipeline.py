@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
+import webdataset as wds
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
+from alexnet.shards.manifest import Manifest
 from infra.stack import Stack
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
@@ -99,6 +102,28 @@ def test_the_first_stage_reports_what_is_wrong(fresh: Checkout, breaks: Callable
     assert failed.returncode != 0
     _assert_one_error(failed.stdout, "fetch", message)
     assert not (fresh.root / "artifacts/source.json").exists()
+
+
+@pytest.mark.slow
+def test_the_same_images_in_webdataset_tars_give_the_same_network(finished: Checkout, fresh: Checkout, tmp_path: Path) -> None:
+    """Stock webdataset writes them in another order, in tars of its own, to a bucket; the keys and the classes are kept."""
+    images = pq.read_table(finished.root / "artifacts/index.parquet").to_pylist()
+    (tmp_path / "tars").mkdir()
+    with wds.ShardWriter(str(tmp_path / "tars/pictures-%06d.tar"), maxcount=5, verbose=0) as sink:
+        for image in reversed(images):
+            data = (finished.source / image["path"]).read_bytes()
+            sink.write({"__key__": image["key"], "jpg": data, "cls": image["wnid"].encode()})
+    bucket = Bucket(fresh.store.bucket, fresh.store)
+    for tar in (tmp_path / "tars").iterdir():
+        bucket.upload(tar, f"given/{tar.name}")
+    fresh.change("source", name="webdataset")
+    done = fresh.repro(ALEXNET_SOURCE=f"s3://{fresh.store.bucket}/given")
+    assert (done.returncode, stages_run(done.stdout)) == (0, list(STAGES)), done.stdout[-3000:]
+    given, made = (Manifest.read(each.root / "artifacts/manifest.json") for each in (finished, fresh))
+    assert (made.source, made.prefix, made.splits, made.synsets) == ("webdataset", given.prefix, given.splits, given.synsets)
+    expected, found = finished.digests(), fresh.digests()
+    for name in ("pixels.npz", "model/model.safetensors", "history.csv", "metrics.json", "features.parquet"):
+        assert found[f"artifacts/{name}"] == expected[f"artifacts/{name}"], name
 
 
 def _damage(text: bytes) -> Callable[[Checkout], None]:
