@@ -64,7 +64,7 @@ def _repair_rwlock() -> Iterator[str]:
         return
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         RWLOCK.unlink()
-        yield f"{RWLOCK}: was cut short; removed, no DVC runs here"
+        yield f"{RWLOCK}: was damaged; removed, no DVC runs here"
         return
     kept = {mode: paths for mode, paths in kept.items() if paths}
     if kept != {mode: paths for mode, paths in locks.items() if paths}:
@@ -79,22 +79,23 @@ def _repair_lock() -> Iterator[str]:
             _replace(COPY, LOCK.read_bytes())
     elif LOCK.exists() and _is_whole(COPY):
         _replace(LOCK, COPY.read_bytes())
-        yield f"{LOCK}: was cut short; its last whole copy is back"
+        yield f"{LOCK}: was damaged; its last whole copy is back"
     elif LOCK.exists():
         LOCK.unlink()
-        yield f"{LOCK}: was cut short, and there is no copy; removed, DVC finds what it has made in its cache"
+        yield f"{LOCK}: was damaged, and there is no copy; removed, DVC finds what it has made in its cache"
 
 
 def _is_whole(lock: Path) -> bool:
     if lock == LOCK and lock.exists() and COPY.exists() and lock.read_bytes() == COPY.read_bytes():
         return True  # it was when it was copied
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # a second to import
+    from dvc.utils.serialize import ParseError, parse_yaml  # which refuses more than PyYAML does, such as a key twice
     from voluptuous import Invalid
 
     try:
         text = lock.read_text(encoding="utf-8")
-        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))
-    except (FileNotFoundError, ValueError, RecursionError, yaml.YAMLError, Invalid):
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, lock))
+    except (FileNotFoundError, ValueError, RecursionError, ParseError, Invalid):
         return False
     return text.endswith("\n") and not (
         COPY.exists() and COPY.read_text(encoding="utf-8").startswith(text) and COPY.read_text(encoding="utf-8") != text

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_nothing_is_touched_while_dvc_runs_here(repository: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE) as running:
         assert repair.repair() == []
         running.communicate(b"\n")
-    assert repair.repair() == [".dvc/tmp/rwlock: was cut short; removed, no DVC runs here"]
+    assert repair.repair() == [".dvc/tmp/rwlock: was damaged; removed, no DVC runs here"]
 
 
 @pytest.mark.parametrize("end", [len("schema: '2.0'\nstages:\n  make:\n    cmd: x\n"), 20, 0])
@@ -93,14 +94,33 @@ def test_a_lock_cut_anywhere_is_put_back(repository: Path, end: int) -> None:
     Path("dvc.lock").write_text(whole)
     assert repair.repair() == []
     Path("dvc.lock").write_text(whole[:end])
-    assert repair.repair() == ["dvc.lock: was cut short; its last whole copy is back"]
+    assert repair.repair() == ["dvc.lock: was damaged; its last whole copy is back"]
+    assert Path("dvc.lock").read_text() == whole
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole + whole.partition("stages:\n")[2],  # both sides of a merge
+        lambda whole: f"<<<<<<< HEAD\n{whole}=======\n{whole}>>>>>>> theirs\n",
+        lambda whole: whole.replace("2.0", "9.0"),
+        lambda whole: "[" * 10_000 + "\n",
+        lambda whole: "\0" * 5000,
+    ],
+)
+def test_a_lock_that_dvc_cannot_read_is_put_back(repository: Path, damage: Callable[[str], str]) -> None:
+    whole = "schema: '2.0'\nstages:\n  make:\n    cmd: x\n  use:\n    cmd: y\n"
+    Path("dvc.lock").write_text(whole)
+    assert repair.repair() == []
+    Path("dvc.lock").write_text(damage(whole))
+    assert repair.repair() == ["dvc.lock: was damaged; its last whole copy is back"]
     assert Path("dvc.lock").read_text() == whole
 
 
 def test_a_damaged_lock_without_a_copy_is_removed(repository: Path) -> None:
     Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  make:\n    cm")
     (line,) = repair.repair()
-    assert line.startswith("dvc.lock: was cut short, and there is no copy; removed")
+    assert line.startswith("dvc.lock: was damaged, and there is no copy; removed")
     assert not Path("dvc.lock").exists()
 
 
