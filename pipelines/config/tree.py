@@ -27,7 +27,8 @@ def read(path: Path) -> Tree:
     except RecursionError:
         raise ParamsError(f"{path}: is nested too deeply") from None
     except (YAMLError, ValueError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:_LONGEST]}") from None
+        said = " ".join(str(error).partition("; use sys.")[0].split())  # Python's advice for whole numbers of 4,300 digits
+        raise ParamsError(f"{path}: not valid YAML: {said[:_LONGEST]}") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: must hold a mapping, got {type(tree).__name__}")
     if _count(tree, {}) > _MOST:

@@ -80,7 +80,7 @@ def _bucket(variable: str, default: str = "") -> str:
     name = os.environ.get(variable) or default
     if re.fullmatch(r"[A-Za-z0-9][\w.-]{2,254}|arn:[\w:/-]*:accesspoint[/:][\w-]+", name):
         return name
-    plain = re.sub(r"^(s3://|arn:aws[\w-]*:s3:::)", "", name.strip()).partition("/")[0]
+    plain = re.sub(r"^(s3://|arn:aws[\w-]*:s3:::)", "", name.strip()).partition("/")[0].partition("\n")[0]
     advice = f"write {plain}" if len(plain) > 2 else "it takes 3 characters or more"
     raise DataError(f"{variable}: {name!r} is no bucket's name; {advice}, without s3://, slashes, a prefix or spaces")
 

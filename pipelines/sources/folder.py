@@ -157,7 +157,7 @@ class FolderSource:
             wnid = self._wnid(split, class_folder, name.rpartition(".")[0], labels, classes)
             if not wnid and not self.devkit and not (split == "val" and labels):
                 if at:
-                    raise DataError(f"{self.where}/{file.path}: {self._misplaced(at, split)}")
+                    raise DataError(f"{self.where}/{file.path}: {self._misplaced(at, split, name)}")
                 found.out.loose.append(file.path)
                 continue
             found.images.append((split, wnid, file))
@@ -177,17 +177,21 @@ class FolderSource:
             return match[1]
         return folder
 
-    def _misplaced(self, place: str, split: Split | None) -> str:
+    def _misplaced(self, place: str, split: Split | None, name: str) -> str:
         if self.name_is_key and split == "val":
             return (
                 f"nothing tells the classes of the images in {place}; put ILSVRC2012_devkit_t12.tar.gz or Kaggle's "
                 f"LOC_val_solution.csv into {self.where}, or move them to {place}WNID/"
             )
+        if name.startswith("ILSVRC"):
+            return "one of ImageNet's images, whose classes a list tells; `alexnet use imagenet` reads them"
         return f"an image in no class's folder; move it to {place}CLASS/, or remove it"
 
     def _check(self, found: Found, root: Node, has_labels: bool, classes: set[str]) -> None:
         if not found.images:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.out.suffixes.most_common(_NAMED))
+            if ignored := found.out.ignored.total():
+                kinds = f"{kinds or 'none'}, and {ignored:,} files that source.ignore leaves out"
             raise DataError(
                 f"{self.where}: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, "
                 f"with IMAGE ending in {', '.join(SUFFIXES)}" + (f"; it has {kinds}" if kinds else "")

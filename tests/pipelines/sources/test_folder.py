@@ -125,6 +125,10 @@ def test_keys_do_not_depend_on_what_else_is_there() -> None:
         (["a/1.jpg", "b/"], "here: no images in class b; add some"),
         (["a/1.jpg"], "here: one class only, a; it takes two to tell apart"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"], "here: no images in class val/b; add some"),
+        (
+            ["train/a/1.jpg", "train/b/1.jpg", "val/ILSVRC2012_val_00000001.JPEG"],
+            "here/val/ILSVRC2012_val_00000001.JPEG: one of ImageNet's images, whose classes a list tells; `alexnet use",
+        ),
         (["train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg"], "here: no images in class test/b; add some"),
     ],
 )

@@ -77,6 +77,11 @@ def test_two_readings_are_no_reading(paths: list[str], message: str) -> None:
         opened(*paths).files()
 
 
+def test_a_source_of_which_nothing_is_left_says_what_left_it_out() -> None:
+    with pytest.raises(DataError, match="it has none, and 2 files that source.ignore leaves out"):
+        opened(*both("train"), ignore=("*",)).files()
+
+
 def test_what_the_error_says_cures_it() -> None:
     paths = both("train", "eval")
     assert splits(opened(*paths, splits={"train": "train", "test": "eval"})) == {"train": None, "eval": "test"}

@@ -85,6 +85,7 @@ def test_a_source_is_read_as_the_error_says(
         ("ALEXNET_BUCKET", "my-bucket/team"),
         ("ALEXNET_BUCKET", "arn:aws:s3:::my-bucket"),
         ("ALEXNET_BUCKET", "my-bucket "),
+        ("ALEXNET_BUCKET", "my-bucket\nmy-other"),
         ("ALEXNET_REGISTRY", "s3://my-registry/"),
     ],
 )
