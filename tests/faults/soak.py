@@ -2,6 +2,8 @@
 
     python -m tests.faults.soak [--rounds 50] [--seed 0]
 
+The code must not change meanwhile, for a release names its commit.
+
 A round is a fresh checkout with sixteen pictures and buckets of its own, in which `make run`'s command is given until it
 succeeds. Round, seed and nothing else decide fault and moment. A line of JSON for each round is added to results/soak.jsonl;
 rounds that have one are left out, so that it can be ended and started again. The exit status is 1 if a round has failed.
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -223,12 +226,12 @@ def unbroken(stack: Stack, store: Store, name: str, devices: str) -> tuple[dict[
 
 
 def survive(
-    number: int, seed: int, stack: Stack, store: Store, whole: dict[str, tuple[dict[str, str], float]]
+    number: int, seed: int, stack: Stack, store: Store, whole: Callable[[str], tuple[dict[str, str], float]]
 ) -> dict[str, Any]:
-    """One round: what happened, when, and whether the outputs are those of an undisturbed run."""
+    """One round: what happened, when, and whether the outputs are those of an undisturbed run on these devices, `whole`."""
     draw = random.Random(f"{seed} {number}")
     strike, share, devices = draw.choice(FAULTS), draw.random(), draw.choice(("cpu", "cpu", "cpu,cpu"))
-    digests, seconds = whole[devices]
+    digests, seconds = whole(devices)
     with _round(stack, store, f"soak-{seed}-{number}-{time.monotonic_ns()}", draw) as found:
         found.checkout.env["ALEXNET_DEVICES"] = devices
         began = time.monotonic()
@@ -269,6 +272,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of faults and moments")
     args = parser.parse_args()
     SOAK.parent.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has started ends with it
     done = {each["round"] for each in read_rounds() if each["seed"] == args.seed}
     missing = [number for number in range(args.rounds) if number not in done]
     with tempfile.TemporaryDirectory(prefix="soak-store-") as folder:
@@ -277,7 +281,7 @@ def main() -> int:
             access = stack.up()
             key, secret = stack.admin_key()
             store = Store(access.bucket, access.registry, access.endpoint, key, secret, access.region)
-            whole = {devices: unbroken(stack, store, f"whole-{len(devices)}", devices) for devices in ("cpu", "cpu,cpu")}
+            whole = cache(lambda devices: unbroken(stack, store, f"whole-{len(devices)}", devices))
             for number in missing:
                 result = survive(number, args.seed, stack, store, whole)
                 with SOAK.open("a", encoding="utf-8") as file:
