@@ -42,6 +42,7 @@ DOCS = {
 }
 _PROTOCOLS = {"center": "center crop", "five": "five crops", "flipped": "five crops, flipped", "ten": "ten crops"}
 _SPLITS = {"val": "validation", "test": "test"}
+_TOOK = "What was made, and what it took; disk: read / written; store: received / sent"
 _TRAINS = re.compile(r"train: epoch (\d+)/(\d+)(?:, step (\d+)/(\d+))?[,:] (.*)")
 
 P = ParamSpec("P")
@@ -88,7 +89,7 @@ class Training:
 def stages(results: Iterable[StageResult]) -> None:
     """A table of the stages so far."""
     rows = [stage_row(result) for result in results]
-    create_table_artifact(key="stages", table=rows, description="What was made and what it took, and what had been made before")
+    create_table_artifact(key="stages", table=rows, description=_TOOK)
 
 
 def stage_row(result: StageResult) -> dict[str, str]:
@@ -99,17 +100,18 @@ def stage_row(result: StageResult) -> dict[str, str]:
         value = took.get(name)
         return "" if value is None else f"{value / unit:,.{digits}f}"
 
-    return {
+    def both(first: str, second: str) -> str:
+        return " / ".join(filter(None, (cell(first, 1e6), cell(second, 1e6))))
+
+    return {  # eight narrow columns: the page cuts off what is beyond 730 px
         "stage": result.stage,
         "state": result.state,
         "seconds": f"{result.seconds:,.1f}",
         "images/s": cell("images_per_second", digits=0),
-        "CPU seconds": cell("cpu_seconds"),
-        "peak memory, MB": cell("peak_memory_bytes", 1e6, 0),
-        "read, MB": cell("read_bytes", 1e6),
-        "written, MB": cell("written_bytes", 1e6),
-        "from the store, MB": cell("received_bytes", 1e6),
-        "to the store, MB": cell("sent_bytes", 1e6),
+        "CPU s": cell("cpu_seconds"),
+        "peak MB": cell("peak_memory_bytes", 1e6, 0),
+        "disk, MB": both("read_bytes", "written_bytes"),
+        "store, MB": both("received_bytes", "sent_bytes"),
     }
 
 
@@ -168,7 +170,7 @@ def pictures() -> None:
 def release() -> None:
     """What was published and what came of it, and why; where its page, the data's and the receipt are."""
     receipt = _read(RECEIPT)
-    links = [f"- {what}: [`{path}`]({Path(path).absolute().as_uri()})" for what, path in DOCS.items() if Path(path).exists()]
+    links = [f"- {what}: [{path}]({Path(path).absolute().as_uri()})" for what, path in DOCS.items() if Path(path).exists()]
     text = "\n".join([verdict(receipt), "", "On the worker:", "", *links])
     create_markdown_artifact(key="release", markdown=text, description="What was published, and what came of it")
     if rows := champion_rows(receipt):
@@ -208,9 +210,7 @@ def champion_rows(receipt: dict[str, Any]) -> list[dict[str, str]]:
 def drift() -> None:
     """What changed in the data since the release that the alias names now."""
     reply = _registry("drift")
-    create_markdown_artifact(
-        key="drift", markdown=reply, description="The data since the last release: (!) marks what is far apart"
-    )
+    create_markdown_artifact(key="drift", markdown=reply, description="The data since the last release; (!): far apart")
 
 
 @harmless

@@ -85,11 +85,17 @@ def test_the_message_says_what_came_of_the_run(page: Any) -> None:
 
 
 def test_a_stage_that_was_made_has_what_it_took(page: Any) -> None:
-    timing = {"images_per_second": 1234.5, "cpu_seconds": 19.96, "peak_memory_bytes": 2.1e9, "read_bytes": 0}
+    timing = {
+        "images_per_second": 1234.5,
+        "cpu_seconds": 19.96,
+        "peak_memory_bytes": 2.1e9,
+        "read_bytes": 0,
+        "written_bytes": 1.5e6,
+    }
     row = page.stage_row(StageResult("train", "made", 1000.04, timing))
-    assert list(row.values()) == ["train", "made", "1,000.0", "1,234", "20.0", "2,100", "0.0", "", "", ""]
+    assert list(row.values()) == ["train", "made", "1,000.0", "1,234", "20.0", "2,100", "0.0 / 1.5", ""]
     row = page.stage_row(StageResult("train", "unchanged", 2.0, {}))
-    assert list(row.values()) == ["train", "unchanged", "2.0", *[""] * 7]
+    assert list(row.values()) == ["train", "unchanged", "2.0", *[""] * 5]
 
 
 def test_the_page_says_why_a_network_is_held_back(page: Any) -> None:
