@@ -122,6 +122,7 @@ BY_A_TEST = {
         "dvc exp apply NAME",
     ),
     "tests/test_dvc.py::test_plots_name_their_axes_and_count_epochs_from_one": (".venv/bin/dvc plots diff HEAD~1",),
+    "tests/infra/test_restore.py::test_the_workers_machine": (".venv/bin/dvc repro --pull",),
     "tests/infra/test_stack.py::test_the_buckets_of_the_users_store_are_made_once": ("python -m infra.stack buckets",),
     "tests/infra/test_scheduler.py::test_the_readmes_command_runs_the_deployment": (
         "make deploy",
