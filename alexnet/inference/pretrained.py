@@ -177,7 +177,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], config: PretrainedConfig, path
                 f"{path}: {name}: has shape {tuple(found.shape)} of {found.dtype}, this network needs {shape} of "
                 f"torch.float32; it does not belong to this {CONFIG}"
             )
-        if not found.isfinite().all():
+        if not all(edge.isfinite() for edge in found.aminmax()):  # NaN if any is; isfinite() of all takes 8 times as long
             raise DataError(f"{path}: {name}: holds numbers that are not finite; pull or train the model again")
 
 

@@ -210,7 +210,13 @@ def test_what_no_network_can_be_is_refused_before_anything_is_made(
         ("fc8.bias", torch.full((10,), float("nan")), "not finite"),
         ("fc8.bias", torch.zeros(10, dtype=torch.int32), "torch.int32"),
         ("pixels.mean_image", torch.zeros(8, 8, 3), "has shape"),
+        ("fc8.bias", torch.tensor([0.0] * 9 + [-float("inf")]), "not finite"),
         ("pixels.mean_image", torch.full((256, 256, 3), float("inf")), "not finite"),
+        (
+            "pixels.mean_image",
+            torch.zeros(256 * 256 * 3).index_fill(0, torch.tensor(77_777), torch.nan).view(256, 256, 3),
+            "not finite",
+        ),
         ("other", torch.zeros(1), "not the layers"),
     ],
 )
