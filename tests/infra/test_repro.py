@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 DVC = """
 stages:
@@ -44,6 +45,20 @@ def test_it_runs_what_has_changed_gives_no_advice_and_writes_the_lock_only_then(
     assert Path("made").read_text() == "2"
     plain = subprocess.run([sys.executable, "-m", "dvc", "status", "make"], capture_output=True, text=True)
     assert "up to date" in plain.stdout
+
+
+def test_a_parameter_that_a_stage_changes_is_read_again(repository: Path) -> None:
+    """DVC's own reader opens params.yaml for every stage; this one parses it once a text."""
+    Path("params.yaml").write_text("a: 1\nb: 1\n")
+    write = "sed -i 's/b: 1/b: 2/' params.yaml && touch first"
+    Path("dvc.yaml").write_text(
+        f'stages:\n  first: {{cmd: "{write}", params: [a], outs: [first]}}\n'
+        "  second: {cmd: cp params.yaml second, deps: [first], params: [b], outs: [second]}\n"
+    )
+    assert _repro()[0] == 0
+    lock = YAML(typ="safe").load(Path("dvc.lock"))["stages"]
+    assert [lock[stage]["params"]["params.yaml"] for stage in ("first", "second")] == [{"a": 1}, {"b": 2}]
+    assert "Running" not in _repro()[1]
 
 
 def test_a_stage_that_fails_is_named(repository: Path) -> None:
