@@ -102,6 +102,8 @@ def test_a_value_beyond_float16_is_refused(place: TrainedFolder, monkeypatch: py
     monkeypatch.setattr("pipelines.evaluation.inference.open_model", lambda *_: place.model)
     with pytest.raises(DataError, match=r"extract\.dtype: conv1 of k0.* is beyond what float16 holds; set .*: float32"):
         run(place)
+    change(dtype="float32")
+    run(place)
 
 
 def test_a_point_that_the_network_does_not_have_is_refused_before_any_stage(place: TrainedFolder) -> None:

@@ -1,6 +1,7 @@
 """The training loop: what it learns, what it reports, and where it goes on. test_kill ends it in every other way."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -113,6 +114,8 @@ def test_tensors_of_another_network_are_named(
     checkpoints.save(state["step"] + 1, tensors, state)
     with pytest.raises(DataError, match=f"step-00000007: {said}.*; remove the folder of checkpoints"):
         run(tiny, recipe, tmp_path, Callbacks())
+    shutil.rmtree(tmp_path)
+    run(tiny, recipe, tmp_path, Callbacks())
 
 
 def test_a_checkpoint_has_the_state_of_the_loop_as_json(tiny: ModelConfig, recipe: TrainConfig, tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ def test_without_the_store_the_way_to_the_cache_is_shown(
     proxy.faults = lambda request: Fault(status=503)
     with pytest.raises(Unreachable, match="it was pulled before: use --offline"):
         Client(far, tmp_path / "cache").pull("alexnet")
+    assert Client(None, tmp_path / "cache").pull("alexnet")[0] == published
+    with pytest.raises(DataError, match="not in .*other; pull it once without --offline"):
+        Client(None, tmp_path / "other").pull("alexnet")
+    proxy.faults = lambda request: None
+    Client(far, tmp_path / "other").pull("alexnet")
+    assert Client(None, tmp_path / "other").pull("alexnet")[0] == published
 
 
 def test_a_pull_over_a_bad_link_ends_right(far: Bucket, proxy: FaultProxy, published: Release, tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ def test_a_bucket_is_named_as_the_error_says(variable: str, given: str, monkeypa
         ("ALEXNET_PROCESSES", "2", environment.processes),
         ("ALEXNET_DEVICES", "gpu0", environment.devices),
         ("ALEXNET_DEVICES", "cuda:99", environment.devices),
+        ("ALEXNET_TIMEOUT", "nan", environment.timeout_seconds),
+        ("ALEXNET_RESTARTS", "-1", environment.restarts),
+        ("ALEXNET_WORKERS", "0", environment.workers),
+        ("ALEXNET_STREAMS", "many", environment.streams),
+        ("ALEXNET_STORE_MINUTES", "-1", environment.store_seconds),
     ],
 )
 def test_a_variable_takes_what_its_error_says(
@@ -120,9 +125,10 @@ def test_a_variable_takes_what_its_error_says(
     with pytest.raises(DataError, match=variable) as refused:
         ask()
     said = str(refused.value)
-    allowed = re.search(
-        r"must start with (http://)|must be (yes|text|1)\b|such as (tcp://[\w.:]+|cpu)|name what is there, or (cpu)", said
+    plain = (
+        r"must start with (http://)|must be (yes|text|1)\b|such as (tcp://[\w.:]+|cpu)|what is there, or (cpu)|at least (\d+)"
     )
+    allowed = re.search(plain, said)
     assert allowed, said
     value = next(filter(None, allowed.groups()))
     monkeypatch.setenv(variable, f"{value}{given}" if value == "http://" else value)
