@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,21 +126,22 @@ def launch(module: str, arguments: Sequence[str], processes: int, progress: Call
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, environment.workers() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(round(STOP_SECONDS) + 3))  # ranks end themselves before
     left, reached = environment.restarts(), progress()
-    while True:
-        try:
-            command = ["--standalone", f"--nproc-per-node={processes}", "-m", module, *arguments]
-            run(parse_args(command))  # as torchrun's own main does
-            return
-        except SignalException as stop:
-            raise SystemExit(128 + stop.sigval) from None
-        except ChildFailedError as failed:
-            reason, retryable = first_reason({rank: read_status(failure) for rank, failure in failed.failures.items()})
-            if progress() != reached:
-                left, reached = environment.restarts(), progress()
-            if not retryable or not left:
-                raise (Unreachable if retryable else DataError)(reason) from None
-            console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")
-            left -= 1
+    with tempfile.TemporaryDirectory(prefix="ranks-") as notes:  # torch's folder of its own would stay
+        while True:
+            try:
+                command = ["--standalone", f"--nproc-per-node={processes}", f"--log-dir={notes}", "-m", module, *arguments]
+                run(parse_args(command))  # as torchrun's own main does
+                return
+            except SignalException as stop:
+                raise SystemExit(128 + stop.sigval) from None
+            except ChildFailedError as failed:
+                reason, retryable = first_reason({rank: read_status(failure) for rank, failure in failed.failures.items()})
+                if progress() != reached:
+                    left, reached = environment.restarts(), progress()
+                if not retryable or not left:
+                    raise (Unreachable if retryable else DataError)(reason) from None
+                console.say(f"train: {reason}; starting again from the newest checkpoint, {left} restarts left")
+                left -= 1
 
 
 def first_reason(statuses: Mapping[int, ExitStatus]) -> tuple[str, bool]:

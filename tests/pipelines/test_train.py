@@ -183,8 +183,11 @@ def test_two_devices_train_the_same_model_in_two_processes(place: TrainedFolder,
     run(place)
     before = (place.path("model") / "model.safetensors").read_bytes(), place.path("history.csv").read_bytes()
     monkeypatch.delenv("ALEXNET_PROCESSES")
+    (temporary := place.root / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     done = run_program(place)
     assert done.returncode == 0, done.stderr
+    assert [path.name for path in temporary.iterdir() if path.name.startswith(("ranks-", "torchelastic"))] == []
     assert "train: process-a-tower: 2 processes, a tower each; they exchange outputs by gloo" in done.stdout
     assert done.stdout.count("train: epoch 2/2: loss") == 1
     assert "bytes a sample between towers" in done.stdout
