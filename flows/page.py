@@ -119,7 +119,9 @@ def stage_row(result: StageResult) -> dict[str, str]:
 def error_rates(before: float | None) -> None:
     """A table of the error rates in percent, with their intervals. before: top-1 error of the release that the alias names."""
     create_table_artifact(
-        key="error-rates", table=error_rows(_read(RESULTS), before), description="Errors in percent, 95% intervals"
+        key="error-rates",
+        table=error_rows(_read(RESULTS), before),
+        description="Errors in percent, 95% intervals; the release before by its center crop",
     )
 
 
@@ -128,7 +130,7 @@ def error_rows(results: dict[str, Any], before: float | None) -> list[dict[str, 
     rows = _protocol_rows(results["protocols"])
     rows += [{"what": f"baseline: {name}", "top-1 error": _percent(results[name])} for name in ("ridge", "majority")]
     if before is not None:
-        rows.insert(1, {"what": "center crop, the release before", "top-1 error": f"{before:.2%}"})
+        rows.insert(1, {"what": "release before", "top-1 error": f"{100 * before:.2f}"})
     return rows
 
 
@@ -199,10 +201,10 @@ def champion_rows(receipt: dict[str, Any]) -> list[dict[str, str]]:
     paired = found["paired"]
     return [
         {"what": f"{receipt['name']}@{receipt['version']}", "top-1 error": _percent(found["error"])},
-        {"what": f"the champion, {outcome['compared_with']}", "top-1 error": _percent(found["champion_error"])},
+        {"what": f"champion {outcome['compared_with']}", "top-1 error": _percent(found["champion_error"])},
         {"what": "difference", "top-1 error": _percent(paired["difference"])},
-        {"what": "images that only the new one has wrong", "top-1 error": f"{paired['only_first_wrong']:,}"},
-        {"what": "images that only the champion has wrong", "top-1 error": f"{paired['only_second_wrong']:,}"},
+        {"what": "wrong by the new one only", "top-1 error": f"{paired['only_first_wrong']:,}"},
+        {"what": "wrong by the champion only", "top-1 error": f"{paired['only_second_wrong']:,}"},
     ]
 
 
