@@ -263,6 +263,27 @@ def test_a_cancelled_run_leaves_no_stage_running_and_down_leaves_nothing(schedul
     assert _state(scheduler, run) == "Crashed"
 
 
+@pytest.mark.slow
+def test_a_lost_database_begins_anew_with_pool_and_deployments_and_a_copy_of_it_brings_the_runs_back(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    scheduler.up()
+    deployment = _call(scheduler, "GET", "/deployments/name/train-alexnet/train-alexnet")
+    run = _call(scheduler, "POST", f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "COMPLETED"}})
+    scheduler.down()
+    shutil.move(scheduler.folder, tmp_path / "copy")
+    scheduler.up()
+    deployments = {one["name"] for one in _post(scheduler, "/deployments/filter", {})}
+    assert deployments == {"train-alexnet", "retrain-alexnet", "validate-data", "evaluate-release", "run-claims"}
+    assert _call(scheduler, "GET", "/work_pools/gpu")["concurrency_limit"] == 1
+    assert run["id"] not in {one["id"] for one in _post(scheduler, "/flow_runs/filter", {})}
+    scheduler.down()
+    shutil.rmtree(scheduler.folder)
+    shutil.move(tmp_path / "copy", scheduler.folder)
+    scheduler.up()
+    assert run["id"] in {one["id"] for one in _post(scheduler, "/flow_runs/filter", {})}
+
+
 def _sleepers(scheduler: Scheduler, seconds: str) -> list[psutil.Process]:
     """What sleeps for so long in the checkout, and nowhere else on the machine."""
     found = {"cmdline": ["sleep", seconds], "cwd": str(scheduler.root.resolve())}
