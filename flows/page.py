@@ -101,7 +101,7 @@ def stage_row(result: StageResult) -> dict[str, str]:
         return "" if value is None else f"{value / unit:,.{digits}f}"
 
     def both(first: str, second: str) -> str:
-        return " / ".join(filter(None, (cell(first, 1e6), cell(second, 1e6))))
+        return " / ".join(cell(name, 1e6, int((took[name] or 0) < 1e7)) for name in (first, second) if name in took)
 
     return {  # eight narrow columns: the page cuts off what is beyond 730 px
         "stage": result.stage,
