@@ -42,6 +42,14 @@ STATE = ("artifacts/*", "artifacts/*/*", ".dvc/cache/files/md5/*/*", ".local/**/
 
 
 @dataclass
+class Whole:
+    """An undisturbed run: the digests of its outputs, and the seconds that the quickest took."""
+
+    digests: dict[str, str]
+    seconds: float
+
+
+@dataclass
 class Round:
     """A run that a fault meets. cuts: until when the store answers 503 (`away`), and until when it cuts bodies (`cut`)."""
 
@@ -215,28 +223,28 @@ def _await(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
         return None
 
 
-def unbroken(stack: Stack, store: Store, name: str, devices: str) -> tuple[dict[str, str], float]:
-    """The digests of an undisturbed run's outputs, and the seconds that it takes."""
+def unbroken(stack: Stack, store: Store, name: str, devices: str) -> Whole:
+    """A run without a fault."""
     with _round(stack, store, name, random.Random(0)) as found:
         found.checkout.env["ALEXNET_DEVICES"] = devices
         began = time.monotonic()
         found.process = _start(found)
         assert _await(found.process, RUN_SECONDS) == 0, found.log.read_text()[-3000:]
-        return found.checkout.digests(), time.monotonic() - began
+        return Whole(found.checkout.digests(), time.monotonic() - began)
 
 
-def survive(
-    number: int, seed: int, stack: Stack, store: Store, whole: Callable[[str], tuple[dict[str, str], float]]
-) -> dict[str, Any]:
-    """One round: what happened, when, and whether the outputs are those of an undisturbed run on these devices, `whole`."""
+def survive(number: int, seed: int, stack: Stack, store: Store, wholes: Callable[[str], Whole]) -> dict[str, Any]:
+    """One round: what happened, when, and whether the outputs are those of an undisturbed run on the same devices."""
     draw = random.Random(f"{seed} {number}")
     strike, share, devices = draw.choice(FAULTS), draw.random(), draw.choice(("cpu", "cpu", "cpu,cpu"))
-    digests, seconds = whole(devices)
+    whole = wholes(devices)
     with _round(stack, store, f"soak-{seed}-{number}-{time.monotonic_ns()}", draw) as found:
         found.checkout.env["ALEXNET_DEVICES"] = devices
         began = time.monotonic()
         found.process = _start(found)
-        early, said = _await(found.process, share * seconds), "nothing: the run was over before"
+        early, said = _await(found.process, share * whole.seconds), "nothing: the run was over before"
+        if early == 0:
+            whole.seconds = time.monotonic() - began
         with suppress(psutil.NoSuchProcess, IndexError):  # what it would strike has just ended
             said = strike(found) if early is None else said
         status: int | None = early if early is not None else _await(found.process, RUN_SECONDS)
@@ -248,7 +256,7 @@ def survive(
             status = _await(found.process, RUN_SECONDS)
             attempts += 1
         made = found.checkout.digests() if status == 0 else {}
-        different = sorted(path for path in digests.keys() | made.keys() if digests.get(path) != made.get(path))
+        different = sorted({path for path, _ in whole.digests.items() ^ made.items()})
         result = {
             "round": number,
             "seed": seed,
@@ -281,9 +289,9 @@ def main() -> int:
             access = stack.up()
             key, secret = stack.admin_key()
             store = Store(access.bucket, access.registry, access.endpoint, key, secret, access.region)
-            whole = cache(lambda devices: unbroken(stack, store, f"whole-{len(devices)}", devices))
+            wholes = cache(lambda devices: unbroken(stack, store, f"whole-{len(devices)}", devices))
             for number in missing:
-                result = survive(number, args.seed, stack, store, whole)
+                result = survive(number, args.seed, stack, store, wholes)
                 with SOAK.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(result) + "\n")
                 print(f"round {number}: {result['fault']}: {'survived' if result['survived'] else 'FAILED'}", flush=True)
