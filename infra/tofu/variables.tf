@@ -1,5 +1,7 @@
 # Buckets and roles of the pipeline on AWS, for OpenTofu or Terraform:
-#   cd infra/tofu && tofu init && tofu apply -var data_bucket=NAME -var registry_bucket=NAME -var 'trusted=["arn:aws:iam::ACCOUNT:root"]'
+#   cd infra/tofu && tofu init && tofu validate
+#   tofu apply -var data_bucket=NAME -var registry_bucket=NAME -var 'trusted=["arn:aws:iam::ACCOUNT:root"]'
+# CI does not run `tofu validate`, for no package brings the provider: tests/infra/test_files.py checks syntax, format, references, rights.
 # `tofu output -raw environment` prints what the stages need to know of it.
 terraform {
   required_version = ">= 1.6"
