@@ -112,10 +112,10 @@ def test_a_point_that_the_network_does_not_have_is_refused_before_any_stage(plac
         run(place)
 
 
-def test_the_readmes_lines_read_the_features(place: TrainedFolder) -> None:
+def test_the_documents_lines_read_the_features(place: TrainedFolder) -> None:
     """pandas, polars, pyarrow, DuckDB: each gives the same numbers."""
     values = pq.read_table(run(place))["fc7.relu"].combine_chunks().flatten().to_numpy().reshape(5, 32)
-    text = (PARAMS.parent / "README.md").read_text()
+    text = (PARAMS.parent / "docs/commands.md").read_text()
     lines = [line.strip() for line in re.findall(r"^    ([^\n]*artifacts/features\.parquet[^\n]*)$", text, re.MULTILINE)]
     assert [line.split(".")[0] for line in lines] == ["pandas", "polars", "pyarrow", "duckdb"]
     for line in lines:
