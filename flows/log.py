@@ -38,7 +38,8 @@ def configure() -> None:
 
     Prefect's server gets the messages alone, as ever.
     """
-    setattr(Console, "on_broken_pipe", _drop_output)  # noqa: B010 - a method of rich's, which would end the run
+    # rich's own ends the process, and with it the run.
+    setattr(Console, "on_broken_pipe", _drop_output)  # noqa: B010 - the types forbid a plain assignment to a method
     if os.environ.get(_VARIABLE) != "json":
         return
     handler = logging.StreamHandler(sys.stderr)

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from alexnet.files import atomic
 
@@ -37,7 +38,7 @@ def _at_every_operation(write: Callable[[], None], folder: str, strike: Callable
     at = 0
     while True:
         left = os.pipe()
-        ended = _fork(lambda at=at, end=left[1]: _run_to(write, folder, at, strike, end))  # type: ignore[misc]  # a lambda with defaults
+        ended = _fork(partial(_run_to, write, folder, at, strike, left[1]))
         os.close(left[1])
         struck = os.read(left[0], 1)
         os.close(left[0])

@@ -6,6 +6,7 @@ import gc
 import glob
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ def _import_torch() -> None:
         return
     gc.disable()
     try:
-        import torch  # noqa: F401
+        import_module("torch")
     finally:
         gc.freeze()
         gc.enable()
