@@ -62,8 +62,8 @@ def _repair_rwlock() -> Iterator[str]:
         }
     except FileNotFoundError:
         return
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        RWLOCK.unlink()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, IsADirectoryError):
+        _remove(RWLOCK)
         yield f"{RWLOCK}: was damaged; removed, no DVC runs here"
         return
     kept = {mode: paths for mode, paths in kept.items() if paths}
@@ -73,6 +73,10 @@ def _repair_rwlock() -> Iterator[str]:
 
 
 def _repair_lock() -> Iterator[str]:
+    if LOCK.is_dir():  # whose files may be the user's
+        sys.exit(f"{LOCK}: is a folder, where DVC keeps a file; move it away, then run this again")
+    if COPY.is_dir():
+        _remove(COPY)
     if _is_whole(LOCK):
         if not COPY.exists() or COPY.read_bytes() != LOCK.read_bytes():
             COPY.parent.mkdir(exist_ok=True)
@@ -167,6 +171,14 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 def _is_dvc(process: psutil.Process) -> bool:
     return any("dvc" in Path(word).parts[-2:] or word == "infra.repro" for word in process.cmdline())
+
+
+def _remove(path: Path) -> None:
+    """Removes the file, or the folder that stands in its place."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -124,6 +124,21 @@ def test_a_damaged_lock_without_a_copy_is_removed(repository: Path) -> None:
     assert not Path("dvc.lock").exists()
 
 
+def test_a_folder_in_a_files_place_is_removed_unless_it_may_be_the_users(repository: Path) -> None:
+    whole = "schema: '2.0'\nstages:\n  make:\n    cmd: x\n"
+    Path("dvc.lock").write_text(whole)
+    repair.RWLOCK.mkdir()
+    repair.COPY.mkdir(parents=True)
+    assert repair.repair() == [".dvc/tmp/rwlock: was damaged; removed, no DVC runs here"]
+    assert repair.COPY.read_text() == whole
+    Path("dvc.lock").unlink()
+    (repository / "dvc.lock" / "mine").mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"dvc\.lock: is a folder, .* move it away"):
+        repair.repair()
+    (repository / "dvc.lock").rename(repository / "mine")
+    assert repair.repair() == []
+
+
 def test_dvc_runs_without_git_and_with_it_again(repository: Path) -> None:
     (repository / ".dvc/config").touch()
     (repository / "dvc.yaml").write_text(DVC)
