@@ -185,8 +185,15 @@ def machines(results: dict[str, Any]) -> str:
 
 
 def measured(results: dict[str, Any]) -> list[Row]:
-    """The rows whose program has left a result."""
-    return [row for row in ROWS if row.result in results]
+    """The rows whose program has left a result that has both sides: a peer that is not installed is left out of it."""
+
+    def has(row: Row) -> bool:
+        try:
+            return row.ratio(results[row.result]) > 0
+        except (KeyError, IndexError):
+            return False
+
+    return [row for row in ROWS if has(row)]
 
 
 def draw(results: dict[str, Any], rows: list[Row]) -> None:

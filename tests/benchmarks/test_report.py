@@ -1,5 +1,6 @@
 """What documents say of the benchmarks is what the committed results hold."""
 
+import copy
 import re
 
 import pytest
@@ -18,8 +19,15 @@ def test_the_documents_say_what_the_results_hold() -> None:
 
 
 def test_every_row_has_a_ratio() -> None:
-    for row in report.measured(RESULTS):
-        assert 0.01 < row.ratio(RESULTS[row.result]) < 100
+    assert report.measured(RESULTS) == report.ROWS
+    assert all(0.01 < row.ratio(RESULTS[row.result]) < 100 for row in report.ROWS)
+
+
+def test_a_peer_that_was_not_installed_has_no_row() -> None:
+    found = copy.deepcopy(RESULTS)
+    del found["input"]["two_workers"]["loaders"]["ffcv"]
+    del found["store"]
+    assert {row.peer for row in report.ROWS if row not in report.measured(found)} == {"FFCV", "boto3, verifying nothing"}
 
 
 def test_a_ratio_is_one_number_over_another() -> None:
