@@ -26,6 +26,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.session import Session as CoreSession
 from urllib3.exceptions import HTTPError
 
 from alexnet.errors import DataError
@@ -277,7 +278,9 @@ class Bucket:
         environment.reach_loopback_directly()
         for name in ("boto3", "botocore", "s3transfer", "urllib3"):  # at DEBUG they write session tokens
             logging.getLogger(name).setLevel(logging.INFO)
-        return Session().client(
+        session = CoreSession()  # its own: it reads the environment as it is now
+        session.register_component("data_loader", _descriptions())
+        return Session(botocore_session=session).client(
             "s3",
             endpoint_url=self._at.endpoint,
             aws_access_key_id=self._at.access_key,
@@ -387,6 +390,12 @@ def registry_bucket() -> Bucket:
 def bucket_at(name: str, at: environment.Store) -> Bucket:
     """A bucket, one per process, so that its connections are reused."""
     return Bucket(name, at)
+
+
+@cache
+def _descriptions() -> Any:
+    """What boto3 knows of services, from its files, read once a process: every session of its own would take 0.1 s for them."""
+    return CoreSession().get_component("data_loader")
 
 
 def _chunks(body: Any) -> Iterator[bytes]:
