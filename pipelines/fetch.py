@@ -21,7 +21,10 @@ from alexnet.files.atomic import atomic_write_bytes
 from pipelines.config import params
 from pipelines.runtime import console, environment
 from pipelines.sources.base import LICENSES, PLACED, MembersConfig, SourceConfig
+from pipelines.sources.known_names import alike, shown
 from pipelines.sources.open import Source, open_source
+
+_SHOWN, _LONGEST = 10, 40  # classes that are named, and characters of a name, at most
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,11 @@ def main(source: Path, listing: Path, purpose: Path, *, rehash: bool = False) ->
     console.say(f"fetch: {found.layout}")
     for line in opened.left_out().lines():
         console.say(f"fetch: {line}")
-    classes = len(opened.class_names())
+    names = opened.class_names()
+    console.say(f"fetch: {_classes(names)}")
+    for twins in alike(names):
+        console.say(f"fetch: {' and '.join(map(shown, twins))} differ in spelling alone, and are classes of their own")
+    classes = len(names)
     for key, count in (("model.classes", given.model.classes), ("validate.counts.classes", given.validate.counts.classes)):
         if count not in (None, classes):
             raise ParamsError(
@@ -110,6 +117,12 @@ def unused(config: SourceConfig) -> Iterator[str]:
         yield f"source.members is not used: {config.name} has no WebDataset samples"
     if config.name not in PLACED and (config.given_splits or config.ignore):
         yield f"source.splits and source.ignore are not used: the files of {config.name} are known"
+
+
+def _classes(names: dict[str, str]) -> str:
+    """The classes, as they are named; of many, the first."""
+    first = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in list(names.values())[:_SHOWN]]
+    return f"classes: {', '.join(first)}{', ...' if len(names) > _SHOWN else ''}"
 
 
 def _before(path: Path) -> Listing | None:

@@ -20,7 +20,9 @@ from pipelines.sources.archives.devkit import Devkit
 from pipelines.sources.archives.tar_stream import LARGEST
 from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage, safe_keys
 from pipelines.sources.class_names import LABEL_LISTS, LISTS, read_class_names, read_labels
-from pipelines.sources.layout import LeftOut, Node, find_splits, outside, take, tree
+from pipelines.sources.known_names import alike, shown
+from pipelines.sources.layout import LeftOut, Node, find_splits, hints, images, outside, take, tree
+from pipelines.sources.levels import check_levels
 from pipelines.sources.places import Folder
 
 _IMAGES_PER_PARTITION = 256
@@ -87,13 +89,13 @@ class FolderSource:
         """What the folders were understood as, in one line."""
         found = self._found
         counts = Counter(split for split, _, _ in found.images)
-        text = f"{len(found.images):,} images of {len(self.class_names()):,} classes"
+        text = f"{images(len(found.images))} of {len(self.class_names()):,} classes"
         if "" not in found.places:
             parts = (f"{place} ({split or 'train'}, {counts[split]:,})" for place, split in found.places.items())
             text += f" in {', '.join(parts)}"
         text += f"; {'' if '' in found.places else 'SPLIT/'}CLASS/{'.../' if found.deep else ''}IMAGE"
         if found.deep:
-            text += f" ({len(found.deep):,} images in folders below a class's count as that class's: {found.deep[0]})"
+            text += f" ({images(len(found.deep))} in folders below a class's count as that class's: {found.deep[0]})"
         if None in found.places.values():
             text += "; no validation split of its own: source.val_fraction is drawn from the training images"
         return text
@@ -130,6 +132,8 @@ class FolderSource:
         root = tree(files)
         labels = self.devkit.val_wnids if self.devkit else read_labels(self.folder, files, self.where)
         places = find_splits(root, self.where, self.config, labelled=self.name_is_key or bool(labels))
+        if not self.config.given_splits and not self.name_is_key:
+            check_levels(root, self.where, places, files)
         classes = set(self.devkit.names) if self.devkit else _classes(root, places)
         for place in [place for place, split in places.items() if split == "test"]:
             # Images in `test` itself, or in folders of no class, are to be predicted.
@@ -189,12 +193,12 @@ class FolderSource:
 
     def _check(self, found: Found, root: Node, has_labels: bool, classes: set[str]) -> None:
         if not found.images:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.out.suffixes.most_common(_NAMED))
-            if ignored := found.out.ignored.total():
-                kinds = f"{kinds or 'none'}, and {ignored:,} files that source.ignore leaves out"
+            others = [f"{count:,} {kind}" for kind, count in found.out.suffixes.most_common(_NAMED)]
+            others += [f"{number:,} files that source.ignore leaves out"] if (number := found.out.ignored.total()) else []
             raise DataError(
                 f"{self.where}: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, "
-                f"with IMAGE ending in {', '.join(SUFFIXES)}" + (f"; it has {kinds}" if kinds else "")
+                f"with IMAGE ending in .jpg, .png or {len(SUFFIXES) - 2} others; it has {', '.join(others) or 'no files'}"
+                f"{hints(found.out.suffixes)}"
             )
         splits = dict.fromkeys(found.places.values())
         for place, split in found.places.items():
@@ -212,6 +216,9 @@ class FolderSource:
         )
         if empty:
             more = f" and {len(empty) - _NAMED:,} more" if len(empty) > _NAMED else ""
+            twins = [twin for twin in alike(classes) if {name.rpartition("/")[2] for name in empty} & {*twin}]
+            if twins:
+                more += f" ({' and '.join(map(shown, sorted(twins[0])))} differ in spelling alone: give them one name)"
             strange = sorted(_classes(root, {"train/": None}) - classes)
             also = f"; {strange[0]} is no class of the development kit: rename it" if self.devkit and strange else ""
             raise DataError(

@@ -4,8 +4,10 @@ The rule: a folder is a split when its name says so and the classes' folders lie
 and nothing is left out without being counted.
 """
 
+import json
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -13,11 +15,22 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.sources.base import SourceConfig, SourceFile
-from pipelines.sources.known_names import is_ignored, is_litter, is_preview_folder, split_names, split_words
+from pipelines.sources.known_names import is_container, is_ignored, is_litter, is_preview_folder, split_names, split_words
 
 _NAMED = 5  # names in a message at most
-_KINDS = 20  # suffixes in a message at most
-_SPLITS_DEEP = 3  # folders above the splits, at most, that are looked into for a better ALEXNET_SOURCE
+_PLAIN = re.compile(r"[\w.][\w./ -]*")  # a path that YAML reads as it is
+_KINDS = 40  # suffixes in a message at most
+
+
+_HINTS = {  # of suffixes, by what a person can do
+    ".heic,.heif,.hif": "are photographs of phones, which no library here decodes: convert them to JPEG",
+    ".cr2,.cr3,.nef,.arw,.dng,.orf,.raf,.rw2": "are cameras' raw files, which no library here decodes: convert them to JPEG",
+    ".jxl,.svg,.psd,.ico,.tga,.exr,.hdr,.pcx,.eps,.xcf": "are pictures that are not read: convert them to JPEG or PNG",
+    ".tar": "are archives: unpack them; or, if they are WebDataset shards, `alexnet use webdataset` reads them",
+    ".zip,.gz,.tgz,.bz2,.xz,.rar,.7z": "are archives: unpack them, and remove them if that is done",
+    ".npy,.npz,.mat,.h5,.hdf5,.pkl,.parquet,.tfrecord,.idx,.bin": "may hold images as numbers: write them out as PNG",
+    "without a suffix": "may be an image all the same: give such a name a suffix, as .jpg",
+}
 
 
 @dataclass
@@ -72,16 +85,16 @@ class LeftOut:
     def lines(self) -> Iterator[str]:
         """What a person is told, a line a kind."""
         if self.suffixes:
-            yield f"not taken, no images by their names: {_counted(self.suffixes)}{_heic(self.suffixes)}"
+            yield f"not taken, files of other kinds: {_counted(self.suffixes)}{hints(self.suffixes)}"
         if self.folders:
-            names = (f"{name}/ ({count:,} images)" if count else f"{name}/ (empty)" for name, count in self.folders.items())
-            yield f"not taken, no split by their names, or without classes: {', '.join(names)}"
+            names = (f"{name}/ ({images(count)})" if count else f"{name}/ (empty)" for name, count in self.folders.items())
+            yield f"not taken, folders that are no split, or have no class's folder in them: {', '.join(names)}"
         if self.loose:
-            yield f"not taken, in no class's folder: {len(self.loose):,} images ({_some(self.loose)})"
+            yield f"not taken, in no class's folder: {images(len(self.loose))} ({some(self.loose)})"
         if self.unlabelled:
-            yield f"of no known class: {len(self.unlabelled):,} images ({_some(self.unlabelled)}), the fault unknown_class"
+            yield f"of no known class: {images(len(self.unlabelled))} ({some(self.unlabelled)}), the fault unknown_class"
         if self.tars:
-            yield f"not taken, in no split that source.splits names: {len(self.tars):,} tars ({_some(self.tars)})"
+            yield f"not taken, in no split that source.splits names: {len(self.tars):,} tars ({some(self.tars)})"
         if self.litter:
             yield f"not taken, left by systems and other programs: {_counted(self.litter)}"
         if self.ignored:
@@ -97,17 +110,20 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for count, name in shown) + more
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """A few names, and whether there are more."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _heic(suffixes: Counter[str]) -> str:
-    found = [name for name in (".heic", ".heif") if name in suffixes]
-    return (
-        f"; {' and '.join(found)} are photographs of phones, which no library here decodes: convert them to JPEG"
-        if found
-        else ""
-    )
+def images(count: int) -> str:
+    """1 image, 2,000 images."""
+    return f"{count:,} image{'s' if count != 1 else ''}"
+
+
+def hints(suffixes: Counter[str]) -> str:
+    """What to do about files that may hold images."""
+    found = ((sorted(suffixes.keys() & set(kinds.split(","))), hint) for kinds, hint in _HINTS.items())
+    return "".join(f"; {some(kinds)} {hint}" for kinds, hint in found if kinds)
 
 
 def take(files: Iterable[SourceFile], config: SourceConfig, out: LeftOut) -> list[SourceFile]:
@@ -173,22 +189,22 @@ def find_splits(root: Node, where: str, config: SourceConfig, labelled: bool) ->
     named = split_names(tops)
     deep = {name: split for name, split in named.items() if tops[name].has_classes or labelled}
     if "train" not in deep.values():
-        _refuse_other_levels(root, where, named)
         return {"": None}
     found: dict[str, Split | None] = {}
     order = ("train", "val", "test", None)
     for name, split in sorted(named.items(), key=lambda each: order.index(each[1])):
         if split is None:
-            _stop(where, f"{name}/ may be the validation or the test split", f"set source.splits to {_setting(named, name)}")
+            stop(where, f"{name}/ may be the validation or the test split", f"set source.splits to {_settings(named, name)}")
         if twin := next((other for other in found if found[other] == split), None):
             what = f"{twin} and {name}/ are both the split {split} by their names"
             one = {each: place for place, each in reversed(named.items()) if each} | {split: name}
-            setting = ", ".join(f"{each}: {path}" for each, path in one.items())
-            _stop(where, what, f"set source.splits to {{{setting}}}, or name one of them in source.ignore")
+            stop(
+                where, what, f"move both into one, or set source.splits to {setting(one)}, or name one of them in source.ignore"
+            )
         found[f"{name}/"] = split
     for name in split_names(root.children):
         if name not in tops:
-            _stop(
+            stop(
                 where,
                 f"{name}/ has the name of a split and no images in it",
                 f"fill or remove it, or set source.ignore to [{name}]",
@@ -196,11 +212,9 @@ def find_splits(root: Node, where: str, config: SourceConfig, labelled: bool) ->
     for name in sorted(tops.keys() - named.keys()):
         train = next(tops[each] for each, split in deep.items() if split == "train")
         if split_words(name)[0] or tops[name].with_images().keys() & train.with_images().keys():
-            _stop(
-                where,
-                f"{name}/ looks like a split, and its name does not say which",
-                f"set source.splits to {_setting(named, name)}, or source.ignore to [{name}]",
-            )
+            do = f"set source.splits to {_settings(named, name)}, or source.ignore to [{name}]"
+            do += "" if split_words(name)[0] else "; or, if all of them are classes, set source.splits to {train: .}"
+            stop(where, f"{name}/ looks like a split, and its name does not say which", do)
     splits = {_descended(root, name): split for name, split in found.items()}
     return splits if "val" in splits.values() else {name: None if split == "train" else split for name, split in splits.items()}
 
@@ -218,47 +232,6 @@ def _given_splits(root: Node, where: str, given: dict[Split, str]) -> dict[str, 
     return found
 
 
-def _refuse_other_levels(root: Node, where: str, named: dict[str, Split | None]) -> None:
-    """Raises DataError where the folders are not the classes: they are splits themselves, or the splits lie further down."""
-    tops = root.with_images()
-    if len(named) > 1 and len(named) == len(tops):
-        what = f"{', '.join(f'{name}/' for name in tops)} have the names of splits, and no train/ with classes' folders in it"
-        do = "move the images to train/CLASS/IMAGE; or, if these are the classes, set source.splits to {train: .}"
-        _stop(where, what, do)
-    if any(split is not None for split in named.values()) and any(tops[name].has_classes for name in named):
-        others = _some([f"{name}/" for name in tops if name not in named])
-        what = f"{', '.join(f'{name}/' for name in named)} have the names of splits beside {others}"
-        _stop(
-            where, what, "name the training images' folder in source.splits; or, if these are the classes, set it to {train: .}"
-        )
-    if below := places_of_splits(root):
-        many = "one of them" if len(below) > 1 else "it"
-        _stop(
-            where,
-            f"its splits lie in {', '.join(f'{path}/' for path in below)}",
-            f"set ALEXNET_SOURCE to {many}: {where}/{below[0]}",
-        )
-    if len(tops) == 1 and not root.own:
-        ((name, only),) = tops.items()
-        if len(only.with_images()) > 1:
-            _stop(
-                where,
-                f"all its images lie in {name}/",
-                f"if the folders in it are the classes, set ALEXNET_SOURCE to {where}/{name}",
-            )
-
-
-def places_of_splits(root: Node, depth: int = _SPLITS_DEEP) -> list[str]:
-    """The folders below, not many levels down, that hold a training split."""
-    found = []
-    for name, child in root.with_images().items():
-        if "train" in (split_names(each for each, node in child.with_images().items() if node.has_classes)).values():
-            found.append(name)
-        elif depth > 1:
-            found += [f"{name}/{path}" for path in places_of_splits(child, depth - 1)]
-    return found
-
-
 def outside(node: Node, places: Collection[str], path: str = "") -> dict[str, int]:
     """The folders beside those of the splits, and how many images they hold."""
     found: dict[str, int] = {}
@@ -272,21 +245,32 @@ def outside(node: Node, places: Collection[str], path: str = "") -> dict[str, in
 
 
 def _descended(root: Node, path: str) -> str:
-    """The split's folder: its only folder again where that repeats its name, as in seg_train/seg_train/CLASS."""
+    """The split's folder: its only folder again where that repeats its name or says images, as in seg_train/seg_train/CLASS."""
     node = root.at(path.rstrip("/"))
     assert node
     inner = node.with_images()
+    name = next(iter(inner), "")
     last = path.rstrip("/").rpartition("/")[2]
-    if not node.own and len(inner) == 1 and split_words(next(iter(inner)))[0] == split_words(last)[0]:
-        return _descended(root, f"{path}{next(iter(inner))}/")
-    return path
+    repeats = split_words(name)[0] == split_words(last)[0] or (is_container(name) and inner[name].has_classes)
+    return _descended(root, f"{path}{name}/") if not node.own and len(inner) == 1 and repeats else path
 
 
-def _setting(named: dict[str, Split | None], name: str) -> str:
-    """What `source.splits` could be, with `name` as validation."""
-    train = next(each for each, split in named.items() if split == "train")
-    return f"{{train: {train}, val: {name}}} or {{train: {train}, test: {name}}}"
+def _settings(named: Mapping[str, Split | None], name: str) -> str:
+    """What `source.splits` could be with this folder: as the split that its name says, else as each that there is none of."""
+    found = {split: each for each, split in reversed(list(named.items())) if split and each != name}
+    said = split_words(name)[0]
+    names: list[Split] = ["train", "val", "test"]
+    free = [split for split in names if split == said] or [split for split in names if split not in found] or names[1:]
+    return " or ".join(setting({"train": found["train"], **found, split: name}) for split in free)
 
 
-def _stop(where: str, what: str, do: str) -> NoReturn:
+def setting(splits: Mapping[Split, str]) -> str:
+    """A value of `source.splits`, as params.yaml has it."""
+    return (
+        f"{{{', '.join(f'{split}: {path if _PLAIN.fullmatch(path) else json.dumps(path)}' for split, path in splits.items())}}}"
+    )
+
+
+def stop(where: str, what: str, do: str) -> NoReturn:
+    """Raises DataError: what was found, and what to do."""
     raise DataError(f"{where}: {what}; {do} in params.yaml" if "source." in do else f"{where}: {what}; {do}")

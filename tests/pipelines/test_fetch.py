@@ -105,7 +105,7 @@ def test_what_was_understood_and_what_is_left_out_is_said_first(
     found = fetched()
     assert found["left_out"] == {".heic": 3}
     assert "fetch: 16 images of 2 classes; CLASS/IMAGE; " in (out := capsys.readouterr().out)
-    assert "fetch: not taken, no images by their names: 3 .heic; " in out
+    assert "fetch: not taken, files of other kinds: 3 .heic; " in out
 
 
 @pytest.mark.parametrize("key", ["model.classes", "validate.counts.classes"])

@@ -32,7 +32,8 @@ from pipelines.sources.archives.tar_stream import LARGEST, ReadAhead, split_poin
 from pipelines.sources.base import ArchiveConfig, Partition, SourceConfig, SourceFile, SourceImage
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.known_names import split_names
-from pipelines.sources.layout import LeftOut, places_of_splits, take, tree
+from pipelines.sources.layout import LeftOut, take, tree
+from pipelines.sources.levels import places_of_splits
 from pipelines.sources.places import Folder, folder_of
 
 _TRAIN_TAR = re.compile(r"(n\d{8})\.tar")

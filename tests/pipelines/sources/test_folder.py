@@ -120,7 +120,7 @@ def test_keys_do_not_depend_on_what_else_is_there() -> None:
             ["readme.txt"],
             "here: no images in class folders; it needs CLASS/IMAGE, or train/CLASS/IMAGE and val/CLASS/IMAGE, with",
         ),
-        (["1.jpg"], "here: no images in class folders"),
+        (["1.jpg"], "here: in no class's folder: 1 image; move them to CLASS/IMAGE"),
         (["a/1.jpg", "b/notes.txt"], "here: no images in class b; add some, remove the class's folder, or name it"),
         (["a/1.jpg", "b/"], "here: no images in class b; add some"),
         (["a/1.jpg"], "here: one class only, a; it takes two to tell apart"),

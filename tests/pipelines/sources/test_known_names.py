@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.sources.known_names import is_ignored, is_litter, is_preview_folder, split_names
+from pipelines.sources.known_names import alike, is_container, is_ignored, is_litter, is_preview_folder, shown, split_names
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ from pipelines.sources.known_names import is_ignored, is_litter, is_preview_fold
         (["train", "test tube"], {"train": "train"}),
         (["car", "trainers", "latest", "contest", "devil"], {}),
         (["trainval", "train_test"], {}),
+        (["train_224", "val_224", "test (1)"], {"train_224": "train", "val_224": "val", "test (1)": "test"}),
+        (["train_mini", "val", "public_test"], {"train_mini": "train", "val": "val"}),
+        (["Entraînement", "validation", "essai"], {"Entraînement": "train", "validation": "val", "essai": "test"}),
+        (["entrenamiento", "validacio\u0301n"], {"entrenamiento": "train", "validacio\u0301n": "val"}),
+        (["训练集", "验证集", "测试集"], {"训练集": "train", "验证集": "val", "测试集": "test"}),
+        (["훈련", "검증", "テスト"], {"훈련": "train", "검증": "val", "テスト": "test"}),
     ],
 )
 def test_a_folder_is_the_split_that_its_name_says(names: list[str], splits: dict[str, str | None]) -> None:
@@ -44,3 +50,17 @@ def test_a_pattern_fits_a_path_a_folder_or_a_name() -> None:
     assert is_ignored("train/old/1.png", ["train/old/"])
     assert is_ignored("train/old/1.png", ["old"])
     assert not is_ignored("raws/a/1.jpg", ["raw", "a/*.png", "1"])
+
+
+def test_names_that_differ_in_spelling_alone_are_found() -> None:
+    assert alike(["Cat", "cat", "hot_dog", "hot dog", "caf\u00e9", "cafe\u0301", "dogs"]) == [
+        ["Cat", "cat"],
+        ["hot_dog", "hot dog"],
+        ["caf\u00e9", "cafe\u0301"],
+    ]
+    assert [shown(name) for name in ("cat ", "猫", "caf\u00e9")] == ["'cat '", "'猫'", r"'caf\xe9'"]
+
+
+def test_a_folder_of_images_is_no_class() -> None:
+    assert all(map(is_container, ("images", "JPEGImages", "data_256", "Labels")))
+    assert not any(map(is_container, ("image of a cat", "2750", "labelled", "photo")))

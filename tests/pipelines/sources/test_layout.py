@@ -33,7 +33,7 @@ def test_one_line_says_what_was_understood() -> None:
     )
     plain = opened("a/1.jpg", "a/more/2.jpg", "b/1.jpg").layout()
     assert plain.startswith(
-        "3 images of 2 classes; CLASS/.../IMAGE (1 images in folders below a class's count as that class's: a/m"
+        "3 images of 2 classes; CLASS/.../IMAGE (1 image in folders below a class's count as that class's: a/m"
     )
     assert plain.endswith("source.val_fraction is drawn from the training images")
 
@@ -41,7 +41,9 @@ def test_one_line_says_what_was_understood() -> None:
 def test_a_folder_that_repeats_the_splits_name_is_gone_through() -> None:
     source = opened(*both("seg_train/seg_train", "seg_test/seg_test"), "seg_pred/seg_pred/1.jpg")
     assert splits(source) == {"seg_train": None, "seg_test": "test"}
-    assert list(source.left_out().lines()) == ["not taken, no split by their names, or without classes: seg_pred/ (1 images)"]
+    assert list(source.left_out().lines()) == [
+        "not taken, folders that are no split, or have no class's folder in them: seg_pred/ (1 image)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,11 +58,11 @@ def test_a_folder_that_repeats_the_splits_name_is_gone_through() -> None:
             "more/ looks like a split, and its name does not say which; set source.splits to .* to .more.",
         ),
         (both("train", "trainval"), "trainval/ looks like a split"),
-        (both("train", "Training"), "Training/ and train/ are both the split train by their names; set source.splits"),
+        (both("train", "Training"), "Training/ and train/ are both the split train by their names; .* set source.splits"),
         ([*both("train"), "val/"], "val/ has the name of a split and no images in it; fill or remove it"),
         ([*both("train"), "val/a/1.heic"], "val/ has the name of a split and no images in it"),
         (["train/1.jpg", "test/2.jpg"], "test/, train/ have the names of splits, and no train/ with classes' folders in it"),
-        (both("val", "cats"), "val/ have the names of splits beside cats/; name the training images' folder in source.splits"),
+        (both("val", "cats"), "val/ has the name of a split beside cats/; name the training images' folder in source.splits"),
         (both("photos/train", "photos/val"), "its splits lie in photos/; set ALEXNET_SOURCE to it: here/photos"),
         (both("x/y/Train"), "its splits lie in x/y/; set ALEXNET_SOURCE to it: here/x/y"),
         (both("v1/train", "v2/train"), "its splits lie in v1/, v2/; set ALEXNET_SOURCE to one of them: here/v1"),
@@ -69,6 +71,14 @@ def test_a_folder_that_repeats_the_splits_name_is_gone_through() -> None:
             "all its images lie in photos/; if the folders in it are the classes, set ALEXNET_SOURCE to here/photos",
         ),
         (["a/1.heic", "b/2.heic"], "no images in class folders; .*; it has 2 .heic"),
+        (["train/a/1.jpg", "train/B/1.jpg", "val/a/1.jpg", "val/b/1.jpg"], ".*'B' and 'b' differ in spelling alone"),
+        ([*both("train"), "val/a/1.jpg", "val/b/1.jpg", *both("train_old")], "train_old/ .* {train: train_old, val: val}, or"),
+        ([*both("train", "val", "public_test")], ".*source.splits to {train: train, val: val, test: public_test}, or"),
+        ([*both("train", 'x": ,')], '.*source.splits to {train: train, val: "x.": ,"} or'),
+        (
+            ["a/1", "b/2.zip"],
+            "no images in class folders; .* 1 without a suffix, 1 .zip; .zip are archives: unpack .*give such",
+        ),
         ([*both("train"), "val/images/1.jpg"], "val/ has no folder of a class of the training images; needs val/CLASS/IMAGE"),
     ],
 )
@@ -78,7 +88,7 @@ def test_two_readings_are_no_reading(paths: list[str], message: str) -> None:
 
 
 def test_a_source_of_which_nothing_is_left_says_what_left_it_out() -> None:
-    with pytest.raises(DataError, match="it has none, and 2 files that source.ignore leaves out"):
+    with pytest.raises(DataError, match="it has 2 files that source.ignore leaves out"):
         opened(*both("train"), ignore=("*",)).files()
 
 
@@ -89,6 +99,7 @@ def test_what_the_error_says_cures_it() -> None:
     assert splits(opened(*both("train", "val", "more"), ignore=("more",))) == {"train": "train", "val": "val"}
     vehicles = opened("train/1.jpg", "test/2.jpg", splits={"train": "."})
     assert vehicles.class_names() == {"test": "test", "train": "train"}
+    assert opened(*both("fold1", "fold2"), splits={"train": "."}).class_names().keys() == {"fold1", "fold2"}
     assert splits(opened(*both("photos/a", "photos/b"), splits={"train": "photos/a", "val": "photos/b/"})) == {"photos": "val"}
     with pytest.raises(DataError, match="source.splits.val: here has no images in evil/; folders with images: eval/, train/"):
         opened(*paths, splits={"train": "train", "val": "evil"}).files()
@@ -107,10 +118,10 @@ def test_all_that_is_not_taken_is_said() -> None:
     paths = [*both("train", "val"), *others, *(f"train/b/{name}" for name in litter)]
     source = opened(*paths, ignore=("old",))
     first, *rest = source.left_out().lines()
-    assert first.startswith("not taken, no images by their names: 2 .heic, 1 .txt, 1 without a suffix; .heic are photographs")
+    assert first.startswith("not taken, files of other kinds: 2 .heic, 1 .txt, 1 without a suffix; .heic are photographs")
     assert rest == [
-        "not taken, no split by their names, or without classes: empty/ (empty), extra/ (1 images)",
-        "not taken, in no class's folder: 1 images (1.jpg)",
+        "not taken, folders that are no split, or have no class's folder in them: empty/ (empty), extra/ (1 image)",
+        "not taken, in no class's folder: 1 image (1.jpg)",
         "not taken, left by systems and other programs: 1 .DS_Store, 1 ._*, 1 @eaDir/, 1 Thumbs.db, 1 thumbs/",
         "not taken, as source.ignore says: 1 old",
     ]

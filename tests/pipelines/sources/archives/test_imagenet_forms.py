@@ -31,7 +31,7 @@ def test_kaggles_folders_and_list_are_the_same_source(tmp_path: Path, monkeypatc
     assert labels(indexed(source)) == truth(made)
     assert source.class_names()[made.wnids[1]] == "thing 1"
     assert list(source.left_out().lines()) == [
-        "not taken, no split by their names, or without classes: ILSVRC/Data/CLS-LOC/test/ (1 images)"
+        "not taken, folders that are no split, or have no class's folder in them: ILSVRC/Data/CLS-LOC/test/ (1 image)"
     ]
 
 

@@ -96,8 +96,8 @@ def test_what_is_not_taken_is_counted(tmp_path: Path) -> None:
     (root / "notes.md").touch()
     both = SourceConfig("webdataset", 0.25, (), {"train": "more-", "val": "train-00"})
     assert list(source(root, both).left_out().lines()) == [
-        "not taken, no images by their names: 4 .txt, 1 .md",
-        "not taken, in no class's folder: 1 images (loose.jpg)",
+        "not taken, files of other kinds: 4 .txt, 1 .md",
+        "not taken, in no class's folder: 1 image (loose.jpg)",
         "of no known class: 4 images (00008, 00009, 00010, 00011), the fault unknown_class",
     ]
     one = SourceConfig("webdataset", 0.25, (), {"train": "train-*.tar"})
@@ -172,7 +172,7 @@ def test_tars_become_shards_with_the_same_labels(
     folder.params(source=own, model={"classes": 3})
     listing = Path("artifacts/listing.json")
     fetch.main(Path("artifacts/source.json"), listing, Path("artifacts/purpose.json"))
-    assert "of no known class: 1 images (00200), the fault unknown_class" in capsys.readouterr().out
+    assert "of no known class: 1 image (00200), the fault unknown_class" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"unlabelled-train-000000.tar \(00200\) is unknown_class"):
         validate.main(INDEX, REPORT, listing)
     folder.params(source=own, model={"classes": 3}, validate={"policy": {"unknown_class": "drop"}})
