@@ -4,6 +4,8 @@ import importlib.metadata
 import json
 import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ def render_bom(facts: Facts) -> bytes:
     A package is `required` where the model is used, and `optional` where only the stages need it. Versions are those installed.
     """
     required, all_ = _closure(_declared()), _closure(_declared(*_STAGES))
-    packages = [_package(all_[name], "required" if name in required else "optional") for name in sorted(all_)]
+    packages = [all_[name].component("required" if name in required else "optional") for name in sorted(all_)]
     uses = [each["bom-ref"] for each in packages if each["scope"] == "required"]
     document = {
         "bomFormat": "CycloneDX",
@@ -87,20 +89,31 @@ def _data(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _package(found: importlib.metadata.Distribution, scope: str) -> dict[str, Any]:
-    name = canonicalize_name(found.metadata["Name"])
-    purl = f"pkg:pypi/{name}@{found.version}"
-    package: dict[str, Any] = {
-        "type": "library",
-        "bom-ref": purl,
-        "name": name,
-        "version": found.version,
-        "purl": purl,
-        "scope": scope,
-    }
-    if license_ := found.metadata.json.get("license_expression"):
-        package["licenses"] = [{"expression": license_}]
-    return package
+@dataclass(frozen=True)
+class _Package:
+    """An installed distribution: what its METADATA, which is slow to parse, says of it. license: an SPDX expression."""
+
+    name: str
+    version: str
+    license: str | None
+    requires: tuple[Requirement, ...]
+
+    def component(self, scope: str) -> dict[str, Any]:
+        """As CycloneDX has it."""
+        purl = f"pkg:pypi/{self.name}@{self.version}"
+        found = {"type": "library", "bom-ref": purl, "name": self.name, "version": self.version, "purl": purl, "scope": scope}
+        return found | ({"licenses": [{"expression": self.license}]} if self.license else {})
+
+
+@cache
+def _installed(name: str) -> _Package | None:
+    try:
+        found = importlib.metadata.distribution(name).metadata
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    (license_,) = found.get_all("License-Expression") or (None,)
+    requires = tuple(map(Requirement, found.get_all("Requires-Dist") or ()))
+    return _Package(canonicalize_name(found["Name"]), found["Version"], license_, requires)
 
 
 def _declared(*extras: str) -> list[Requirement]:
@@ -115,9 +128,9 @@ def _declared(*extras: str) -> list[Requirement]:
     return [each for each in declared if _applies(each, {"", *extras})]
 
 
-def _closure(needed: Iterable[Requirement]) -> dict[str, importlib.metadata.Distribution]:
+def _closure(needed: Iterable[Requirement]) -> dict[str, _Package]:
     """The installed distributions that these need, and what those need, by name."""
-    found: dict[str, importlib.metadata.Distribution] = {}
+    found: dict[str, _Package] = {}
     waiting = [(each, {""}) for each in needed]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -126,11 +139,9 @@ def _closure(needed: Iterable[Requirement]) -> dict[str, importlib.metadata.Dist
         if not _applies(requirement, extras) or (name, wanted) in seen:
             continue
         seen.add((name, wanted))
-        try:
-            found[name] = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        waiting += [(each, {"", *wanted}) for each in map(Requirement, found[name].requires or [])]
+        if package := _installed(name):
+            found[name] = package
+            waiting += [(each, {"", *wanted}) for each in package.requires]
     return found
 
 
