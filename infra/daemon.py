@@ -2,14 +2,18 @@
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
+
+from infra import state
 
 _KILL_SECONDS = 10.0
 
@@ -29,11 +33,12 @@ class Daemon:
         folder = folder.absolute()
         self.log = folder / f"{name}.log"
         self._lock = folder / f"{name}.alive"
+        self._lock_path = str(self._lock.resolve())
         self._pid = folder / f"{name}.pid"
 
     def start(self, command: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> None:
         """Starts the server in a session of its own, so that it outlives the terminal."""
-        with self._lock.open("wb") as lock, self.log.open("wb") as log:
+        with _open_lock(self._lock) as lock, self.log.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             server = subprocess.Popen(
                 command,
@@ -45,19 +50,34 @@ class Daemon:
                 pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
-        self._pid.write_text(str(server.pid), encoding="utf-8")
+        state.write(self._pid, str(server.pid).encode())
         server.returncode = 0  # nobody waits for it here; without this Popen warns that it still runs
 
     @property
     def pid(self) -> int:
-        """The server's process id, or that of its last start."""
-        return int(self._pid.read_text(encoding="utf-8"))
+        """The server's process id, or that of its last start; 0 where that is not known."""
+        return self._noted() or self._group() or 0
+
+    def _noted(self) -> int | None:
+        text = state.read(self._pid) or b""
+        return int(text) if re.fullmatch(rb"[1-9][0-9]{0,9}", text) else None
+
+    def _group(self) -> int | None:
+        """The process group that holds the lock: as it was noted, if that is so, else the oldest; None when none does."""
+        holders = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):  # it has ended, or is another user's
+                if any(file.path == self._lock_path for file in process.open_files()):
+                    holders.append((process.create_time(), os.getpgid(process.pid)))
+        groups = [group for _, group in sorted(holders)]
+        noted = self._noted()
+        return noted if noted in groups else groups[0] if groups else None
 
     def is_running(self) -> bool:
         """Whether the server, or a process that it started, holds the lock."""
         self._reap()
         try:
-            with self._lock.open("rb") as lock:
+            with _open_lock(self._lock, make=False) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -89,7 +109,10 @@ class Daemon:
         """
         if not self.is_running():
             return False
-        group = self.pid
+        if (group := self._group()) is None:
+            if self.is_running():
+                raise DaemonError(f"{self.title}: runs, and which process it is cannot be seen; stop it by hand")
+            return True
         started = _descendants(group) if descendants else []
         self._end_group(group, grace_seconds)
         _end_all(started, grace_seconds)
@@ -116,8 +139,14 @@ class Daemon:
 
     def _reap(self) -> None:
         """Waits for a dead server that this process started: until then it is a zombie with a process id."""
-        with suppress(ChildProcessError, FileNotFoundError, ValueError):
-            os.waitpid(self.pid, os.WNOHANG)
+        with suppress(ChildProcessError):
+            os.waitpid(self._noted() or os.getpid(), os.WNOHANG)
+
+
+def _open_lock(path: Path, make: bool = True) -> IO[bytes]:
+    """A lock file, opened without waiting, whatever is in its place. Raises OSError for a folder or a link."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | (os.O_CREAT if make else 0), 0o666)
+    return open(descriptor, "r+b", buffering=0)  # noqa: PTH123 - a descriptor has no path
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
@@ -151,6 +180,6 @@ def _is_alive(process: psutil.Process) -> bool:
 def exclusive(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder, which one process has at a time; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("wb") as lock:
+    with _open_lock(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

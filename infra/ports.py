@@ -1,6 +1,7 @@
 """TCP ports on loopback: finding free ones, and checking the one that the user chose."""
 
 import os
+import re
 import socket
 from collections.abc import Set as AbstractSet
 
@@ -28,6 +29,11 @@ def find_free(number: int, exclude: AbstractSet[int] = frozenset()) -> list[int]
             probe.close()
 
 
+def is_port(value: object) -> bool:
+    """Whether it is the number of a port."""
+    return type(value) is int and 0 < value < 65536
+
+
 def from_environment(variable: str) -> int | None:
     """The port in an environment variable, or None where it is not set.
 
@@ -35,7 +41,7 @@ def from_environment(variable: str) -> int | None:
         ValueError: its value is no port number.
     """
     text = os.environ.get(variable, "")
-    if text and not (text.isdigit() and 0 < int(text) < 65536):
+    if text and not (re.fullmatch("[0-9]{1,5}", text) and is_port(int(text))):
         raise ValueError(f"{variable}: must be a port number, got {text!r}")
     return int(text) if text else None
 

@@ -7,12 +7,13 @@ or that of the running local stack. `python -m infra.stack up` does the same for
 local store DVC gets the path of a file that only its owner may read.
 """
 
-import json
 import os
 import sys
 from configparser import ConfigParser, ParsingError
 from contextlib import suppress
 from pathlib import Path
+
+from infra import state
 
 NAME = "store"
 DVC = Path(".dvc")
@@ -47,12 +48,12 @@ def _configured(dvc: Path) -> dict[str, str] | None:
 
 def configure_local(places: Path = STACK, dvc: Path = DVC) -> str:
     """The same for the local store that `places` describes. Raises FileNotFoundError unless it runs."""
-    found = json.loads(places.read_text(encoding="utf-8"))
+    found = state.read_json(places)
+    if not isinstance(found, dict):
+        raise FileNotFoundError(places)
     credentials = places.absolute().with_name(_CREDENTIALS)
-    part = credentials.with_name(f".{_CREDENTIALS}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(f"[default]\naws_access_key_id = {found['access_key']}\naws_secret_access_key = {found['secret_key']}\n")
-    part.replace(credentials)
+    text = f"[default]\naws_access_key_id = {found['access_key']}\naws_secret_access_key = {found['secret_key']}\n"
+    state.write(credentials, text.encode(), 0o600)
     options = {"endpointurl": found["endpoint"], "region": found["region"], "credentialpath": str(credentials)}
     return configure(found["bucket"], options, dvc)
 

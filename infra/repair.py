@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import yaml
 
+from infra import state
+
 LOCK = Path("dvc.lock")
 COPY = Path(".local/dvc.lock")  # of the last dvc.lock that was whole
 CONFIG = Path(".dvc/config.local")
@@ -43,67 +45,62 @@ def allow_no_git() -> Iterator[str]:
         reason = said.stderr.strip().partition("\n")[0] if said.returncode else ""
     except OSError as error:
         reason = f"git: {error.strerror}"
-    config = CONFIG.read_text(encoding="utf-8") if CONFIG.is_file() else ""
-    if reason and "no_scm" not in config:
+    config = state.read(CONFIG) or b""
+    if reason and b"no_scm" not in config:
         subprocess.run(
             [sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"], capture_output=True, check=True
         )
         yield f"runs without git, and has no experiments; git said: {reason}"
-    elif not reason and "no_scm" in config:
+    elif not reason and b"no_scm" in config:
         subprocess.run([sys.executable, "-m", "dvc", "config", "--local", "-u", "core.no_scm"], capture_output=True, check=True)
 
 
 def _repair_rwlock() -> Iterator[str]:
+    if not os.path.lexists(RWLOCK):
+        return
     try:
-        locks = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        locks = state.read_json(RWLOCK)
         kept: dict[str, Any] = {
             "write": {path: owner for path, owner in locks.get("write", {}).items() if _lives(owner)},
             "read": {path: living for path, owners in locks.get("read", {}).items() if (living := [*filter(_lives, owners)])},
         }
-    except FileNotFoundError:
-        return
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, IsADirectoryError):
-        _remove(RWLOCK)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        state.remove(RWLOCK)
         yield f"{RWLOCK}: was damaged; removed, no DVC runs here"
         return
     kept = {mode: paths for mode, paths in kept.items() if paths}
     if kept != {mode: paths for mode, paths in locks.items() if paths}:
-        _replace(RWLOCK, json.dumps(kept).encode())
+        state.write(RWLOCK, json.dumps(kept).encode())
         yield f"{RWLOCK}: removed the locks of processes that have ended"
 
 
 def _repair_lock() -> Iterator[str]:
     if LOCK.is_dir():  # whose files may be the user's
         sys.exit(f"{LOCK}: is a folder, where DVC keeps a file; move it away, then run this again")
-    if COPY.is_dir():
-        _remove(COPY)
-    if _is_whole(LOCK):
-        if not COPY.exists() or COPY.read_bytes() != LOCK.read_bytes():
+    text, copy = state.read(LOCK), state.read(COPY)
+    if text is not None and (text == copy or _is_whole(text, copy or b"")):
+        if text != copy:
             COPY.parent.mkdir(exist_ok=True)
-            _replace(COPY, LOCK.read_bytes())
-    elif LOCK.exists() and _is_whole(COPY):
-        _replace(LOCK, COPY.read_bytes())
+            state.write(COPY, text)
+    elif os.path.lexists(LOCK) and copy is not None and _is_whole(copy):
+        state.write(LOCK, copy)
         yield f"{LOCK}: was damaged; its last whole copy is back"
-    elif LOCK.exists():
+    elif os.path.lexists(LOCK):
         LOCK.unlink()
         yield f"{LOCK}: was damaged, and there is no copy; removed, DVC finds what it has made in its cache"
 
 
-def _is_whole(lock: Path) -> bool:
-    if lock == LOCK and lock.exists() and COPY.exists() and lock.read_bytes() == COPY.read_bytes():
-        return True  # it was when it was copied
+def _is_whole(text: bytes, copy: bytes = b"") -> bool:
+    """Whether DVC reads this as a lock, and it is not the first part of the copy."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # a second to import
     from dvc.utils.serialize import ParseError, parse_yaml  # which refuses more than PyYAML does, such as a key twice
     from voluptuous import Invalid
 
     try:
-        text = lock.read_text(encoding="utf-8")
-        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, lock))
-    except (FileNotFoundError, ValueError, RecursionError, ParseError, Invalid):
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text.decode(), LOCK))
+    except (ValueError, RecursionError, ParseError, Invalid):
         return False
-    return text.endswith("\n") and not (
-        COPY.exists() and COPY.read_text(encoding="utf-8").startswith(text) and COPY.read_text(encoding="utf-8") != text
-    )
+    return text.endswith(b"\n") and not (copy.startswith(text) and copy != text)
 
 
 def _repair_cache() -> Iterator[str]:
@@ -112,10 +109,10 @@ def _repair_cache() -> Iterator[str]:
         damaged = [path for path, digest in zip(objects, pool.map(_md5, objects), strict=True) if digest != _digest_of(path)]
     found = _workspace() if damaged else {}
     for path in damaged:
-        path.unlink()
+        state.remove(path)
         source = found.get(_digest_of(path))
         if isinstance(source, bytes):
-            _replace(path, source)
+            state.write(path, source)
         elif source:
             part = path.with_name(f".{path.name}.{os.getpid()}")
             shutil.copyfile(source, part)
@@ -144,6 +141,8 @@ def _digest_of(path: Path) -> str:
 
 
 def _md5(path: Path) -> str:
+    if not path.is_file():  # a folder, a pipe, a link that leads nowhere
+        return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -173,24 +172,16 @@ def _is_dvc(process: psutil.Process) -> bool:
     return any("dvc" in Path(word).parts[-2:] or word == "infra.repro" for word in process.cmdline())
 
 
-def _remove(path: Path) -> None:
-    """Removes the file, or the folder that stands in its place."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes the file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
-    part.replace(path)
+def main() -> bool:
+    """Says what was repaired; False, and why, where something may not be read or written."""
+    try:
+        for line in (*allow_no_git(), *repair()):
+            print(f"dvc: {line}", flush=True)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}; let this user read and write it", file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":
-    for line in (*allow_no_git(), *repair()):
-        print(f"dvc: {line}", flush=True)
-    sys.exit(0)
+    sys.exit(0 if main() else 1)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """The command line. Returns the exit status: DVC's own 255 for any failure, which the stage or DVC has explained."""
-    for line in (*repair.allow_no_git(), *repair.repair()):
-        print(f"dvc: {line}", flush=True)
+    if not repair.main():
+        return 255
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, scm_context
 

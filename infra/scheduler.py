@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from infra import flow_processes, ports
+from infra import flow_processes, ports, state
 from infra.daemon import Daemon, DaemonError, exclusive
 from infra.prefect_api import NOTIFY, POOL, Api, PrefectError, prepare
 
@@ -62,7 +62,7 @@ class Scheduler:
     @property
     def url(self) -> str:
         """The URL of the server's API."""
-        return f"http://127.0.0.1:{json.loads((self.folder / 'port.json').read_text(encoding='utf-8'))}/api"
+        return f"http://127.0.0.1:{self._last_port()}/api"
 
     def up(self) -> str:
         """Starts what does not run, and deploys; a worker with another environment is started again. Returns the API's URL.
@@ -154,7 +154,7 @@ class Scheduler:
             self.server.stop(_SERVER_GRACE_SECONDS)
         for attempt in range(1, _ATTEMPTS + 1):
             port = self._choose_port()
-            (self.folder / "port.json").write_text(json.dumps(port), encoding="utf-8")
+            state.write(self.folder / "port.json", json.dumps(port).encode())
             _log(f"server: starts at port {port}")
             command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
             self.server.start(command, self._environment(), cwd=self.root)
@@ -178,11 +178,12 @@ class Scheduler:
     def _choose_port(self) -> int:
         if self._port:
             return ports.require_free(self._port, PORT)
-        try:
-            last = int(json.loads((self.folder / "port.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            last = _DEFAULT_PORT
+        last = self._last_port()
         return last if ports.is_free(last) else ports.find_free(1)[0]
+
+    def _last_port(self) -> int:
+        last = state.read_json(self.folder / "port.json")
+        return last if ports.is_port(last) else _DEFAULT_PORT
 
     def _agree_on_environment(self) -> None:
         """Stops a worker whose places differ from this process's; one with a run is left alone.
@@ -297,7 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"error: {error.args[0]} is not set; name the API of the Prefect server, or `make deploy` one here", file=sys.stderr
         )
         return 1
-    except (DaemonError, PrefectError, ValueError) as error:
+    except (DaemonError, PrefectError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.verb in ("down", "prepare"):

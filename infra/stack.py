@@ -23,7 +23,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import ports, remote
+from infra import ports, remote, state
 from infra.daemon import Daemon, DaemonError, exclusive
 
 FOLDER = Path(".local/stack")
@@ -97,8 +97,8 @@ class Stack:
     def access(self) -> StoreAccess | None:
         """How to reach the store; None unless it runs and answers."""
         try:
-            access = StoreAccess(**json.loads((self.folder / "places.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            access = StoreAccess(**state.read_json(self.folder / "places.json"))
+        except TypeError:
             return None
         return access if self.server.is_running() and _answers(access) else None
 
@@ -115,7 +115,7 @@ class Stack:
         home = self.folder / "home"
         for folder in (home, self.folder / "data"):
             folder.mkdir(exist_ok=True)
-        (self.folder / "ports.json").write_text(json.dumps(chosen), encoding="utf-8")
+        state.write(self.folder / "ports.json", json.dumps(chosen).encode())
         # It reads configuration files in its working directory and HOME: none are there, so the command line alone counts.
         env = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)}
         self.server.start(self._command(chosen), env, cwd=home)
@@ -126,7 +126,7 @@ class Stack:
         except BaseException:
             self._stop()
             raise
-        _write_private(self.folder / "places.json", json.dumps(asdict(access), indent=1))
+        state.write(self.folder / "places.json", json.dumps(asdict(access), indent=1).encode(), 0o600)
         return access
 
     def _command(self, chosen: dict[str, int]) -> list[str]:
@@ -160,22 +160,21 @@ class Stack:
         return {name: port or next(free) for name, port in chosen.items()}
 
     def _last_ports(self) -> dict[str, int]:
-        try:
-            return dict(json.loads((self.folder / "ports.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            return {}
+        found = state.read_json(self.folder / "ports.json")
+        return {name: port for name, port in found.items() if ports.is_port(port)} if isinstance(found, dict) else {}
 
     def _credentials(self) -> dict[str, tuple[str, str]]:
-        """Access key and secret key of each identity, by its name; random, made once."""
+        """Access key and secret key of each identity, by its name; random, made once, and again where they were damaged."""
         path = self.folder / "identities.json"
-        if not path.exists():
-            identities = [_identity("admin", ["Admin"]), _identity("pipeline", _ACTIONS)]
-            _write_private(path, json.dumps({"identities": identities}, indent=1))
-        keys = {entry["name"]: entry["credentials"][0] for entry in json.loads(path.read_text(encoding="utf-8"))["identities"]}
-        return {name: (key["accessKey"], key["secretKey"]) for name, key in keys.items()}
+        try:
+            return _keys(state.read_json(path))
+        except (TypeError, KeyError, IndexError):
+            made = {"identities": [_identity("admin", ["Admin"]), _identity("pipeline", _ACTIONS)]}
+            state.write(path, json.dumps(made, indent=1).encode(), 0o600)
+            return _keys(made)
 
     def _stop(self) -> bool:
-        (self.folder / "places.json").unlink(missing_ok=True)
+        state.remove(self.folder / "places.json")
         ran = self.server.stop(_STOP_SECONDS)
         # The server leaves its Unix sockets in /tmp, whatever TMPDIR is.
         for port in self._last_ports().values():
@@ -194,6 +193,15 @@ def _identity(name: str, actions: list[str]) -> dict[str, Any]:
         "credentials": [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}],
         "actions": actions,
     }
+
+
+def _keys(tree: Any) -> dict[str, tuple[str, str]]:
+    """Access key and secret key by name, of identities.json."""
+    keys = {entry["name"]: entry["credentials"][0] for entry in tree["identities"]}
+    found = {name: (keys[name]["accessKey"], keys[name]["secretKey"]) for name in ("admin", "pipeline")}
+    if not all(isinstance(key, str) for pair in found.values() for key in pair):
+        raise TypeError(found)
+    return found
 
 
 def _program() -> str:
@@ -290,14 +298,6 @@ def _answers(access: StoreAccess) -> bool:
         return False
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Atomically writes a file that only its owner may read."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    part.replace(path)
-
-
 def status() -> tuple[bool, str]:
     """Whether the store that the pipeline uses answers, and a line about it."""
     if bucket := os.environ.get("ALEXNET_BUCKET"):
@@ -327,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         stack = Stack(port=ports.from_environment(PORT))
         access = stack.up() if verb == "up" else stack.access()
-    except (DaemonError, ValueError) as error:
+    except (DaemonError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyError as error:

@@ -139,6 +139,42 @@ def test_a_folder_in_a_files_place_is_removed_unless_it_may_be_the_users(reposit
     assert repair.repair() == []
 
 
+PLACES: list[Callable[[Path], object]] = [
+    os.mkfifo,
+    lambda path: path.symlink_to(path.name),
+    lambda path: path.symlink_to("/dev/zero"),
+]
+
+
+@pytest.mark.parametrize("put", PLACES, ids=["pipe", "ring", "device"])
+def test_what_is_no_file_is_damaged_and_made_again(put: Callable[[Path], object], repository: Path) -> None:
+    """A pipe or a device would be read for ever."""
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  make:\n    cmd: x\n")
+    assert repair.repair() == []
+    whole = Path("dvc.lock").read_bytes()
+    for path in (Path("dvc.lock"), repair.COPY, repair.RWLOCK, repair.CONFIG):
+        path.unlink(missing_ok=True)
+        put(path)
+        repair.repair()
+    assert Path("dvc.lock").read_bytes() == repair.COPY.read_bytes() == whole
+    assert not repair.RWLOCK.is_symlink()
+    found = repair.CACHE / "00" / f"{0:030}"
+    found.parent.mkdir(parents=True)
+    for make in (put, Path.mkdir):
+        make(found)
+        assert repair.repair() == [f"{found}: is damaged; removed, DVC makes or pulls it again"]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe{\0", b"\x80", b"null", b'{"write": {"/a": {"pid": "1"}}}'])
+def test_a_note_of_any_bytes_is_damaged(body: bytes, repository: Path) -> None:
+    repair.COPY.parent.mkdir()
+    for path in (repair.COPY, repair.RWLOCK):
+        path.write_bytes(body)
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  make:\n    cmd: x\n")
+    assert repair.repair() == [".dvc/tmp/rwlock: was damaged; removed, no DVC runs here"]
+    assert repair.COPY.read_bytes() == Path("dvc.lock").read_bytes()
+
+
 def test_dvc_runs_without_git_and_with_it_again(repository: Path) -> None:
     (repository / ".dvc/config").touch()
     (repository / "dvc.yaml").write_text(DVC)

@@ -115,6 +115,38 @@ def test_a_stale_process_id_is_not_killed(tmp_path: Path) -> None:
         other.wait()
 
 
+@pytest.mark.parametrize("note", [b"", b"0", b"1", b"-1", b"\xff", b"%d"])
+def test_the_server_is_ended_and_no_other_whatever_its_note_says(note: bytes, tmp_path: Path) -> None:
+    """A signal to process group 1 would reach every process of the user."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        server = Daemon(tmp_path, "server", "server")
+        server.start(["sleep", "60"], {}, tmp_path)
+        started = psutil.Process(server.pid)
+        (tmp_path / "server.pid").write_bytes(note % other.pid if b"%" in note else note)
+        assert server.stop(1.0)
+        assert not server.is_running()
+        assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE
+        assert other.poll() is None
+        other.kill()
+
+
+@pytest.mark.slow
+def test_damaged_notes_of_the_store_are_made_again(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    access = stack.up()
+    try:
+        for name in ("places.json", "ports.json", "identities.json"):
+            (tmp_path / name).unlink()
+        (tmp_path / "places.json").mkdir()
+        os.mkfifo(tmp_path / "ports.json")
+        (tmp_path / "identities.json").write_bytes(b'{"identities": [{"name": "admin", "credentials": [{"accessKey": 1}]}]}')
+        again = stack.up()
+        assert again.secret_key != access.secret_key
+        _pipeline_client(again).put_object(Bucket=again.bucket, Key="a", Body=b"1")
+    finally:
+        stack.down()
+
+
 def test_a_taken_port_is_reported_with_its_variable(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
