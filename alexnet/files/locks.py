@@ -1,8 +1,10 @@
 """Locks among threads and processes that a dead process cannot keep: the kernel drops a flock with its holder."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +29,8 @@ def flock(
 
     Raises:
         Busy: it gave up.
-        OSError: as `open`; a link at `path` is not followed, for what it leads to is somebody's file.
+        DataError: something else stands at `path`: a folder, a pipe, or a link, which is not followed.
+        OSError: as `open`.
     """
     seen, deadline = progress(), time.monotonic() + patience_seconds
     while (file := _try_flock(path)) is None:
@@ -51,13 +54,25 @@ def flock(
 
 def _try_flock(path: Path) -> int | None:
     """The lock file, locked; None when another holds it or has just removed it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _misplaced(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _misplaced(path)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(path, file):
             return file
     os.close(file)
     return None
+
+
+def _misplaced(path: Path) -> DataError:
+    return DataError(f"{path}: a lock is kept there, and found is a link, a folder or a pipe; remove it and run again")
 
 
 def _is_at(path: Path, file: int) -> bool:

@@ -1,11 +1,14 @@
 """alexnet/files/locks.py; what the cache makes of it is in test_cache.py."""
 
 import multiprocessing
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from alexnet.errors import DataError
 from alexnet.files import locks as flock
 from alexnet.files.locks import Busy
 
@@ -54,6 +57,19 @@ def test_a_lock_that_is_held_is_left_alone(tmp_path: Path) -> None:
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "lock").symlink_to("mine")
-    with pytest.raises(OSError, match="symbolic links"), flock.flock(tmp_path / "lock", 0.0, ""):
+    with pytest.raises(DataError, match="found is a link"), flock.flock(tmp_path / "lock", 0.0, ""):
         pass
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)], ids=["folder", "pipe", "ring"]
+)
+def test_what_is_no_lock_file_is_named_and_once_removed_the_lock_is_had(make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    make(path)
+    with pytest.raises(DataError, match="lock: a lock is kept there, .* remove it and run again"), flock.flock(path, 0.0, ""):
+        pass
+    path.rmdir() if path.is_dir() else path.unlink()
+    with flock.flock(path, 0.0, ""):
+        assert path.is_file()
