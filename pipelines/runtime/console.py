@@ -29,7 +29,7 @@ _STATUS = environment.LOCAL / "status"  # how each stage last ended, by which th
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a stage that a signal stopped, and that cleaned up
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCKS = environment.LOCAL / "locks"  # a file for each stage and its arguments, which name its outputs
-_PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
+_LIMITS = {errno.EMFILE: "n", errno.EFBIG: "f"}  # by the letter of the shell's `ulimit`
 _STAGE = "ALEXNET_STAGE"  # tells programs that a stage starts which it is
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
@@ -156,7 +156,7 @@ def _run(stage: str, main: Callable[[], None]) -> None:
         error = str(mistake)
         retryable = isinstance(mistake, Unreachable | Busy)
     except OSError as failure:
-        if not (failure.errno in _FULL or (failure.errno in _PATH_ERRORS and failure.filename)):
+        if not (failure.filename or failure.errno in (*_FULL, *_LIMITS)):
             traceback.print_exc()
         reason = os.strerror(failure.errno) if failure.errno else failure
         error = f"{failure.filename or 'disk'}: {reason}{_advice(stage, failure.errno)}"
@@ -195,6 +195,8 @@ def _sole(stage: str) -> AbstractContextManager[None]:
 def _advice(stage: str, number: int | None) -> str:
     if number in _FULL:
         return "; free some space and run again, what is finished is kept"
+    if letter := _LIMITS.get(number or 0):
+        return f"; raise this process's limit, `ulimit -{letter}`, and run again, what is finished is kept"
     return f"; what earlier stages make, `dvc repro {stage}` makes first" if number == errno.ENOENT else ""
 
 

@@ -94,7 +94,7 @@ def test_an_error_of_a_device_that_is_full_is_one_line(capsys: pytest.CaptureFix
 
 def test_an_os_error_without_a_path_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert end(fail(OSError(errno.EIO, "bad sector", "x")))[0] == 1
-    assert "Traceback" in capsys.readouterr().err
+    assert capsys.readouterr().err == "validate: error: x: Input/output error\n"
     assert end(fail(FileNotFoundError(errno.ENOENT, "no path with it")))[0] == 1
     assert "Traceback" in capsys.readouterr().err
 
