@@ -12,17 +12,17 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from alexnet.config import read_json, to_json
+from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.shards.manifest import Manifest
 from benchmarks.report import README
 from pipelines.cli import summary
 from pipelines.evaluation.results import SPLIT_NAMES, Estimate, Results
-from pipelines.runtime import environment
+from pipelines.runtime import environment, timings
 from tools.blocks import replace_block
 
 PREDICTIONS = README.parent / "docs" / "predictions.webp"
@@ -68,15 +68,17 @@ def finished(artifacts: Path) -> Run:
     shards = Manifest.read(artifacts / "manifest.json").splits["train"]
     with (artifacts / "history.csv").open(encoding="utf-8", newline="") as file:
         epochs = len(list(csv.reader(file))) - 1
-    stages = sorted(path.stem for path in summary.TIMINGS.glob("*.json"))
+    stages = sorted(path.stem for path in timings.FOLDER.glob("*.json"))
     took = {stage: _took(stage) for stage in stages}
     results = Results.read(summary.RESULTS)
     return Run(environment.machine(), sum(shard.samples for shard in shards), epochs, results, took)
 
 
 def _took(stage: str) -> Took:
-    values: dict[str, Any] = {name: summary.took(stage)[name] for name in Took.__annotations__}
-    return Took(**values)
+    timing = timings.last(stage)
+    if timing is None:
+        raise DataError(f"{timings.FOLDER}/{stage}.json: is damaged; `dvc repro --force {stage}` writes it again")
+    return Took(**{name: getattr(timing, name) for name in Took.__annotations__})
 
 
 def read_records() -> dict[str, Run]:

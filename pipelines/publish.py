@@ -8,7 +8,6 @@ and the page of the promotion. `persist` on the receipt keeps DVC from restoring
 
 import argparse
 import io
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from ruamel.yaml import YAML
 from alexnet.config import read_json, to_json
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder, atomic_write_bytes
+from alexnet.files.strict import open_regular
 from alexnet.inference.metrics import Metrics
 from alexnet.shards.manifest import Manifest
 from pipelines.config import params
@@ -46,6 +46,14 @@ _LISTING = "artifacts/listing.json"
 _PICTURES = (".png", ".svg", ".html")
 _EXPERIMENT = "an experiment moves no alias; `dvc exp apply` it and `make run`, or `alexnet promote` it"
 _DECLINED = "an experiment, or ALEXNET_PUBLISH=no; `dvc exp apply` it and `make run`, or set ALEXNET_PUBLISH=yes"
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """purpose.json of the fetch stage: whether to publish, and whether DVC runs an experiment."""
+
+    publish: bool
+    experiment: bool
 
 
 @dataclass(frozen=True)
@@ -85,9 +93,9 @@ def main() -> None:
     parser.add_argument("--receipt", type=Path, required=True, help="JSON to write: what was published")
     given = vars(parser.parse_args())
     receipt, purpose = given.pop("receipt"), given.pop("purpose")
-    asked = json.loads(purpose.read_text(encoding="utf-8"))
-    if asked["publish"]:
-        publish(Inputs(**given), receipt, experiment=asked["experiment"])
+    asked = read_json(Purpose, purpose, "run the fetch stage again")
+    if asked.publish:
+        publish(Inputs(**given), receipt, experiment=asked.experiment)
     else:
         decline(receipt)
 
@@ -221,7 +229,8 @@ def _copy_all(inputs: Inputs, folder: Path) -> None:
     for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        with open_regular(path) as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
     if _LOCK.exists():
         (folder / _LOCK.name).write_text(lineage(_LOCK.read_text(encoding="utf-8")), encoding="utf-8")
 

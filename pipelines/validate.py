@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write
+from alexnet.files.strict import read_bytes
 from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, Fault, ValidateConfig
 from alexnet.shards.manifest import Split
 from pipelines.config import params
@@ -51,7 +52,7 @@ def main(index_path: Path, report_path: Path, listing_path: Path | None = None) 
     bucket = data_bucket()
     bucket.check()
     source = open_source(given.source)
-    listing = listing_path.read_bytes() if listing_path and listing_path.exists() else b""
+    listing = read_bytes(listing_path) if listing_path and listing_path.exists() else b""
     cache = open_scan_cache(given.source.name, source, given.validate, listing)
     table = build_index(source, given.source, given.validate, cache)
     index_path.unlink(missing_ok=True)  # an older one must not be taken for this source's

@@ -1,7 +1,6 @@
 """The result of a run: error rates beside the baselines, where the figures are, and what was published where."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from alexnet.inference.metrics import VIEWS_NAMES
 from pipelines.evaluation.results import NAME, THROUGHPUT, Estimate, Results, Throughput
 from pipelines.publishing.receipt import Receipt
 from pipelines.registry.release import CHAMPION, version_folder
-from pipelines.runtime import console, environment
+from pipelines.runtime import console, environment, timings
 
 EVALUATION = Path("artifacts/evaluation")
 RESULTS = EVALUATION / NAME
@@ -19,14 +18,13 @@ RECEIPT = Path("artifacts/receipt.json")
 PAGE = environment.LOCAL / "release" / "index.html"
 OUTCOME = environment.LOCAL / "outcome.html"
 _STATUS = environment.LOCAL / "status"
-TIMINGS = environment.LOCAL / "timings"
 _ALWAYS_RUN = "fetch"  # the stage that looks whether the source has changed
 _ADVICE = "`make run` makes it"
 
 
 def stages_run_since(moment: float) -> list[str]:
     """The stages that ran after a moment (seconds since the epoch), in the order in which they ended."""
-    ended = sorted((path.stat().st_mtime, path.stem) for path in _STATUS.glob("*.json"))
+    ended = sorted((path.lstat().st_mtime, path.stem) for path in _STATUS.glob("*.json"))
     return [stage for at, stage in ended if at >= moment and stage != _ALWAYS_RUN]
 
 
@@ -108,16 +106,8 @@ def _throughput() -> list[str]:
     ]
 
 
-def took(stage: str) -> dict[str, float | None]:
-    """What the last run of a stage took, as it has measured it; empty where it has not."""
-    try:
-        return dict(json.loads((TIMINGS / f"{stage}.json").read_bytes()))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
 def _with_time(stage: str) -> str:
-    seconds = took(stage).get("seconds")
+    seconds = timing.seconds if (timing := timings.last(stage)) else None
     return stage if seconds is None else f"{stage} {seconds:.0f} s" if seconds < 100 else f"{stage} {seconds / 60:.0f} min"
 
 
@@ -132,11 +122,11 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         print(summary())
-    except DataError as error:
+        ran = stages_run_since(args.since.stat().st_mtime) if args.since else []
+    except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.since:
-        ran = stages_run_since(args.since.stat().st_mtime)
         print(f"ran         {', '.join(map(_with_time, ran))}" if ran else "nothing to do: all of it has been made before")
     return 0
 

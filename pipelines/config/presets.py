@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from alexnet.config import build
 from alexnet.errors import ParamsError
 from alexnet.files.atomic import atomic_write_bytes
+from alexnet.files.strict import read_bytes
 from pipelines.config import params, tree
 
 
@@ -25,11 +26,11 @@ def use(name: str, file: Path = params.FILE, folder: Path = params.PRESETS) -> l
         ParamsError: no such preset, or it does not fit params.yaml. Nothing is written then.
     """
     before = tree.read(file)
-    document = _round_trip().load(file.read_text(encoding="utf-8"))
+    document = _round_trip().load(read_bytes(file))
     for preset in dict.fromkeys([params.SHIPPED, name]):
         path = params.preset_file(preset, folder)
         tree.overlay(before, tree.read(path), f"presets.{preset}")  # refuses a leaf that params.yaml does not have
-        _lay(document, _round_trip().load(path.read_text(encoding="utf-8")))
+        _lay(document, _round_trip().load(read_bytes(path)))
     text = io.StringIO()
     _round_trip().dump(document, text)
     after = YAML(typ="safe", pure=True).load(text.getvalue())

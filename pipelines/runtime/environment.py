@@ -3,7 +3,6 @@
 With ALEXNET_BUCKET set, the standard AWS variables say how to reach it. Without it, the local stack is used if it runs.
 """
 
-import json
 import math
 import os
 import platform
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from alexnet.config import read_json
 from alexnet.errors import DataError
 
 N = TypeVar("N", int, float)
@@ -50,13 +50,12 @@ def store() -> Store:
     bucket = os.environ.get("ALEXNET_BUCKET")
     if bucket:
         return _named_store(_bucket("ALEXNET_BUCKET"), _bucket("ALEXNET_REGISTRY", bucket))
-    try:
-        return Store(**json.loads(STACK.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not STACK.exists():
         raise DataError(
             "no bucket: ALEXNET_BUCKET is not set and no local stack runs; "
             "run `make up`, or set ALEXNET_BUCKET (and ALEXNET_REGISTRY, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...)"
-        ) from None
+        )
+    return read_json(Store, STACK, "`make up` writes it again")
 
 
 def store_of(bucket: str) -> Store:

@@ -1,7 +1,6 @@
 """What README says of whole runs is what was recorded of them, and of the shipped run what its dvc.lock has."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from alexnet.inference.metrics import Baseline, Metrics, Scores
 from benchmarks import runs
 from benchmarks.report import README
 from pipelines.evaluation.results import ProtocolResult, Results
+from pipelines.runtime.timings import Timing
 from tests.support import sample_shards
 from tools.blocks import with_block
 
@@ -51,8 +51,8 @@ def test_a_finished_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("artifacts/history.csv").write_text("epoch,lr\n0,0.1\n1,0.1\n")
     Path("artifacts/evaluation/results.json").write_bytes(to_json(RECORDS["digits"].results))
     for stage in ("train", "shard"):
-        timing = {"seconds": 3.0, "cpu_seconds": 60.0, "peak_memory_bytes": 10**9, "images": None}
-        Path(f".local/timings/{stage}.json").write_text(json.dumps(timing))
+        timing = Timing(3.0, 60.0, 10**9, None, None, None, 0, 0, None, None)
+        Path(f".local/timings/{stage}.json").write_bytes(to_json(timing))
     run = runs.finished(Path("artifacts"))
     assert (run.images, run.epochs, run.results) == (sum(each.samples for each in shards.shards), 2, RECORDS["digits"].results)
     assert (list(run.took), run.cpu_minutes, run.peak_gigabytes) == (["shard", "train"], 2.0, 1.0)

@@ -15,6 +15,7 @@ from pipelines.cli.main import main as cli_main
 from pipelines.config import params
 from pipelines.evaluation.intervals import share
 from pipelines.evaluation.results import THROUGHPUT, Estimate, ProtocolResult, Results, Throughput
+from pipelines.runtime.timings import Timing
 
 ROOT = Path(__file__).parents[3]
 RESULTS = Results(
@@ -136,9 +137,26 @@ def test_stages_say_how_long_they_took(finished: Path, capsys: pytest.CaptureFix
     os.utime("started", (101, 101))
     Path(".local/timings").mkdir()
     for stage, seconds in (("validate", 9.6), ("train", 301.0)):
-        Path(f".local/timings/{stage}.json").write_text(json.dumps({"seconds": seconds}))
+        Path(f".local/timings/{stage}.json").write_bytes(to_json(Timing(seconds, 0.0, 0, None, None, None, 0, 0, None, None)))
     assert summary.main(["--since", "started"]) == 0
     assert capsys.readouterr().out.endswith("ran         shard, validate 10 s, train 5 min\n")
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[" * 20_000, b"\xff\xfe{\0"], ids=["empty", "null", "deep", "utf-16"])
+def test_a_stage_whose_time_is_damaged_is_named_without_it(
+    damage: bytes, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("started").touch()
+    os.utime("started", (101, 101))
+    Path(".local/timings").mkdir()
+    Path(".local/timings/train.json").write_bytes(damage)
+    os.mkfifo(".local/timings/validate.json")
+    Path(".local/status/probe.json").symlink_to("probe.json")
+    assert summary.main(["--since", "started"]) == 0
+    assert capsys.readouterr().out.endswith("ran         shard, validate, train, probe\n")
+    Path("started").unlink()
+    assert summary.main(["--since", "started"]) == 1
+    assert "No such file or directory: 'started'" in capsys.readouterr().err
 
 
 def test_a_run_of_which_nothing_was_left_to_do_is_reported(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import re
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,6 +116,20 @@ def test_what_is_no_bucket_is_named_and_the_advice_cures_it(
         environment.store()
     monkeypatch.setenv(variable, "shards")
     assert "shards" in (environment.store().bucket, environment.store().registry)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b"\xff\xfe{\0", b"[" * 20_000, b'{"bucket": 1}', None], ids=lambda body: str(body)[:12]
+)
+def test_damaged_notes_of_the_local_store_are_named(
+    body: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = tmp_path / "places.json"
+    places.mkdir() if body is None else places.write_bytes(body)
+    monkeypatch.setattr(environment, "STACK", places)
+    monkeypatch.delenv("ALEXNET_BUCKET", raising=False)
+    with pytest.raises(DataError, match=r"places\.json.*; `make up` writes it again"):
+        environment.store()
 
 
 def test_an_endpoint_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
