@@ -84,10 +84,10 @@ def _read(registry: Registry, release: Release, path: str) -> dict[str, Any]:
 
 
 def _number(tree: Any, *path: str | int) -> float | None:
-    """The number at a path of keys and places; None if there is none."""
+    """The fraction at a path of keys and places; None if there is none."""
     for key in path:
         try:
             tree = tree[key]
         except (KeyError, IndexError, TypeError):
             return None
-    return float(tree) if isinstance(tree, int | float) else None
+    return float(tree) if type(tree) in (int, float) and abs(tree) <= 1 else None

@@ -5,7 +5,6 @@ NAME/aliases/, NAME/history/          see `aliases`
 """
 
 import hashlib
-import json
 import mimetypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
+from alexnet.files.strict import loads
 from pipelines.registry.aliases import Alias, AliasHistory, Record, Target, Why
 from pipelines.registry.release import MANIFEST, Release, signature_path, version_folder
 from pipelines.registry.signing import PublicKey
@@ -177,8 +177,8 @@ def _target(release: Release) -> Target:
 def _is_newer(manifest: bytes | None) -> bool:
     """Whether it has a form that this program does not know."""
     try:
-        return int(json.loads(manifest or b"")["format"]) > 1
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return int(loads(manifest or b"")["format"]) > 1
+    except (ValueError, KeyError, TypeError):
         return False
 
 

@@ -34,6 +34,12 @@ def test_a_version_has_a_date_errors_aliases_and_signers(registry: Registry, tmp
     assert found.where == f"{registry.bucket}/alexnet/versions/{release.version}/"
 
 
+@pytest.mark.parametrize("error", ["1" + "0" * 4000, "-1e308", "true", "1e300", '"x"'])
+def test_what_is_no_fraction_is_no_error_rate(error: str, registry: Registry, tmp_path: Path) -> None:
+    release = publish(registry, tmp_path / "model", f'{{"center_crop": {{"top1_error": {error}}}}}')
+    assert details(registry, release.version, {}).top1_error is None
+
+
 def test_a_version_has_an_interval_baselines_and_a_commit(registry: Registry, tmp_path: Path) -> None:
     _, folder = make(tmp_path)
     (folder / "evaluation").mkdir()
