@@ -93,10 +93,10 @@ def main(source: Path, listing: Path, purpose: Path, *, rehash: bool = False) ->
     terms = f"; its license: {LICENSES[config.name]}" if config.name in LICENSES else ""
     console.say(f"fetch: {config.name}, {found.files:,} files, {found.bytes / 1e6:,.1f} MB{terms}")
     console.say(f"fetch: {found.layout}")
-    for line in opened.left_out().lines():
-        console.say(f"fetch: {line}")
     names = opened.class_names()
     console.say(f"fetch: {_classes(names)}")
+    for line in opened.left_out().lines():
+        console.say(f"fetch: {line}")
     for twins in alike(names):
         console.say(f"fetch: {' and '.join(map(shown, twins))} differ in spelling alone, and are classes of their own")
     classes = len(names)

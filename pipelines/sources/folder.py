@@ -95,7 +95,7 @@ class FolderSource:
             text += f" in {', '.join(parts)}"
         text += f"; {'' if '' in found.places else 'SPLIT/'}CLASS/{'.../' if found.deep else ''}IMAGE"
         if found.deep:
-            text += f" ({images(len(found.deep))} in folders below a class's count as that class's: {found.deep[0]})"
+            text += f" ({images(len(found.deep))} in folders inside a class's folder, taken for that class: {found.deep[0]})"
         if None in found.places.values():
             text += "; no validation split of its own: source.val_fraction is drawn from the training images"
         return text

@@ -22,6 +22,7 @@ _PLAIN = re.compile(r"[\w.][\w./ -]*")  # a path that YAML reads as it is
 _KINDS = 40  # suffixes in a message at most
 
 
+_NO_SUFFIX = "without a suffix"
 _HINTS = {  # of suffixes, by what a person can do
     ".heic,.heif,.hif": "are photographs of phones, which no library here decodes: convert them to JPEG",
     ".cr2,.cr3,.nef,.arw,.dng,.orf,.raf,.rw2": "are cameras' raw files, which no library here decodes: convert them to JPEG",
@@ -29,7 +30,7 @@ _HINTS = {  # of suffixes, by what a person can do
     ".tar": "are archives: unpack them; or, if they are WebDataset shards, `alexnet use webdataset` reads them",
     ".zip,.gz,.tgz,.bz2,.xz,.rar,.7z": "are archives: unpack them, and remove them if that is done",
     ".npy,.npz,.mat,.h5,.hdf5,.pkl,.parquet,.tfrecord,.idx,.bin": "may hold images as numbers: write them out as PNG",
-    "without a suffix": "may be an image all the same: give such a name a suffix, as .jpg",
+    _NO_SUFFIX: "may be images all the same: give their names one, such as .jpg",
 }
 
 
@@ -79,7 +80,7 @@ class LeftOut:
         name = file.path.rpartition("/")[2]
         kind = suffix(name)
         if kind not in SUFFIXES and name and name not in lists:
-            self.suffixes[kind or "without a suffix"] += 1
+            self.suffixes[kind or _NO_SUFFIX] += 1
         return kind in SUFFIXES
 
     def lines(self) -> Iterator[str]:
@@ -87,7 +88,7 @@ class LeftOut:
         if self.suffixes:
             yield f"not taken, files of other kinds: {_counted(self.suffixes)}{hints(self.suffixes)}"
         if self.folders:
-            names = (f"{name}/ ({images(count)})" if count else f"{name}/ (empty)" for name, count in self.folders.items())
+            names = (f"{name}/ ({images(count)})" if count else f"{name}/ (no images)" for name, count in self.folders.items())
             yield f"not taken, folders that are no split, or have no class's folder in them: {', '.join(names)}"
         if self.loose:
             yield f"not taken, in no class's folder: {images(len(self.loose))} ({some(self.loose)})"
@@ -123,7 +124,8 @@ def images(count: int) -> str:
 def hints(suffixes: Counter[str]) -> str:
     """What to do about files that may hold images."""
     found = ((sorted(suffixes.keys() & set(kinds.split(","))), hint) for kinds, hint in _HINTS.items())
-    return "".join(f"; {some(kinds)} {hint}" for kinds, hint in found if kinds)
+    kept = ((kinds, hint) for kinds, hint in found if kinds and (kinds != [_NO_SUFFIX] or suffixes[_NO_SUFFIX] > 1))  # LICENSE
+    return "".join(f"; {some(kinds)} {hint}" for kinds, hint in kept)
 
 
 def take(files: Iterable[SourceFile], config: SourceConfig, out: LeftOut) -> list[SourceFile]:

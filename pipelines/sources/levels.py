@@ -92,6 +92,12 @@ def _check_top(root: Node, where: str, files: Sequence[SourceFile]) -> None:
         stop(where, what, do)
     if below := places_of_splits(root):
         many = "one of them" if len(below) > 1 else "it"
+        if below[0].endswith("CLS-LOC"):
+            stop(
+                where,
+                "Kaggle's ImageNet, whose validation images have no folders",
+                "`alexnet use imagenet` reads it as it lies there",
+            )
         what = f"its splits lie in {', '.join(f'{path}/' for path in below)}"
         stop(where, what, f"set ALEXNET_SOURCE to {many}: {where}/{below[0]}")
     path, fork = _fork(root)

@@ -33,7 +33,7 @@ def test_one_line_says_what_was_understood() -> None:
     )
     plain = opened("a/1.jpg", "a/more/2.jpg", "b/1.jpg").layout()
     assert plain.startswith(
-        "3 images of 2 classes; CLASS/.../IMAGE (1 image in folders below a class's count as that class's: a/m"
+        "3 images of 2 classes; CLASS/.../IMAGE (1 image in folders inside a class's folder, taken for that class"
     )
     assert plain.endswith("source.val_fraction is drawn from the training images")
 
@@ -77,7 +77,7 @@ def test_a_folder_that_repeats_the_splits_name_is_gone_through() -> None:
         ([*both("train", 'x": ,')], '.*source.splits to {train: train, val: "x.": ,"} or'),
         (
             ["a/1", "b/2.zip"],
-            "no images in class folders; .* 1 without a suffix, 1 .zip; .zip are archives: unpack .*give such",
+            "no images in class folders; .* 1 without a suffix, 1 .zip; .zip are archives: unpack ",
         ),
         ([*both("train"), "val/images/1.jpg"], "val/ has no folder of a class of the training images; needs val/CLASS/IMAGE"),
     ],
@@ -120,7 +120,7 @@ def test_all_that_is_not_taken_is_said() -> None:
     first, *rest = source.left_out().lines()
     assert first.startswith("not taken, files of other kinds: 2 .heic, 1 .txt, 1 without a suffix; .heic are photographs")
     assert rest == [
-        "not taken, folders that are no split, or have no class's folder in them: empty/ (empty), extra/ (1 image)",
+        "not taken, folders that are no split, or have no class's folder in them: empty/ (no images), extra/ (1 image)",
         "not taken, in no class's folder: 1 image (1.jpg)",
         "not taken, left by systems and other programs: 1 .DS_Store, 1 ._*, 1 @eaDir/, 1 Thumbs.db, 1 thumbs/",
         "not taken, as source.ignore says: 1 old",

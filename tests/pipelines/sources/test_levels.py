@@ -18,6 +18,7 @@ from tests.pipelines.sources.test_layout import both, opened
             [*both("train/x", "train/y"), *both("val/x")],
             "train/x/, train/y/ have folders of the same .* move the lower ones up",
         ),
+        (both("ILSVRC/Data/CLS-LOC/train"), "Kaggle's ImageNet.*; `alexnet use imagenet` reads it"),
         ([*both("b"), "a/1.jpg", "b/1.jpg"], "b/ has folders of the same names as beside it .*source.ignore to .b.;"),
         (
             [f"photos/images/{name}/1.jpg" for name in "ab"],
