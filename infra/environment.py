@@ -28,6 +28,7 @@ STAMP = VENV / "installed"  # newer than the lock: everything is installed
 _PYTHON = VENV / "bin" / "python"
 _UV = VENV / "bin" / "uv"
 _OLDEST = (3, 11)
+_OF_CUDA = ("cuda-", "nvidia-", "triton")  # how the packages are named that torch needs for a GPU alone
 
 
 def pins(lock: str) -> Iterator[tuple[str, str, str]]:
@@ -42,10 +43,13 @@ def missing() -> list[str]:
 
     found = reversed(list(importlib.metadata.distributions()))  # the first of a name on sys.path is the one imported
     installed = {canonicalize_name(one.metadata["Name"]): one.version for one in found}
+    unneeded = _OF_CUDA if installed.get(canonicalize_name("torch"), "").endswith("+cpu") else ()
     return [
         f"{name}=={version}"
         for name, version, marker in pins(LOCK.read_text(encoding="utf-8"))
-        if not _satisfies(installed.get(canonicalize_name(name), ""), version) and (not marker or Marker(marker).evaluate())
+        if not _satisfies(installed.get(canonicalize_name(name), ""), version)
+        and (not marker or Marker(marker).evaluate())
+        and not name.startswith(unneeded)
     ]
 
 
@@ -62,8 +66,9 @@ def main() -> int:
     if not _has_pip() and not _create_venv():
         return _fail("`python3 -m venv` failed; some systems keep it in a package of its own, such as python3-venv")
     if lacking := _missing_in(_PYTHON):
-        print(f"setting up .venv: {len(lacking)} packages; the first time this downloads about 3 GB", flush=True)
-        if not _install():
+        size = 3 if any(entry.startswith(_OF_CUDA) for entry in lacking) else 1
+        print(f"setting up .venv: {len(lacking)} packages; the first time this downloads about {size} GB", flush=True)
+        if not _install(lacking):
             return _fail(
                 f"no registry had the packages that .venv lacks ({_summary(_missing_in(_PYTHON))}); "
                 "check the network and `pip config list`, then run again; installed packages are kept"
@@ -86,9 +91,12 @@ def _create_venv() -> bool:
     return not _run([sys.executable, "-m", "venv", "--clear", str(VENV)])
 
 
-def _install() -> bool:
-    """Installs the lock by uv, else borrows its packages, else installs it by pip, which prints why it cannot."""
-    return (_get_uv() and _install_by_uv()) or _borrow() or _install_by_pip()
+def _install(lacking: list[str]) -> bool:
+    """Installs what is lacking by uv, else borrows it, else installs it by pip, which prints why it cannot."""
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Path(folder) / "lacking.txt"
+        wanted.write_text("".join(_entry(f"{pin} ") for pin in lacking), encoding="utf-8")
+        return (_get_uv() and _install_by_uv(wanted)) or _borrow() or _install_by_pip(wanted)
 
 
 def _get_uv() -> bool:
@@ -97,21 +105,21 @@ def _get_uv() -> bool:
         return True
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "uv.txt"
-        requirements.write_text(_entry("uv"), encoding="utf-8")
+        requirements.write_text(_entry("uv=="), encoding="utf-8")
         impatient = ["--retries", "1", "--timeout", "15"]
         return not _run([*_pip(), "install", *impatient, "--require-hashes", "-r", str(requirements)], quiet=True)
 
 
-def _install_by_uv() -> bool:
-    packages = ["--no-deps", "--require-hashes", "-r", str(LOCK)]
+def _install_by_uv(wanted: Path) -> bool:
+    packages = ["--no-deps", "--require-hashes", "-r", str(wanted)]
     strategy = ["--index-strategy", "unsafe-best-match"]  # as pip does; hashes make it safe
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # progress bars only on a terminal
     command = [str(_UV), "pip", "install", *quiet, "--python", str(_PYTHON), *strategy, *packages]
     return not _run(command, _uv_settings(_PYTHON))
 
 
-def _install_by_pip() -> bool:
-    return not _run([*_pip(), "install", "--no-deps", "--require-hashes", "-r", str(LOCK)])
+def _install_by_pip(wanted: Path) -> bool:
+    return not _run([*_pip(), "install", "--no-deps", "--require-hashes", "-r", str(wanted)])
 
 
 def _install_project() -> bool:
@@ -123,7 +131,7 @@ def _borrow() -> bool:
     if _missing_in(Path(sys.executable)):
         return False
     # A package of .venv itself would hide the borrowed one: Python 3.11 puts an old setuptools into every environment.
-    others = [entry.partition("==")[0] for entry in _missing_in(_PYTHON) if "==" in entry]
+    others = [entry.partition("==")[0] for entry in _missing_in(_PYTHON)]
     _run([*_pip(), "uninstall", "--yes", *others], quiet=True)
     print(f"no registry in reach; using the packages of {sys.executable}", flush=True)
     folders = dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
@@ -189,18 +197,20 @@ def _without_absent(values: str) -> str:
     )
 
 
-def _entry(name: str) -> str:
-    """The lines of one package in the lock, with its hashes."""
-    found = re.search(rf"^{name}==.*(?:\n    --hash.*)+", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
-    assert found, f"{LOCK.name} has no {name}"
+def _entry(start: str) -> str:
+    """The lines of the one package in the lock whose entry starts so, with its hashes."""
+    found = re.search(rf"^{re.escape(start)}.*(?:\n    --hash.*)+", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found, f"{LOCK.name} has no {start}"
     return found[0].rstrip(" \\") + "\n"
 
 
 def _missing_in(python: Path) -> list[str]:
-    if not python.exists():
-        return ["pip"]
-    reply = subprocess.run([python, __file__, "--missing"], capture_output=True, text=True, check=False)
-    return json.loads(reply.stdout) if reply.returncode == 0 else ["pip"]
+    """What another interpreter lacks; everything if it cannot say."""
+    if python.exists():
+        reply = subprocess.run([python, __file__, "--missing"], capture_output=True, text=True, check=False)
+        if reply.returncode == 0:
+            return list(json.loads(reply.stdout))
+    return [f"{name}=={version}" for name, version, _ in pins(LOCK.read_text(encoding="utf-8"))]
 
 
 def _summary(names: list[str]) -> str:

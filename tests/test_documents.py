@@ -169,6 +169,10 @@ NOT_HERE = {
     ),
     "needs ImageNet": ("ALEXNET_SOURCE=/data/ilsvrc make run",),
     "takes forty minutes of a quiet machine": ("make bench", "python -m benchmarks.NAME"),
+    "needs PyTorch's own index of packages; tests/infra/test_environment.py says what it spares": (
+        "python3 -m venv .venv",
+        ".venv/bin/pip install --no-deps torch==2.15.0+cpu torchvision==0.29.2+cpu --index-url URL",
+    ),
     "needs a package registry": ("make solar-cells", "make lock", "pip install '.[worker]'"),
     "programs that are not of this project": (
         "aws s3 ls s3://alexnet-registry/alexnet/",

@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_missing_packages_are_those_of_the_lock_for_this_machine(tmp_path: Path,
 def test_the_entry_of_one_package_has_its_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
     (tmp_path / "lock").write_text(LOCK)
-    assert environment._entry("alpha") == "alpha==1.2 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+    assert environment._entry("alpha==") == "alpha==1.2 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
 
 
 def test_pips_settings_become_uvs_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,10 @@ def test_an_environment_that_lacks_only_pip_keeps_its_packages(tmp_path: Path, m
 
 
 def test_an_absent_environment_lacks_everything(tmp_path: Path) -> None:
-    assert environment._missing_in(tmp_path / "python") == ["pip"]
+    lock = list(environment.pins((ROOT / "requirements.lock").read_text()))
+    assert environment._missing_in(tmp_path / "python") == [f"{name}=={version}" for name, version, _ in lock]
+    for name, version, marker in lock:  # contourpy is there twice, for different Pythons
+        assert environment._entry(f"{name}=={version} ").startswith(f"{name}=={version} " + (f"; {marker} " if marker else ""))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +140,22 @@ def test_a_local_build_satisfies_the_pin(pinned: str, satisfied: bool, tmp_path:
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
     environment.LOCK.write_text(f"torch-x=={pinned} \\\n")
     assert environment.missing() == ([] if satisfied else [f"torch-x=={pinned}"])
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "2.15.0+cpu"])
+def test_a_torch_without_cuda_needs_no_package_of_cuda(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [SimpleNamespace(metadata={"Name": "torch"}, version=version)]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
+    environment.LOCK.write_text("cuda-toolkit==1\nnvidia-cublas==2\nobstore==3\ntorch==2.15.0\ntriton==4\n")
+    lacking = ["cuda-toolkit==1", "nvidia-cublas==2", "obstore==3", "triton==4"]
+    assert environment.missing() == (["obstore==3"] if version.endswith("cpu") else lacking)
+
+
+def test_the_documented_builds_without_cuda_are_of_the_locks_versions() -> None:
+    documented = dict(re.findall(r"(torch\w*)==(\S+)\+cpu", (ROOT / "docs/commands.md").read_text()))
+    locked = {name: version for name, version, _ in environment.pins(environment.LOCK.read_text())}
+    assert documented == {name: locked[name] for name in ("torch", "torchvision")}
 
 
 def test_the_environments_programs_are_found_without_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

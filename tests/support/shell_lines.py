@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 _CODE = re.compile(r"^```\w*\n(.*?)^```$|^    ([^\n]+)$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 _PROGRAMS = (
-    "alexnet|aws|curl|docker|dvc|eval|git|helm|kubectl|make|model_signing|nsys|openssl|pip|pre-commit|prefect|python|rm|ssh|sudo"
+    "alexnet|aws|curl|docker|dvc|eval|git|helm|kubectl|make|model_signing|nsys|openssl|pip|pre-commit|prefect|python3?|rm|ssh|sudo"
     "|systemctl|terraform|tofu|torchrun|uv"
 )
 _SHELL = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:(?:\.venv/bin/)?(?:{_PROGRAMS}) \S.*|\.ci/run)")
