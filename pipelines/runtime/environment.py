@@ -1,18 +1,20 @@
 """Where things are on this machine: buckets, credentials, the source, devices, workers. Never a number that changes a result.
 
 With ALEXNET_BUCKET set, the standard AWS variables say how to reach it. Without it, the local stack is used if it runs.
+A variable that is empty is as one that is not set.
 """
 
-import math
 import os
 import platform
 import re
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from alexnet.config import read_json
 from alexnet.errors import DataError
+from alexnet.files.strict import shown
 
 N = TypeVar("N", int, float)
 LOCAL = Path(".local")  # everything this checkout keeps for itself and git ignores
@@ -21,6 +23,10 @@ _EXPERIMENT = "DVC_EXP_BASELINE_REV"  # DVC sets it for the stages of an experim
 CHECKOUT = Path(os.environ["DVC_ROOT"] if _EXPERIMENT in os.environ else "")
 SHARED = CHECKOUT / LOCAL  # the store, and what any run of the checkout may take: sources, shards, checkpoints
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL")
+_REGION = re.compile("[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
+_THREADS = 1024  # at most, for any pool
+_MOST = 10**9  # of a number: what waits so long, or so many, is as good as without an end
 _USER = re.compile(r"([\"']?\w+://)?\S+@(?=\S)")
 STACK = SHARED / "stack" / "places.json"  # written by `python -m infra.stack up` when the store is healthy
 
@@ -68,10 +74,26 @@ def store_of(bucket: str) -> Store:
 
 def _named_store(bucket: str, registry: str) -> Store:
     """The store that the AWS variables say how to reach; boto3 itself reads AWS_DEFAULT_REGION and not AWS_REGION."""
+    for name in _AWS:
+        if (value := os.environ.get(name, "")) != value.strip() or not value.isprintable():  # not shown: it may be a secret
+            raise DataError(f"{name}: has a line break, a control character, or a space at an end; take it out")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if (region := os.environ.get(name)) and not _REGION.fullmatch(region):
+            raise DataError(f"{name}: must be a region, such as us-east-1, got {region!r}")
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or None
     if endpoint and not re.match(r"https?://[^/]", endpoint):
         raise DataError(f"AWS_ENDPOINT_URL: must start with http:// or https://, got {without_user(endpoint)!r}")
+    if endpoint and not _is_address(endpoint):
+        raise DataError(f"AWS_ENDPOINT_URL: must be an address, such as http://127.0.0.1:8333, got {without_user(endpoint)!r}")
     return Store(bucket, registry, endpoint, None, None, os.environ.get("AWS_REGION") or None)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # a port that is none, an IPv6 address without its end
+        return False
 
 
 def _bucket(variable: str, default: str = "") -> str:
@@ -126,18 +148,18 @@ def run_id() -> str | None:
 def workers() -> int:
     """ALEXNET_WORKERS: threads for decoding and resizing; all the cores this process may use unless set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return read_number("ALEXNET_WORKERS", cores, least=1)
+    return read_number("ALEXNET_WORKERS", cores, least=1, most=_THREADS)
 
 
 def streams() -> int:
     """ALEXNET_STREAMS: shards that are fetched at the same time; 16 unless set."""
-    return read_number("ALEXNET_STREAMS", 16, least=1)
+    return read_number("ALEXNET_STREAMS", 16, least=1, most=_THREADS)
 
 
 def dask() -> str | None:
     """ALEXNET_DASK: the address of a Dask scheduler, whose workers then validate and shard instead of threads here."""
     text = os.environ.get("ALEXNET_DASK")
-    if text and not re.fullmatch(r"(tcp|tls|ucx)://[^/\s]+:\d+", text):
+    if text and not re.fullmatch(r"(tcp|tls|ucx)://[\w.:\[\]-]+:[0-9]{1,5}", text):
         raise DataError(f"ALEXNET_DASK: must be a scheduler's address, such as tcp://10.0.0.1:8786, got {text!r}")
     return text or None
 
@@ -145,12 +167,12 @@ def dask() -> str | None:
 def devices() -> list[str]:
     """ALEXNET_DEVICES: a device for every process, such as `cuda:0,cuda:1`; every GPU up to two, else the CPU, unless set."""
     text = os.environ.get("ALEXNET_DEVICES")
-    if text is None:
+    if not text:
         import torch  # only the stages that train or run the network ask
 
         return [f"cuda:{i}" for i in range(min(2, torch.cuda.device_count()))] or ["cpu"]
     names = [name.strip() for name in text.split(",")]
-    if not all(re.fullmatch(r"cpu|cuda(:\d+)?", name) for name in names):
+    if not all(re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", name) for name in names):
         raise DataError(f"ALEXNET_DEVICES: must name devices, such as cpu, cuda:0 or cuda:0,cuda:1, got {text!r}")
     names = ["cuda:0" if name == "cuda" else name for name in names]
     if gpus := [int(name.removeprefix("cuda:")) for name in names if name != "cpu"]:
@@ -188,7 +210,7 @@ class TrainedOn:
 
 def device_of_rank(local_rank: int, local_size: int) -> tuple[str, bool]:
     """The device of one of this machine's ranks, in turn from ALEXNET_DEVICES or all GPUs; whether another shares that GPU."""
-    if "ALEXNET_DEVICES" in os.environ:
+    if os.environ.get("ALEXNET_DEVICES"):
         names = devices()
     else:
         import torch  # as above
@@ -201,7 +223,7 @@ def device_of_rank(local_rank: int, local_size: int) -> tuple[str, bool]:
 
 def processes() -> int | None:
     """ALEXNET_PROCESSES: 1 holds both towers in one process, also on two devices; a process a device unless set."""
-    text = os.environ.get("ALEXNET_PROCESSES")
+    text = os.environ.get("ALEXNET_PROCESSES") or None
     if text not in (None, "1"):
         raise DataError(
             f"ALEXNET_PROCESSES: must be 1 where it is set, got {text!r}; more are named by ALEXNET_DEVICES or torchrun"
@@ -229,13 +251,14 @@ def checkpoint_seconds() -> float:
     return read_number("ALEXNET_CHECKPOINT_MINUTES", 5.0, least=0) * 60
 
 
-def read_number(name: str, default: N, least: int) -> N:
-    """The variable as a number of the default's type. Raises DataError unless it is at least `least`."""
-    kind, text = type(default), os.environ.get(name, str(default))
+def read_number(name: str, default: N, least: int, most: int = _MOST) -> N:
+    """The variable as a number of the default's type. Raises DataError unless it is from `least` to `most`."""
+    kind, text = type(default), os.environ.get(name) or str(default)
     try:
-        number = kind(text)
+        number = kind(text if text.isascii() and "_" not in text else "")
     except ValueError:
         number = kind(-1)
-    if not least <= number < math.inf:
-        raise DataError(f"{name}: must be a {'whole ' if kind is int else ''}number of at least {least}, got {text!r}")
+    if not least <= number <= most:
+        limit = f"at most {most}" if number > most else f"at least {least}"
+        raise DataError(f"{name}: must be a {'whole ' if kind is int else ''}number of {limit}, got {shown(text)}")
     return number

@@ -132,6 +132,39 @@ def test_damaged_notes_of_the_local_store_are_named(
         environment.store()
 
 
+@pytest.mark.parametrize(
+    ("name", "ask"),
+    [
+        ("ALEXNET_DEVICES", environment.devices),
+        ("ALEXNET_PROCESSES", environment.processes),
+        ("ALEXNET_WORKERS", environment.workers),
+        ("ALEXNET_TIMEOUT", environment.timeout_seconds),
+        ("ALEXNET_PUBLISH", environment.publishes),
+        ("ALEXNET_LOG", environment.logs_json),
+        ("ALEXNET_DASK", environment.dask),
+    ],
+)
+def test_an_empty_variable_is_as_one_that_is_not_set(
+    name: str, ask: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(name, raising=False)
+    unset = ask()
+    monkeypatch.setenv(name, "")
+    assert ask() == unset
+
+
+@pytest.mark.parametrize("text", ["\u0663", "1_0", "9" * 5000, "9" * 30, "1e308", "inf", "0x10", "1 0"])
+def test_a_number_has_plain_digits_and_an_end(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, ask in (("ALEXNET_WORKERS", environment.workers), ("ALEXNET_TIMEOUT", environment.timeout_seconds)):
+        monkeypatch.setenv(name, text)
+        with pytest.raises(DataError, match=f"{name}: must be a .*number of at (least|most)") as refused:
+            ask()
+        assert len(str(refused.value)) < 400
+    monkeypatch.setenv("ALEXNET_DEVICES", f"cuda:{text}")
+    with pytest.raises(DataError, match="ALEXNET_DEVICES: must name devices"):
+        environment.devices()
+
+
 def test_an_endpoint_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_BUCKET", "data")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:8333")

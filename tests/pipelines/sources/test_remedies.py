@@ -103,10 +103,31 @@ def test_a_bucket_is_named_as_the_error_says(variable: str, given: str, monkeypa
     assert name[1] in (environment.store().bucket, environment.store().registry)
 
 
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("given", ["%s\n", " %s", "%s\r", "\x1b%s", "%s\t"])
+def test_a_line_break_is_taken_out_of_a_variable_as_the_error_says(
+    variable: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a secret has that was pasted, or came of a file; it is not shown."""
+    monkeypatch.setenv("ALEXNET_BUCKET", "data-bucket")
+    monkeypatch.setenv(variable, given % "http://secret")
+    with pytest.raises(DataError, match=f"{variable}: has a line break.*; take it out") as refused:
+        environment.store()
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv(variable, (given % "http://secret").strip().strip("\x1b"))
+    environment.store()
+
+
 @pytest.mark.parametrize(
     ("variable", "given", "ask"),
     [
         ("AWS_ENDPOINT_URL", "127.0.0.1:9", environment.store),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", environment.store),
+        ("AWS_ENDPOINT_URL", "http://[::1", environment.store),
+        ("AWS_ENDPOINT_URL", "http://my store", environment.store),
+        ("AWS_REGION", "eu west 1", environment.store),
+        ("AWS_DEFAULT_REGION", "us_east_1", environment.store),
+        ("ALEXNET_WORKERS", "9" * 30, environment.workers),
         ("ALEXNET_PUBLISH", "true", environment.publishes),
         ("ALEXNET_LOG", "JSON", environment.logs_json),
         ("ALEXNET_DASK", "10.0.0.1:8786", environment.dask),
@@ -129,7 +150,8 @@ def test_a_variable_takes_what_its_error_says(
         ask()
     said = str(refused.value)
     plain = (
-        r"must start with (http://)|must be (yes|text|1)\b|such as (tcp://[\w.:]+|cpu)|what is there, or (cpu)|at least (\d+)"
+        r"must start with (http://)|must be (yes|text|1)\b|such as ([a-z]+://[\w.:]+|cpu|us-east-1)|"
+        r"what is there, or (cpu)|at (?:least|most) (\d+)"
     )
     allowed = re.search(plain, said)
     assert allowed, said
