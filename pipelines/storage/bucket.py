@@ -24,7 +24,17 @@ from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigParseError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.session import Session as CoreSession
 from urllib3.exceptions import HTTPError
@@ -51,6 +61,13 @@ _TRANSIENT = {
     "BandwidthLimitExceeded",
 }
 _REGION = "set AWS_REGION to the bucket's region"
+_CHECK = "check AWS_ENDPOINT_URL and the AWS credentials"
+_SETTINGS: dict[type[Exception], str] = {  # errors before any request, and what sets it right
+    ProfileNotFound: "set AWS_PROFILE to one that is in ~/.aws/config, or unset it",
+    ConfigParseError: "mend that file, or unset AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE, whichever names it",
+    NoCredentialsError: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    PartialCredentialsError: "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+}
 _ADVICE = {
     "NoSuchBucket": "create it, or correct ALEXNET_BUCKET / ALEXNET_REGISTRY",
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
@@ -331,7 +348,8 @@ class Bucket:
                 )
                 seconds = self._patience_seconds(failure)
             except (BotoCoreError, ValueError) as error:
-                raise DataError(f"{self}/{key}: {_clean(error)}; check AWS_ENDPOINT_URL and the AWS credentials") from error
+                advice = next((do for kind, do in _SETTINGS.items() if isinstance(error, kind)), _CHECK)
+                raise DataError(f"{self}/{key}: {_clean(error)}; {advice}") from error
             self._check_patience(failure, cause, began, seconds)
             time.sleep(pause)
             pause = min(2 * pause, 2.0)

@@ -16,7 +16,7 @@ import pipelines.storage.bucket
 from alexnet.errors import DataError
 from pipelines.runtime.environment import Store
 from pipelines.runtime.errors import Exists, Missing, Unreachable
-from pipelines.storage.bucket import Bucket, bucket_at
+from pipelines.storage.bucket import Bucket, bucket_at, data_bucket
 from tests.support.fault_proxy import Fault, FaultProxy, Request
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -335,6 +335,38 @@ def test_what_trying_again_cannot_cure_is_asked_once_and_named(
         far.put("key", b"body")
     assert not isinstance(caught.value, Unreachable)
     assert proxy.count("PUT") <= 2  # a redirect is looked into once
+
+
+@pytest.mark.parametrize(
+    ("variables", "advice"),
+    [
+        ({"AWS_PROFILE": "nobody"}, "unset AWS_PROFILE"),
+        ({"AWS_CONFIG_FILE": "{garbage}"}, "unset AWS_CONFIG_FILE"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "{garbage}"}, "unset AWS_SHARED_CREDENTIALS_FILE"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "set AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "set AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_settings_that_boto3_refuses_are_named_and_the_advice_cures_it(
+    variables: dict[str, str], advice: str, fresh_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "garbage").write_bytes(bytes(range(256)))
+    right = {
+        "AWS_ACCESS_KEY_ID": fresh_store.access_key,
+        "AWS_SECRET_ACCESS_KEY": fresh_store.secret_key,
+        "AWS_ENDPOINT_URL": fresh_store.endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HOME": str(tmp_path),
+        "ALEXNET_BUCKET": fresh_store.bucket,
+    }
+    for name, value in (right | variables).items():
+        monkeypatch.setenv(name, str(value).format(garbage=tmp_path / "garbage"))
+    with pytest.raises(DataError) as refused:
+        data_bucket().sizes("")
+    assert advice.split()[1] in str(refused.value).rpartition(";")[2]
+    for name in variables:
+        monkeypatch.setenv(name, str(right[name])) if name in right else monkeypatch.delenv(name)
+    assert data_bucket().sizes("") == {}
 
 
 def test_a_wrong_secret_and_a_missing_bucket_are_named(fresh_store: Store) -> None:
