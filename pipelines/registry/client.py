@@ -38,6 +38,8 @@ _LOCK_SECONDS = 3600.0  # to wait for another process that pulls the same; the k
 def cache_folder() -> Path:
     """ALEXNET_REGISTRY_CACHE: where fetched releases are cached, for all projects of this user."""
     if named := os.environ.get("ALEXNET_REGISTRY_CACHE"):
+        if Path(named).exists() and not Path(named).is_dir():
+            raise DataError(f"ALEXNET_REGISTRY_CACHE: {named} is no folder; set it to a folder, or to one that can be made")
         return Path(named)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"

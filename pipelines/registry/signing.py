@@ -162,8 +162,8 @@ def _key_id(key: Public) -> str:
 def _read_key(path: str, variable: str, what: str, load: Callable[[bytes], Key]) -> Key:
     try:
         return load(read_bytes(Path(path)))
-    except OSError as error:
-        raise DataError(f"{variable}: {path}: {error.strerror}; {_MAKE}") from None
+    except (OSError, DataError) as error:
+        raise DataError(f"{variable}: {path}: {getattr(error, 'strerror', 'no file of a key')}; {_MAKE}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):  # not shown: the library's text may quote the key
         kinds = "Ed25519 or P-256, P-384, P-521"
         raise DataError(f"{variable}: {path} is no {kinds} {what} key in PEM without a password; {_MAKE}") from None

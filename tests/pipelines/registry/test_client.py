@@ -10,7 +10,7 @@ import pytest
 
 from alexnet.errors import DataError
 from pipelines.registry import signing
-from pipelines.registry.client import Client, check_folder
+from pipelines.registry.client import Client, cache_folder, check_folder
 from pipelines.registry.release import Release
 from pipelines.registry.store import Registry
 from pipelines.runtime.errors import Unreachable
@@ -262,3 +262,12 @@ def test_a_signature_over_another_manifest_is_refused(registry: Registry, tmp_pa
     registry.publish(release, folder, signed)
     with pytest.raises(DataError, match=f"its signature by key {key.id} is wrong; it was changed"):
         Client(registry.bucket, tmp_path / "cache", key).pull(f"alexnet@{release.version}")
+
+
+def test_a_cache_that_is_no_folder_is_named_by_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="ALEXNET_REGISTRY_CACHE: .*file is no folder; set it to a folder"):
+        cache_folder()
+    monkeypatch.setenv("ALEXNET_REGISTRY_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path

@@ -82,6 +82,9 @@ def test_a_key_that_is_none_is_named_and_never_shown(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ALEXNET_VERIFY_KEY", str(path))
     with pytest.raises(DataError, match=r"ALEXNET_VERIFY_KEY: .* is no Ed25519 or P-256, P-384, P-521 public key in PEM"):
         signing.trusted_key()
+    monkeypatch.setenv("ALEXNET_VERIFY_KEY", "/dev/zero")
+    with pytest.raises(DataError, match="ALEXNET_VERIFY_KEY: /dev/zero: no file of a key"):
+        signing.trusted_key()
     monkeypatch.delenv("ALEXNET_SIGNING_KEY")
     monkeypatch.delenv("ALEXNET_VERIFY_KEY")
     assert signing.sign(b"") is None
