@@ -6,7 +6,6 @@ Slow libraries are imported by the command that needs them.
 import argparse
 import contextlib
 import dataclasses
-import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from alexnet.errors import DataError, ParamsError
 from pipelines.cli.models.arguments import PLACES, add_commands
 from pipelines.cli.output import print_result
-from pipelines.runtime.console import escaped, spell_out, until_unread
+from pipelines.runtime.console import advice, escaped, spell_out, until_unread
 
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 _ABOUT = """\
@@ -69,16 +68,15 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as failure:
         if isinstance(failure, BrokenPipeError):
             raise
-        advice = "; free some space and run again, what was fetched is kept" if failure.errno == errno.ENOSPC else ""
-        where = escaped(failure.filename or "disk")
-        print(f"alexnet {args.command}: error: {where}: {failure.strerror}{advice}", file=sys.stderr)
+        what = f"{failure.filename or 'disk'}: {failure.strerror or failure}{advice(failure.errno)}"
+        print(f"alexnet {args.command}: error: {escaped(what)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as lack:
         if str(lack.name).split(".")[0] in ("alexnet", "pipelines"):
             raise
         extra = "export" if str(lack.name).startswith("onnx") else "pipeline"
-        advice = f"{lack.name} is not installed; `pip install 'alexnet-pipeline[{extra}]'` brings it"
-        print(f"alexnet {args.command}: error: {advice}", file=sys.stderr)
+        what = f"{lack.name} is not installed; `pip install 'alexnet-pipeline[{extra}]'` brings it"
+        print(f"alexnet {args.command}: error: {what}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

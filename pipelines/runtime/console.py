@@ -192,11 +192,18 @@ def _sole(stage: str) -> AbstractContextManager[None]:
     return flock(_LOCKS / f"{stage}-{outputs:08x}", environment.timeout_seconds(), f"{stage}: its outputs")
 
 
-def _advice(stage: str, number: int | None) -> str:
+def advice(number: int | None) -> str:
+    """What to do about an error of the system, by its number; empty where it says that itself."""
     if number in _FULL:
         return "; free some space and run again, what is finished is kept"
     if letter := _LIMITS.get(number or 0):
         return f"; raise this process's limit, `ulimit -{letter}`, and run again, what is finished is kept"
+    return ""
+
+
+def _advice(stage: str, number: int | None) -> str:
+    if known := advice(number):
+        return known
     return f"; what earlier stages make, `dvc repro {stage}` makes first" if number == errno.ENOENT else ""
 
 
