@@ -53,6 +53,8 @@ def loads(data: bytes) -> Any:
             json.dumps(tree, ensure_ascii=False).encode()  # half of a surrogate pair, which is no text
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except ValueError as error:  # without Python's advice for whole numbers of more than 4,300 digits
+        raise ValueError(str(error).partition("; use sys.")[0]) from None
     return tree
 
 
