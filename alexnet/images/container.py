@@ -17,6 +17,9 @@ _PPM = re.compile(rb"P[2356]" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + r
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 1 | 4  # TIFF's tag of a page, and its bits of what is no page of its own
 _EXIF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers of a frame: SOF0 to SOF15
+_DECODED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # sequential and progressive, by Huffman's or arithmetic coding
+_MOST_SEGMENTS = 10_000  # before the frame
 MOST_FRAMES = 10_000  # that are counted
 _MAX_PROFILE_BYTES = 1 << 20
 _MAX_NAME = 80  # characters of a profile's name
@@ -60,6 +63,18 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
         flags = data[box + 6] if 0 < box < len(data) - 6 else 0
         return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
     return 8
+
+
+def is_baseline_jpeg(data: bytes) -> bool:
+    """Whether a JPEG's frame has 8 bits and is not lossless, as decoders need it; true too of no JPEG, or half of one."""
+    at = 2
+    for _ in range(_MOST_SEGMENTS if data.startswith(b"\xff\xd8") else 0):
+        if len(data) < at + 5 or data[at] != 0xFF:
+            break
+        if data[at + 1] in _FRAMES:
+            return data[at + 1] in _DECODED_FRAMES and data[at + 4] == 8
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return True
 
 
 def num_frames(image: Image.Image, data: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from alexnet.images.container import bits_per_channel, num_frames, read_exif, read_profile, tiff_orientation
+from alexnet.images.container import bits_per_channel, is_baseline_jpeg, num_frames, read_exif, read_profile, tiff_orientation
 
 _Unreadable = Literal["empty", "not_an_image", "truncated", "bomb"]
 _InDataset = Literal["unknown_class", "conflicting", "leaked", "duplicate"]  # needs the labels, or other images, to be seen
@@ -148,6 +148,8 @@ def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport
     """Decodes a whole file and reports what it is; the suffix of its name says which format it should have."""
     if not data:
         return ImageReport(0, 0, "", "", frozenset({"empty"}))
+    if not is_baseline_jpeg(data):  # medical devices write 12 bits, or lossless
+        return ImageReport(0, 0, "", "", frozenset({"not_an_image"}))
     try:
         image = open_image(data)
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything

@@ -137,6 +137,7 @@ class _Strips:
 
     def __init__(self, image: Image.Image, data: bytes) -> None:
         self._image, self._low = image, None
+        image.info.pop("transparency", None)  # it is left out, of which Pillow would warn
         self._surplus = 0
         if image.mode.startswith("I"):
             self._surplus = self._surplus_bits(data)
@@ -150,7 +151,7 @@ class _Strips:
         strip = _crop(self._image, top)
         if self._image.mode.startswith("I"):
             # Pillow would clip at 255.
-            return _upper(np.clip(np.asarray(strip, np.int64), 0, 65535), self._surplus).convert("RGB")
+            return _upper(np.asarray(strip, np.int64), self._surplus).convert("RGB")
         if self._low:
             high, low = (np.asarray(each.convert("RGB"), np.int64) for each in (strip, _crop(self._low, top)))
             return _upper(high << 8 | low, self._surplus)
@@ -167,7 +168,7 @@ class _Strips:
         has_upper_alone = not self._image.mode.startswith("I")
         strips = (np.asarray(_crop(self._image, top))[..., :3] for top in range(0, self._image.height, _STRIP_PX))
         greatest = max(int(strip.max()) for strip in strips) << 8 * has_upper_alone
-        return next((bits for bits in (8, 10, 12, 14) if greatest < 1 << bits), 16) - 8
+        return next((bits for bits in (8, 10, 12, 14, 16) if greatest < 1 << bits), greatest.bit_length()) - 8
 
 
 def _crop(image: Image.Image, top: int) -> Image.Image:

@@ -35,6 +35,14 @@ def text_bomb() -> bytes:
     return data[:33] + pictures.png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(70_000_000))) + data[33:]
 
 
+def jpeg_of_another_frame(marker: int, bits: int = 8) -> bytes:
+    """A JPEG whose header says lossless (0xC3) or more bits; its data do not matter."""
+    data = bytearray(pictures.jpeg(1))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 1], data[frame + 4] = marker, bits
+    return bytes(data)
+
+
 def test_a_good_image_has_no_fault_and_says_what_it_is() -> None:
     assert inspect_image(pictures.jpeg(1), "a.jpg", CONFIG) == ImageReport(64, 48, "RGB", "JPEG", frozenset())
 
@@ -48,6 +56,8 @@ def test_a_good_image_has_no_fault_and_says_what_it_is() -> None:
         (pictures.jpeg(1)[: len(pictures.jpeg(1)) // 2], "a.jpg", "truncated"),
         (pictures.jpeg(1)[:40], "a.jpg", "truncated"),
         (pictures.encode_image(pictures.draw_image(1), "PNG")[:200], "a.png", "truncated"),
+        (jpeg_of_another_frame(0xC3), "a.jpg", "not_an_image"),
+        (jpeg_of_another_frame(0xC1, bits=12), "a.jpg", "not_an_image"),
         (pictures.huge_png(20_000), "a.png", "bomb"),
         (pictures.encode_image(Image.new("RGB", (12_000, 12_000))), "a.jpg", "bomb"),
         (text_bomb(), "a.png", "bomb"),

@@ -126,6 +126,19 @@ def test_colors_of_fewer_bits_than_the_container_has_are_not_black(bits: int, fo
     assert np.array_equal(decode(sixteen_bits(pixels, form)), (colors >> bits - 8).astype(np.uint8))
 
 
+@pytest.mark.parametrize("bits", [17, 24, 31])
+def test_a_grey_picture_of_more_than_16_bits_is_not_white(bits: int) -> None:
+    pixels = np.random.default_rng(bits).integers(0, 1 << bits, (40, 30)).astype(np.int32)
+    pixels[0, 0] = (1 << bits) - 1
+    assert np.array_equal(decode(pictures.encode_image(Image.fromarray(pixels), "TIFF"))[..., 0], pixels >> bits - 8)
+
+
+def test_transparency_of_a_palette_is_left_out_without_a_warning() -> None:
+    image = pictures.draw_image(1).convert("P")
+    data = pictures.encode_image(image, "PNG", transparency=bytes([0, 128]))
+    assert np.array_equal(decode(data), np.asarray(image.convert("RGB")))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_as_exif_says(orientation: int) -> None:
     exif = Image.Exif()
