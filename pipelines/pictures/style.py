@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alexnet.files.atomic import atomic_write_bytes
+from pipelines.runtime.console import legible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,8 +129,8 @@ def _with_dark_scheme(svg: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """Text on one line. A letter that the font lacks is its Unicode number there, [732B], so that names still differ."""
-    composed = unicodedata.normalize("NFC", " ".join(text.split()))
+    """Text on one line. A letter that the font lacks, or that is unseen, is its number there, [732B], so that names differ."""
+    composed = legible(unicodedata.normalize("NFC", " ".join(text.split())))
     return "".join(letter if ord(letter) in _letters() else f"[{ord(letter):04X}]" for letter in composed)
 
 

@@ -13,6 +13,7 @@ from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
 from pipelines.evaluation.results import Estimate, Results
 from pipelines.publishing.provenance import Provenance
+from pipelines.runtime.console import legible
 from pipelines.runtime.environment import TrainedOn
 from pipelines.validation.report import ValidationReport
 
@@ -199,6 +200,7 @@ TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=select_autoescape(["html.j2"]),
     undefined=StrictUndefined,
+    finalize=legible,
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,

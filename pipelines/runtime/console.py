@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -31,12 +32,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCKS = environment.LOCAL / "locks"  # a file for each stage and its arguments, which name its outputs
 _LIMITS = {errno.EMFILE: "n", errno.EFBIG: "f"}  # by the letter of the shell's `ulimit`
 _STAGE = "ALEXNET_STAGE"  # tells programs that a stage starts which it is
+# Control characters but for those that part words, and marks of no width or of direction but for the two that join letters.
+_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 LINE_SECONDS = 15.0  # between lines of progress where there is no terminal
 
 
 def escaped(text: object) -> str:
     """The text on one line: line breaks, control characters and marks that turn the direction of writing as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def legible(text: T) -> T:
+    """Text for a page or a picture: what is not seen or turns the direction of writing stands there as its number, [202E]."""
+    if not isinstance(text, str) or hasattr(text, "__html__"):
+        return text
+    return _UNSEEN.sub(lambda found: f"[{ord(found[0]):04X}]", text)  # type: ignore[return-value]
 
 
 def say(text: str) -> None:

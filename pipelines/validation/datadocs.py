@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from alexnet.files.atomic import atomic_write_bytes
+from pipelines.runtime.console import legible
 from pipelines.validation.distributions import Distribution
 from pipelines.validation.report import ValidationReport
 from pipelines.validation.thumbnails import SIDE_PX, Pictures
@@ -24,7 +25,9 @@ def write_front_page(
         names: Readable names of classes by wnid.
     """
     pages = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html") if page.name != "index.html")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=legible
+    )
     html = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report, pages=pages, pictures=pictures, shapes=shapes, names=names, side_px=SIDE_PX
     )

@@ -19,6 +19,7 @@ from pipelines.pictures.explain import sheets
 from pipelines.pictures.explain.slide import draw_slide
 from pipelines.pictures.explain.subject import Subject, best_classes, training_crops
 from pipelines.pictures.explain.trace import Crossing, Trace, trace
+from pipelines.runtime.console import legible
 
 _SHOWN = 4  # maps whose way through norms and pooling is shown
 _STEPS = {
@@ -29,6 +30,7 @@ PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=legible,
     trim_blocks=True,
     lstrip_blocks=True,
 )

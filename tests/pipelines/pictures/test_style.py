@@ -65,6 +65,7 @@ def test_equal_drawings_are_equal_files_which_follow_the_color_scheme() -> None:
 def test_names_are_data() -> None:
     assert style.drawable("a\n$x$  b") == "a $x$ b"
     assert style.drawable("手 é") == "[624B] é"
+    assert style.drawable("\u202eevil \u200b\x1b") == "[202E]evil [200B][001B]"
     assert style.short("tabby, tabby cat") == "tabby"
     assert style.short("a name of very many words indeed") == "a name of very many…"
     assert style.short("n" * 40) == "n" * 21 + "…"

@@ -195,3 +195,9 @@ def test_a_name_cannot_steer_the_terminal_or_end_a_stage_in_another_locale() -> 
     assert done.returncode == 1
     assert done.stdout.decode("latin-1").splitlines() == [r"a \x1b[31mred \u732b", "b"]
     assert done.stderr.decode("latin-1").strip() == r"fetch: error: c \x1b]0;title \u202e \u732b"
+
+
+def test_what_a_page_shows_can_be_seen() -> None:
+    assert console.legible("\u202egpj.\x1b[31m\u200b") == "[202E]gpj.[001B][31m[200B]"
+    assert console.legible(text := "Größe 猫\n\t\u3000\xa0\u0645\u06cc\u200c\u062e") == text
+    assert console.legible(7) == 7

@@ -16,12 +16,12 @@ from tests.support.stage_folder import PARAMS
 @pytest.mark.parametrize("variant", [None, "one-tower", "no-lrn"])
 def test_a_page_shows_the_whole_network_and_needs_no_other_file(tmp_path: Path, variant: str | None) -> None:
     training = read_training(params.load_tree(PARAMS), tmp_path / "none")
-    subject = Subject(IMAGE, "<i>photo.v1.jpg", pretrained(variant), "here", training if not variant else None, "<b>$1")
+    subject = Subject(IMAGE, "<i>photo.v1\u202e.jpg", pretrained(variant), "here", training if not variant else None, "<b>$1")
     write_explanation(tmp_path / "photo.v1-explained", subject)
     page = (tmp_path / "photo.v1-explained.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "<i>" not in page
-    assert "&lt;i&gt;photo.v1.jpg" in page
+    assert "&lt;i&gt;photo.v1[202E].jpg" in page
     assert all(f"<h3>{name}</h3>" in page for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"))
     assert ("local response norm" in page) == (variant != "no-lrn")
     assert ("What crosses between the towers" in page) == (variant != "one-tower")
