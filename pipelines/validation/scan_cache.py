@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alexnet import images
 from alexnet.files.atomic import atomic_write_bytes
 from alexnet.files.sealed import read_sealed, seal
-from alexnet.images import inspect as images
 from alexnet.images.inspect import ValidateConfig
 from pipelines import sources
 from pipelines.runtime import environment
@@ -76,4 +76,5 @@ def open_scan_cache(name: str, source: Source, config: ValidateConfig, listing: 
 
 def _code() -> list[Path]:
     here = Path(__file__)
-    return [Path(images.__file__), here, here.with_name("index.py"), *sorted(Path(sources.__file__).parent.rglob("*.py"))]
+    folders = sorted(path for package in (images, sources) for path in Path(package.__path__[0]).rglob("*.py"))
+    return [here, here.with_name("index.py"), *folders]
