@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alexnet.files.strict import open_regular
 from pipelines.config.tree import Tree
 
 NAME = "provenance.json"
@@ -66,8 +67,13 @@ def changed_data(folder: Path, lock: Tree) -> list[str]:
     found = {
         output: (path, _md5((folder / path).read_bytes())) for path, output in _OUTPUTS.items() if (folder / path).is_file()
     }
-    found["artifacts/model"] = ("model.safetensors", _md5_of_folder({name: (folder / name).read_bytes() for name in _MODEL}))
+    found["artifacts/model"] = ("model.safetensors", _md5_of_folder({name: _read(folder / name) for name in _MODEL}))
     return sorted(path for output, (path, md5) in found.items() if output in made and made[output] != md5)
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def changed_params(params: Tree, lock: Tree) -> list[str]:

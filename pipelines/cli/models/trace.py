@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import hashlib
-import json
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 
 from alexnet.config import read_json
 from alexnet.errors import DataError, ParamsError
-from alexnet.files.strict import read_bytes
+from alexnet.files.strict import loads, read_bytes, shown
 from alexnet.shards.manifest import Manifest, Shard
 from alexnet.shards.verify import verify
 from pipelines.cli.models.folder import model_folder
@@ -98,6 +97,8 @@ class Chain:
                 yield step()
             except (DataError, ParamsError, OSError) as error:
                 yield Finding(name, "absent", f"{error}")
+            except (LookupError, TypeError, ValueError, AttributeError) as error:  # of a file that somebody else wrote
+                yield Finding(name, "wrong", f"a file of it has another form than this program writes: {shown(error)}")
 
     def image_row(self) -> dict[str, Any]:
         """What the index says of the image, and the shard it is in where shards were read."""
@@ -144,7 +145,7 @@ class Chain:
     def _model(self) -> Finding:
         files = {path: self.release.files[path].sha256 for path in ("model.safetensors", "config.json")}
         shards = self._manifest()
-        synsets = json.loads((self.folder / "config.json").read_bytes())["synsets"]
+        synsets = loads(read_bytes(self.folder / "config.json"))["synsets"]
         if synsets != [dataclasses.asdict(each) for each in shards.synsets]:
             return Finding("model", "wrong", "its classes are not those of the shards", files)
         return Finding("model", "right", f"model.safetensors {files['model.safetensors']}, {len(synsets):,} classes", files)

@@ -1,6 +1,7 @@
 """A release followed back to its images: right where all of it is at hand, and every kind of change is named."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +149,23 @@ def test_what_is_not_at_hand_is_no_fault(
     status, found = states(capsys)
     assert status == 0
     assert {name for name, (state, _) in found.items() if state == "right"} == {"release", "model"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b'{"synsets": 1}', b"[" * 20_000, b"\xff\xfe{\0", None], ids=lambda body: str(body)[:8]
+)
+@pytest.mark.parametrize("name", ["config.json", "dvc.lock", "provenance.json"])
+def test_a_file_of_any_form_is_a_wrong_or_an_absent_link(
+    name: str, body: bytes | None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A release's files are somebody else's: digests say that they are as published, not what is in them."""
+    (folder / name).unlink()
+    if body is None:
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).write_bytes(body)
+        seal(folder)
+    link = {"config.json": "model", "dvc.lock": "lineage", "provenance.json": "code"}[name]
+    _, found = states(capsys, "--quick")
+    assert found[link][0] in ("wrong", "absent")
+    assert 0 < len(found[link][1]) < 700
