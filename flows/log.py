@@ -20,7 +20,7 @@ def parse(line: str) -> dict[str, Any]:
     """A line of a stage, which may be JSON: its message, and what belongs to it."""
     try:
         found = json.loads(line) if line.startswith("{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) and isinstance(found.get("message"), str) else {"message": line, "level": "info"}
 
@@ -28,7 +28,7 @@ def parse(line: str) -> dict[str, Any]:
 def log(logger: "logging.Logger | logging.LoggerAdapter[Any]", line: str, stage: str) -> str:
     """Logs a line that a stage, or DVC for it, has printed, at its own level. Returns its message."""
     found = {"stage": stage} | parse(line)
-    level = logging.getLevelNamesMapping().get(str(found["level"]).upper(), logging.INFO)
+    level = logging.getLevelNamesMapping().get(str(found.get("level")).upper(), logging.INFO)
     logger.log(level, "%s", found["message"], extra={name: found.get(name) for name in _OWN})
     return str(found["message"])
 

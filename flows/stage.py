@@ -145,12 +145,13 @@ def environment() -> dict[str, str]:
 
 
 def _read(folder: Path, stage: str, since: float) -> dict[str, Any] | None:
-    """The stage's own file in the folder, unless it is older than `since` and so about another run."""
+    """The stage's own file in the folder; None where it is damaged, or older than `since` and so about another run."""
     path = folder / f"{stage}.json"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.stat().st_mtime >= since else None
-    except (FileNotFoundError, ValueError):
+        found = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_mtime >= since else None
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def _end_orphans(process: "subprocess.Popen[str]", run_id: str) -> None:

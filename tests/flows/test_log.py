@@ -40,11 +40,15 @@ def test_lines_of_stages_keep_their_level_and_release(records: Any) -> None:
     assert log.log(logger, line, "publish") == "publish: error: 100% {}"
     assert log.log(logger, "Running stage 'publish':", "publish") == "Running stage 'publish':"
     assert log.log(logger, '{"no": "message"}', "publish") == '{"no": "message"}'
+    assert log.log(logger, '{"message": "no level"}', "publish") == "no level"
+    assert log.log(logger, deep := '{"a":' * 20_000, "publish") == deep
     logger.warning("run's own")
     assert [tuple(one.values())[1:] for one in records()] == [
         ("error", "r1", "publish", "alexnet@01", "publish: error: 100% {}"),
         ("info", "r1", "publish", None, "Running stage 'publish':"),
         ("info", "r1", "publish", None, '{"no": "message"}'),
+        ("info", "r1", "publish", None, "no level"),
+        ("info", "r1", "publish", None, '{"a":' * 20_000),
         ("warning", "r1", None, None, "run's own"),
     ]
 

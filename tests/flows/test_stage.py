@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.stage import RetryableStageError, StageError, classify, run
+from flows.stage import RetryableStageError, StageError, _read, classify, run
 
 STATUS = "import json, pathlib; p = pathlib.Path('.local/status'); p.mkdir(parents=True, exist_ok=True)\n"
 
@@ -178,3 +178,13 @@ def _await(condition: Any, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[1]", b"\xff\xfe{\0", b"[" * 20_000, None], ids=lambda body: str(body)[:8])
+def test_a_damaged_note_of_a_stage_is_none(body: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "make.json"
+    os.mkfifo(path) if body is None else path.write_bytes(body)
+    assert _read(tmp_path, "make", 0.0) is None
+    path.unlink()
+    path.symlink_to(path.name)
+    assert _read(tmp_path, "make", 0.0) is None
