@@ -3,6 +3,7 @@
 import copy
 import functools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from alexnet.files.strict import read_bytes
 
 Tree = dict[str, Any]
 _MAX_BYTES = 1 << 20  # of a file; params.yaml has 16 KB
+_BRACKET = re.compile(rb"[\[\]{}]")  # also in comments and text
+_DEEPEST = 100
 _LONGEST = 400  # characters of a parser's own words
 _MOST = 100_000  # values of a file
 
@@ -41,7 +44,17 @@ def read(path: Path) -> Tree:
 @functools.lru_cache(maxsize=16)
 def _parse(text: bytes) -> Any:
     """What YAML says; kept, for it takes 60 ms, and presets and variants read the same files again and again."""
+    _check_depth(text)
     return YAML(typ="safe", pure=True).load(text)
+
+
+def _check_depth(text: bytes) -> None:
+    """Raises RecursionError where so many brackets are open at once that the parser would take minutes."""
+    depth = 0
+    for found in _BRACKET.finditer(text):
+        depth = depth + 1 if found[0] in b"[{" else max(0, depth - 1)
+        if depth > _DEEPEST:
+            raise RecursionError
 
 
 def _count(node: object, counted: dict[int, float]) -> float:

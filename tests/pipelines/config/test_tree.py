@@ -50,6 +50,7 @@ def test_files_are_yaml_1_2(tmp_path: Path) -> None:
         ("- 1", "must hold a mapping, got"),
         ("a: 1\na: 2\n", "not valid YAML: .*duplicate key"),
         ("a: " + "[" * 3000 + "]" * 3000, "is nested too deeply"),
+        ("[" * 20_000, "is nested too deeply"),
         ("a: " + "9" * 5000, "not valid YAML: Exceeds the limit"),
         ("a: &a\n  b: *a", r"its aliases \(\*NAME\) repeat more than 100,000 values; write them out"),
         ("\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 25))]), "its aliases"),
