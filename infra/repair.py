@@ -10,6 +10,7 @@ removed, so that DVC makes or pulls it again.
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -173,7 +174,12 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 
 def main() -> bool:
-    """Says what was repaired; False, and why, where something may not be read or written."""
+    """Says what was repaired; False, and why, where DVC cannot work here, or something may not be read or written."""
+    here = str(Path.cwd())
+    if re.search("[{}\udc80-\udcff]", here):
+        advice = "rename the folder, or move this checkout"
+        print(f"error: {here!a}: DVC fails where a path has braces, or is no text; {advice}", file=sys.stderr)
+        return False
     try:
         for line in (*allow_no_git(), *repair()):
             print(f"dvc: {line}", flush=True)

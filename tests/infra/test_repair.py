@@ -175,6 +175,20 @@ def test_a_note_of_any_bytes_is_damaged(body: bytes, repository: Path) -> None:
     assert repair.COPY.read_bytes() == Path("dvc.lock").read_bytes()
 
 
+@pytest.mark.parametrize(("name", "works"), [("{x}", False), ("a\udcff", False), ("%s [a-z]*\n$HOME 猫", True)])
+def test_a_path_in_which_dvc_fails_is_named_and_once_moved_it_works(
+    name: str, works: bool, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = repository / name
+    (place / ".dvc").mkdir(parents=True)
+    (place / ".dvc/config").touch()
+    monkeypatch.chdir(place)
+    assert repair.main() == works
+    assert ("rename the folder, or move this checkout" in capsys.readouterr().err) != works
+    monkeypatch.chdir(place.rename(repository / "moved"))
+    assert repair.main()
+
+
 def test_dvc_runs_without_git_and_with_it_again(repository: Path) -> None:
     (repository / ".dvc/config").touch()
     (repository / "dvc.yaml").write_text(DVC)
