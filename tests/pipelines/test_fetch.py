@@ -106,6 +106,19 @@ def test_what_was_understood_and_what_is_left_out_is_said_first(
     assert found["left_out"] == {".heic": 3}
     assert "fetch: 16 images of 2 classes; CLASS/IMAGE; " in (out := capsys.readouterr().out)
     assert "fetch: not taken, files of other kinds: 3 .heic; " in out
+    assert "fetch: classes: class0, class1\n" in out
+
+
+def test_classes_that_differ_in_spelling_alone_are_said(
+    stage_folder: StageFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    (images / "class0").rename(images / "cafe\u0301")
+    (images / "class1").rename(images / "caf\u00e9")
+    fetched()
+    assert (
+        r"fetch: 'cafe\u0301' and 'caf\xe9' differ in spelling alone, and are classes of their own" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("key", ["model.classes", "validate.counts.classes"])
