@@ -87,7 +87,7 @@ class ShardCache:
         """Marks a shard as used now, if it is on the disk: it is the last to be removed. Its index's time is the mark."""
         now = time.time_ns()  # the kernel's own mark is some milliseconds coarse
         with contextlib.suppress(FileNotFoundError):
-            os.utime(self._path(shard, "json"), ns=(now, now))
+            os.utime(self._path(shard, "json"), ns=(now, now), follow_symlinks=False)
 
     def _path(self, shard: Shard, kind: Literal["tar", "json", "lock"] = "tar") -> Path:
         return self.folder / f"{shard.sha256}.{kind}"
@@ -121,8 +121,10 @@ class ShardCache:
         return CachedShard(shard, index, view)
 
     def _fetched(self, shard: Shard) -> CachedShard:
-        self._make_room(shard)
         part = self._part_path(shard)
+        if part.is_symlink():
+            part.unlink()  # in a shared folder it may lead to somebody's file
+        self._make_room(shard)
         try:
             cached, file = self._fetch_verified(shard, part)
             write_index(self._path(shard, "json"), cached.index, file)

@@ -1,6 +1,7 @@
 """An object into a file: hashed as it comes, and resumed where a killed process left off."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,11 @@ def download(name: str, size: int, part: Path, fetch: Fetch, patience: float, on
         DataError: it comes too slowly.
         OSError: it cannot be written.
     """
-    with part.open("ab+", buffering=0) as file:
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        part.unlink()  # in a shared folder it may lead to somebody's file
+    descriptor = os.open(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    with open(descriptor, "ab+", buffering=0) as file:  # noqa: PTH123 - a descriptor has no path
+        file.seek(0, os.SEEK_END)
         if file.tell() > size:
             file.truncate(0)
         file.seek(0)

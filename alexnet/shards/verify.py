@@ -1,8 +1,10 @@
 """Whether a shard is the one of the manifest: size, digest, sample count and labels. The result is stored beside the shard."""
 
+import errno
 import json
 import mmap
 import os
+import stat
 import time
 import uuid
 from collections import Counter
@@ -57,15 +59,20 @@ def _boot_id() -> str:
 
 
 def map_file(path: Path) -> tuple[memoryview, FileIdentity] | None:
-    """A file's bytes, mapped, and its identity; None when there is none or it is empty."""
+    """A file's bytes, mapped, and its identity; None when there is none, it is empty, or a link, a pipe or a folder."""
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_size == 0:
-                return None
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        return None
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            return None
+        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
     return memoryview(mapped), (status.st_size, status.st_mtime_ns, status.st_ino, _boot_id())
 
 
@@ -80,7 +87,9 @@ def write_index(path: Path, index: TarIndex, file: FileIdentity) -> None:
         "sizes": index.sizes.tolist(),
     }
     temporary = path.with_name(f"{path.name}.tmp")  # its writer holds the shard's lock
-    temporary.write_bytes(seal(json.dumps(tree).encode()))
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as new:  # never through a link, which may lead to somebody's file
+        new.write(seal(json.dumps(tree).encode()))
     temporary.replace(path)
 
 

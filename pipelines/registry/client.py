@@ -295,9 +295,7 @@ def _append(bucket: "Bucket", key: str, part: Path, size: int, advance: Callable
     from alexnet.shards.download import download  # with numpy, which takes a tenth of a second to import
     from alexnet.shards.verify import Mismatch
 
-    if part.is_symlink() or (part.exists() and not part.is_file()):
-        part.unlink()  # in a shared cache: it leads to somebody's file
-    if part.exists():
+    if part.is_file() and not part.is_symlink():
         advance(min(size, part.stat().st_size))  # of an interrupted fetch
     try:
         return download(key, size, part, bucket.stream, math.inf, advance)  # the bucket has a patience of its own

@@ -139,6 +139,26 @@ def test_a_cached_file_that_was_changed_is_replaced(tmp_path: Path) -> None:
     assert len(store.starts) == 2
 
 
+@pytest.mark.parametrize("limit", [None, 10**6])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("mine"), lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("suffix", ["tar", "json", "json.tmp", f"{SHARD.bytes}.part"])
+def test_what_others_lay_in_a_shared_cache_is_not_followed(
+    suffix: str, put: Callable[[Path], object], limit: int | None, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine" * 100_000)
+    before = mine.stat().st_mtime_ns
+    cache = ShardCache(tmp_path, TarStore(), limit_bytes=limit)
+    if suffix == "json":
+        cache.open(SHARD)
+        (tmp_path / f"{SHARD.sha256}.json").unlink()
+    put(tmp_path / f"{SHARD.sha256}.{suffix}")
+    for _ in range(2):
+        assert bytes(cache.open(SHARD).bytes) == BODY
+    assert (mine.read_bytes(), mine.stat().st_mtime_ns) == (b"mine" * 100_000, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"{SHARD.sha256}.json", f"{SHARD.sha256}.tar", "mine"])
+
+
 def test_a_file_from_before_a_restart_is_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is synced: after a power cut the file may be torn though its name, size and time are as before."""
     store = TarStore()
