@@ -17,6 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -88,9 +89,9 @@ def rewritten(draw: Callable[..., Any], trees: tuple[Any, ...]) -> bytes:
         if kind == "gone":
             del node[key]
         elif kind == "unknown" and isinstance(node, dict):
-            node[draw(st.text(max_size=8))] = draw(st.sampled_from(_HOSTILE))
+            node[draw(st.text(max_size=8))] = deepcopy(draw(st.sampled_from(_HOSTILE)))
         else:
-            node[key] = draw(st.sampled_from(_HOSTILE)) if kind == "hostile" else draw(_values)
+            node[key] = deepcopy(draw(st.sampled_from(_HOSTILE))) if kind == "hostile" else draw(_values)
     text = json.dumps(tree, ensure_ascii=draw(st.booleans()))
     return text.encode(errors="surrogatepass")
 
