@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alexnet.errors import DataError
 from alexnet.files.strict import read_bytes
+from alexnet.images.container import is_baseline_jpeg
 from alexnet.images.inspect import FORMATS, open_image
 from alexnet.images.resize import orientation_of, prepare
 from alexnet.inference.activations import center_activations
@@ -97,8 +98,12 @@ def read_photo(photo: Photo) -> bytes:
         data = photo if isinstance(photo, bytes) else read_bytes(Path(photo), _MAX_BYTES)
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from None
+    if not is_baseline_jpeg(data):
+        raise DataError(f"{where}: a JPEG that is lossless or of 12 bits, which is not read; make it one of 8 bits")
     try:
         with open_image(data) as image:
+            if image.mode == "F":
+                raise DataError(f"{where}: its pixels are fractions, and nothing says which is white; make it one of 8 bits")
             if image.width * image.height > _MAX_PIXELS:
                 raise DataError(f"{where}: {image.width:,} x {image.height:,} pixels are too many; at most {_MAX_PIXELS:,}")
             image.load()

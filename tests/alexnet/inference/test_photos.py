@@ -81,11 +81,22 @@ def test_activations_are_the_networks_own(model: Classifier) -> None:
         model.activations([jpeg(1)], ["fc9"])
 
 
+def fractions() -> bytes:
+    file = io.BytesIO()
+    Image.new("F", (9, 9)).save(file, "TIFF")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: b"", "file: an empty file; allowed: JPEG, PNG"),
         (lambda: b"plain text", "file: not an image; allowed: JPEG, PNG"),
+        (lambda: jpeg(1).replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "file: a JPEG that is lossless or of 12 bits"),
+        (
+            fractions,
+            "file: its pixels are fractions, .*; make it one of 8 bits",
+        ),
         (lambda: jpeg(1)[:-200], "file: damaged: .*truncated"),
     ],
 )
