@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import glob
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +21,15 @@ from pipelines.runtime.console import escaped
 if TYPE_CHECKING:
     from alexnet.inference.photos import Classifier, Photo, Prediction
 
+_KINDS = 20  # of files that a note names, at most
 _BATCH = 32  # photographs a batch
 _STDIN = "-"
 
 
 def find_photos(named: Sequence[str]) -> list[str]:
     """The paths of the photographs: files as named, all images below folders, files that fit a pattern; `-` stands for itself.
+
+    A folder's other files are counted on standard error.
 
     Raises:
         DataError: a folder or a pattern has none.
@@ -34,7 +38,13 @@ def find_photos(named: Sequence[str]) -> list[str]:
     for name in named:
         path = Path(name)
         if path.is_dir():
-            some = sorted(str(file) for file in path.rglob("*") if suffix(file.name) in SUFFIXES and file.is_file())
+            files = [file for file in path.rglob("*") if file.is_file()]
+            some = sorted(str(file) for file in files if suffix(file.name) in SUFFIXES)
+            if others := Counter(
+                suffix(file.name) or "without a suffix" for file in files if suffix(file.name) not in SUFFIXES
+            ):
+                counts = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(_KINDS))
+                console.note(escaped(f"{name}: not taken, files of other kinds: {counts}"))
         elif name != _STDIN and not path.exists() and glob.has_magic(name):
             some = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
         else:

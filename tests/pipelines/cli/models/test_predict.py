@@ -85,6 +85,8 @@ def test_folders_patterns_and_standard_input_are_read_in_batches(
     found = {each["image"]: each["classes"] for each in json.loads(out)}
     assert list(found) == ["a/1.jpg", "a/deep/2.JPG", "b/3.jpg", "-"]
     assert [each["probability"] for each in found["-"]] == pytest.approx([each["probability"] for each in found["b/3.jpg"]])
+    note, err = err.split("\n", 1)
+    assert note == "a: not taken, files of other kinds: 1 .txt"
     assert (status, err) == (1, "alexnet predict: error: b/4.jpg: not an image; allowed: " + err.partition("allowed: ")[2])
     Path("empty").mkdir()
     with pytest.raises(DataError, match="empty: no images; allowed: .jpg"):
