@@ -40,6 +40,11 @@ def read_bytes(path: Path, most: int = LARGEST) -> bytes:
         return file.read(size)  # not `most`, for which room is made at once
 
 
+def reason(error: Exception) -> str:
+    """What a library says of a file that it cannot read: the error's kind and its first words, for it may repeat the file."""
+    return f"{type(error).__name__}: {str(error)[:_SHOWN]}"
+
+
 def loads(data: bytes) -> Any:
     """What a JSON document in UTF-8 holds.
 

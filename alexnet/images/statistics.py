@@ -21,7 +21,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_write_bytes
-from alexnet.files.strict import read_bytes
+from alexnet.files.strict import read_bytes, reason
 from alexnet.ops import build_cpp
 
 _MAX_FILE_BYTES = 1 << 28
@@ -94,7 +94,7 @@ class PixelSums:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in wanted}
         except (OSError, KeyError, EOFError, BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
-            raise ValueError(f"not pixel sums: {error!r}") from None
+            raise ValueError(f"not pixel sums: {reason(error)}") from None
         for name, array in wanted.items():
             if (found[name].dtype, found[name].shape) != (array.dtype, array.shape):
                 raise ValueError(f"not pixel sums: {name} is {found[name].dtype} of {found[name].shape}")
@@ -233,7 +233,7 @@ class PixelStatistics:
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; run the shard stage") from None
         except (OSError, KeyError, ValueError, EOFError, BadZipFile, RuntimeError, zlib.error) as error:
-            raise DataError(f"{path}: not pixel statistics: {error!r}; run the shard stage again") from None
+            raise DataError(f"{path}: not pixel statistics: {reason(error)}; run the shard stage again") from None
         side = len(found["mean_image"]) if found["mean_image"].ndim else 0
         for name, (kind, shape) in _ARRAYS.items():
             array, wanted = found[name], tuple(side if size == 0 else size for size in shape)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.files.strict import loads, open_regular, read_bytes, shown
+from alexnet.files.strict import loads, open_regular, read_bytes, reason, shown
 
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -77,3 +77,8 @@ def test_a_value_is_shown_in_a_line_that_a_terminal_takes_for_text() -> None:
     assert len(shown("x" * 10**6)) < 210
     assert shown(deep) == "something nested too deeply"
     assert shown(10**5000) == "a number of thousands of digits"
+
+
+def test_a_reason_does_not_repeat_the_file() -> None:
+    assert reason(KeyError("x")) == "KeyError: 'x'"
+    assert len(reason(ValueError("x" * 10**6))) < 220
