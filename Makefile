@@ -74,8 +74,8 @@ deploy: $(READY) ## Prefect server, work pool gpu, a worker and the deployment, 
 
 # --- development
 
-test: $(READY) ## The tests, in two processes
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## The tests, in three processes, which often wait: under 8 minutes on two cores
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## The tests that take minutes or a server of their own
 	@$(PY) -m pytest -m "slow and not gpu"
