@@ -18,7 +18,7 @@ from torch import Tensor
 from alexnet.errors import DataError
 from alexnet.files.atomic import atomic_folder
 from alexnet.files.locks import flock
-from alexnet.files.strict import loads, open_regular, read_bytes, reason
+from alexnet.files.strict import loads, open_regular, read_bytes, reason, shown
 from alexnet.files.tensors import write_tensors
 
 _TENSORS = "tensors.safetensors"
@@ -129,7 +129,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{_STATE} is damaged: {reason(error)}") from None
     if found != expected:
-        raise DataError(f"sha256 is {found}, expected {expected}")
+        raise DataError(f"sha256 is {found}, expected {shown(expected)}")
     return state
 
 
