@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,20 +23,27 @@ from typing import Any
 import psutil
 import yaml
 
-from infra import state
+from infra import bytecode, state
 
 LOCK = Path("dvc.lock")
 COPY = Path(".local/dvc.lock")  # of the last dvc.lock that was whole
 CONFIG = Path(".dvc/config.local")
 RWLOCK = Path(".dvc/tmp/rwlock")
 CACHE = Path(".dvc/cache/files/md5")
+CODE = (Path("alexnet"), Path("pipelines"))  # what stages import
 
 
 def repair() -> list[str]:
     """Repairs what is damaged in this checkout, and says what. Does nothing while DVC runs here."""
     if _dvc_runs_here():
         return []
-    return [*_repair_rwlock(), *_repair_lock(), *_repair_cache()]
+    return [*_repair_rwlock(), *_repair_lock(), *_repair_cache(), *_repair_bytecode()]
+
+
+def repair_packages(since: float) -> None:
+    """Removes damaged bytecode of installed packages that was written since then, as a full disk leaves it, and says so."""
+    for path in bytecode.remove_truncated(Path(sysconfig.get_path("purelib")), since):
+        print(f"dvc: {path}: was cut short; removed, run again", flush=True)
 
 
 def allow_no_git() -> Iterator[str]:
@@ -119,6 +127,12 @@ def _repair_cache() -> Iterator[str]:
             shutil.copyfile(source, part)
             part.replace(path)
         yield f"{path}: is damaged; " + ("made again from the workspace" if source else "removed, DVC makes or pulls it again")
+
+
+def _repair_bytecode() -> Iterator[str]:
+    for folder in CODE:
+        for path in bytecode.remove_truncated(folder):
+            yield f"{path}: was cut short; removed, Python makes it again"
 
 
 def _workspace() -> dict[str, Path | bytes]:

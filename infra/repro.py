@@ -10,6 +10,7 @@ once, until its text changes.
 import functools
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from infra import repair
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """The command line. Returns the exit status: DVC's own 255 for any failure, which the stage or DVC has explained."""
+    began = time.time()
     if not repair.main():
         return 255
     from dvc.exceptions import DvcException
@@ -32,6 +34,7 @@ def main() -> int:
             repo.reproduce(repro_fn=_reproduce)
     except DvcException:
         logging.getLogger("dvc").exception("")
+        repair.repair_packages(began)
         return 255
     except KeyboardInterrupt:
         return 130

@@ -34,6 +34,7 @@ MAY_READ_THE_CLOCK = {
     "flows/stage.py": "seconds that a stage took, for people",
     "pipelines/runtime/streams.py": "the time of a line of the log",
     "pipelines/runtime/timings.py": "when a stage began, for people",
+    "infra/repro.py": "which bytecode was written while a run failed",
     "infra/prefect_api.py": "how long a run has been silent; its process is looked at first",
 }
 
