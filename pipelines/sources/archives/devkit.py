@@ -6,10 +6,11 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
 from alexnet.shards.manifest import Split
+from pipelines.sources.archives.synsets import read_synsets
 from pipelines.sources.base import SourceFile
 
 if TYPE_CHECKING:
@@ -135,15 +136,10 @@ def parse_devkit(files: dict[str, bytes], year: Year, where: str) -> Devkit:
 
     Its ids are not labels: a label here is the index of a wnid among all wnids, sorted.
     """
-    from scipy.io import loadmat
-
     try:
-        rows: Any = loadmat(io.BytesIO(files[year.meta]), squeeze_me=True)["synsets"]
-        synsets = {int(row[f"{year.name}_ID"]): row for row in rows if int(row["num_children"]) == 0}
-        names = {str(row["WNID"]): str(row["words"]) for row in synsets.values()}
-        train_images = sum(int(row["num_train_images"]) for row in synsets.values())
-    except Exception as error:  # noqa: BLE001 - loadmat raises anything on a damaged file
-        raise DataError(f"{where}: {year.meta} holds no list of synsets: {type(error).__name__}: {error}") from None
+        synsets = {each.number: each for each in read_synsets(files[year.meta], year.name)}
+    except ValueError as error:
+        raise DataError(f"{where}: {year.meta} holds no list of synsets: {error}") from None
     try:
         ids = [int(line) for line in files[year.truth].split()]
     except ValueError as error:
@@ -152,5 +148,6 @@ def parse_devkit(files: dict[str, bytes], year: Year, where: str) -> Devkit:
         raise DataError(
             f"{where}: {year.truth} has id {unknown[0]}, which is no synset's; the kit is not the one of {year.name}"
         )
-    val_wnids = {f"{year.name}_val_{number:08}": str(synsets[each]["WNID"]) for number, each in enumerate(ids, 1)}
-    return Devkit(names, val_wnids, train_images)
+    val_wnids = {f"{year.name}_val_{number:08}": synsets[each].wnid for number, each in enumerate(ids, 1)}
+    names = {each.wnid: each.words for each in synsets.values()}
+    return Devkit(names, val_wnids, sum(each.train_images for each in synsets.values()))
