@@ -327,8 +327,8 @@ def test_whatever_was_finished_before_a_kill_is_not_written_again(
     MANIFEST.unlink()
     PIXELS.unlink()
     kept: set[str] = set()
-    for more in kills:  # objects, of three a shard
-        run_and_kill(bucket, expected.prefix, len(bucket.sizes(expected.prefix)) + more, fresh_store, images)
+    for more in kills:  # objects, of three a shard, of which several are written at once: one of four may be whole
+        run_and_kill(bucket, expected.prefix, len(bucket.sizes(expected.prefix)) + more, int(more > 3), fresh_store, images)
         assert not MANIFEST.exists()
         sides = {key for key in bucket.sizes(expected.prefix) if key.endswith(".json")}
         assert kept <= sides
@@ -340,13 +340,18 @@ def test_whatever_was_finished_before_a_kill_is_not_written_again(
     assert put_keys(proxy) == [key for key in whole[0] if key.rpartition(".")[0] + ".json" not in kept]
 
 
-def run_and_kill(bucket: Bucket, prefix: str, objects: int, store: Store, images: Path) -> None:
-    """The stage in a process of its own, killed when so many objects are there."""
+def run_and_kill(bucket: Bucket, prefix: str, objects: int, whole: int, store: Store, images: Path) -> None:
+    """The stage in a process of its own, killed when so many objects are there, and so many whole shards."""
+
+    def reached() -> bool:
+        keys = bucket.sizes(prefix)
+        return len(keys) >= objects and sum(key.endswith(".json") for key in keys) >= whole
+
     places = ["--index", str(INDEX), "--manifest", str(MANIFEST), "--pixels", str(PIXELS)]
     command = [sys.executable, "-m", "pipelines.shard", *places]
     process = subprocess.Popen(command, env=os.environ | environment(store, images), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(bucket.sizes(prefix)) < objects and time.monotonic() < deadline and process.poll() is None:
+    while not reached() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
