@@ -46,7 +46,7 @@ def legible(text: T) -> T:
     """Text for a page or a picture: what is not seen or turns the direction of writing stands there as its number, [202E]."""
     if not isinstance(text, str) or hasattr(text, "__html__"):
         return text
-    return _UNSEEN.sub(lambda found: f"[{ord(found[0]):04X}]", text)  # type: ignore[return-value]
+    return _UNSEEN.sub(lambda found: f"[{ord(found[0]):04X}]", text)  # type: ignore[return-value]  # T is str here
 
 
 def say(text: str) -> None:
