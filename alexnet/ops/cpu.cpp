@@ -34,71 +34,74 @@ inline float power(float d, float beta) {
     return 1.0f / (root * std::sqrt(root));
 }
 
-constexpr long MOST = 1024;  // channels of a tower
-constexpr long REACH = 8;    // half of the largest band
-
-template <bool quarters, typename T>
-void lrn_forward(const T* x, T* y, long rows, long channels, long half, float alpha, float beta, float k) {
-    float value[MOST], square[MOST + 2 * REACH] = {};
-    for (long row = 0; row < rows; ++row, x += channels, y += channels) {
-        for (long c = 0; c < channels; ++c) {
-            value[c] = load(x[c]);
-            square[REACH + c] = value[c] * value[c];
-        }
-        float scale[MOST];
-        for (long c = 0; c < channels; ++c) scale[c] = square[REACH + c];
-        for (long i = 1; i <= half; ++i)
-            for (long c = 0; c < channels; ++c) scale[c] += square[REACH + c - i] + square[REACH + c + i];
-        for (long c = 0; c < channels; ++c) store(y + c, value[c] * power<quarters>(k + alpha * scale[c], beta));
-    }
+// 1 / d, of p = power(d, beta) where that needs no division.
+template <bool quarters>
+inline float inverse(float d, float p) {
+    return quarters ? p * std::sqrt(d) * p : 1.0f / d;
 }
 
+constexpr long BLOCK = 1024;  // numbers at a time, whole rows of a tower's channels: what is between stays in L1
+constexpr long REACH = 8;     // half of the largest band
+
+// Sums over the `half` nearest channels on both sides. channel: of each number; a band ends where its row does. Loops are over
+// many rows, so that narrow towers fill the processor's vectors too.
+inline void band(const float* in, const int* channel, float* out, long count, int channels, int half) {
+    for (long i = 0; i < count; ++i) out[i] = in[i];
+    for (int reach = 1; reach <= half; ++reach)
+        for (long i = 0; i < count; ++i) {
+            float below = channel[i] >= reach ? in[i - reach] : 0.0f;
+            float above = channel[i] < channels - reach ? in[i + reach] : 0.0f;
+            out[i] += below + above;
+        }
+}
+
+// Rows of `channels` numbers, a pixel of one tower each. g is null in the forward pass.
 template <bool quarters, typename T>
-void lrn_backward(const T* g, const T* x, T* to, long rows, long channels, long half, float alpha, float beta, float k) {
-    float value[MOST], direct[MOST], scale[MOST], square[MOST + 2 * REACH] = {}, cross[MOST + 2 * REACH] = {};
+void band_norm(const T* g, const T* x, T* to, long rows, long channels, long half, float alpha, float beta, float k) {
+    float value[BLOCK], direct[BLOCK], scale[BLOCK], sides[BLOCK + 2 * REACH] = {}, *square = sides + REACH, *cross = square;
+    int channel[BLOCK];
+    for (long i = 0; i < BLOCK; ++i) channel[i] = int(i % channels);
+    const long count = rows * channels, step = BLOCK / channels * channels;
     const float twice = 2 * alpha * beta;
-    for (long row = 0; row < rows; ++row, g += channels, x += channels, to += channels) {
-        for (long c = 0; c < channels; ++c) {
-            value[c] = load(x[c]);
-            square[REACH + c] = value[c] * value[c];
+    for (long first = 0; first < count; first += step) {
+        const long n = count - first < step ? count - first : step;
+        for (long i = 0; i < n; ++i) {
+            value[i] = load(x[first + i]);
+            square[i] = value[i] * value[i];
         }
-        for (long c = 0; c < channels; ++c) scale[c] = square[REACH + c];
-        for (long i = 1; i <= half; ++i)
-            for (long c = 0; c < channels; ++c) scale[c] += square[REACH + c - i] + square[REACH + c + i];
-        for (long c = 0; c < channels; ++c) {
-            float d = k + alpha * scale[c];
-            direct[c] = load(g[c]) * power<quarters>(d, beta);
-            cross[REACH + c] = direct[c] * value[c] / d;
+        band(square, channel, scale, n, int(channels), int(half));
+        if (!g) {
+            for (long i = 0; i < n; ++i) store(to + first + i, value[i] * power<quarters>(k + alpha * scale[i], beta));
+            continue;
         }
-        for (long c = 0; c < channels; ++c) scale[c] = cross[REACH + c];
-        for (long i = 1; i <= half; ++i)
-            for (long c = 0; c < channels; ++c) scale[c] += cross[REACH + c - i] + cross[REACH + c + i];
-        for (long c = 0; c < channels; ++c) store(to + c, direct[c] - twice * value[c] * scale[c]);
+        for (long i = 0; i < n; ++i) {
+            float d = k + alpha * scale[i];
+            float p = power<quarters>(d, beta);
+            direct[i] = load(g[first + i]) * p;
+            cross[i] = direct[i] * value[i] * inverse<quarters>(d, p);
+        }
+        band(cross, channel, scale, n, int(channels), int(half));
+        for (long i = 0; i < n; ++i) store(to + first + i, direct[i] - twice * value[i] * scale[i]);
     }
 }
 
 constexpr long LANES = 64;  // channels at a time: a 27x27 plane of them stays in L2
 
+// Sums of LANES channels over the `half` nearest of `count` places on both sides, `stride` numbers apart; none outside.
+inline void along(const float* in, float* out, long count, long stride, long half) {
+    for (long at = 0; at < count; ++at) {
+        float sum[LANES] = {};
+        const long first = at < half ? 0 : at - half, last = at + half < count ? at + half : count - 1;
+        for (long from = first; from <= last; ++from)
+            for (long c = 0; c < LANES; ++c) sum[c] += in[from * stride + c];
+        for (long c = 0; c < LANES; ++c) out[at * stride + c] = sum[c];
+    }
+}
+
 // Sums over (2 half + 1)^2 pixels of a height x width plane of LANES channels, zeros outside, in place through `columns`.
 void box(std::vector<float>& plane, std::vector<float>& columns, long height, long width, long half) {
-    const long row = width * LANES;
-    for (long h = 0; h < height; ++h) {
-        float* out = &columns[h * row];
-        for (long i = 0; i < row; ++i) out[i] = 0;
-        for (long from = h - half < 0 ? 0 : h - half; from <= h + half && from < height; ++from) {
-            const float* in = &plane[from * row];
-            for (long i = 0; i < row; ++i) out[i] += in[i];
-        }
-    }
-    for (long h = 0; h < height; ++h)
-        for (long w = 0; w < width; ++w) {
-            float* out = &plane[h * row + w * LANES];
-            for (long c = 0; c < LANES; ++c) out[c] = 0;
-            for (long from = w - half < 0 ? 0 : w - half; from <= w + half && from < width; ++from) {
-                const float* in = &columns[h * row + from * LANES];
-                for (long c = 0; c < LANES; ++c) out[c] += in[c];
-            }
-        }
+    for (long w = 0; w < width; ++w) along(&plane[w * LANES], &columns[w * LANES], height, width * LANES, half);
+    for (long h = 0; h < height; ++h) along(&columns[h * width * LANES], &plane[h * width * LANES], width, LANES, half);
 }
 
 // One image at a time, LANES channels at a time. g is null in the forward pass.
@@ -146,9 +149,7 @@ void map_norm(const T* g, const T* x, T* to, long images, long height, long widt
 
 template <typename T>
 void lrn(const T* g, const T* x, T* to, long rows, long channels, long size, float alpha, float beta, float k) {
-    const bool quarters = beta == 0.75f;
-    if (!g) (quarters ? lrn_forward<true, T> : lrn_forward<false, T>)(x, to, rows, channels, size / 2, alpha, beta, k);
-    else (quarters ? lrn_backward<true, T> : lrn_backward<false, T>)(g, x, to, rows, channels, size / 2, alpha, beta, k);
+    (beta == 0.75f ? band_norm<true, T> : band_norm<false, T>)(g, x, to, rows, channels, size / 2, alpha, beta, k);
 }
 
 template <typename T>
