@@ -31,6 +31,7 @@ STAND_INS = {
 }
 _SETTINGS = 'settings={"preset": "folder", "source_place": "/photos", "overrides": ["model.classes=3"]}'
 _RENDEZVOUS = "--rdzv-backend c10d --rdzv-endpoint HOST:29500"
+_FETCHED = "--source artifacts/source.json --listing artifacts/listing.json --purpose artifacts/purpose.json"
 AT_ONCE = (
     "alexnet use imagenet",
     ".venv/bin/alexnet use imagenet",
@@ -118,6 +119,9 @@ BY_A_TEST = {
         ".venv/bin/dvc pull --run-cache",
         "dvc pull --run-cache",
         "dvc artifacts get URL alexnet",
+    ),
+    "tests/pipelines/test_fetch.py::test_rehash_sees_what_times_and_inodes_do_not": (
+        f"python -m pipelines.fetch {_FETCHED} --rehash",
     ),
     "tests/test_dvc.py::test_an_experiment_publishes_nothing_until_it_is_applied": (
         ".venv/bin/dvc exp run -S train.epochs=3",
