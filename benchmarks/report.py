@@ -44,17 +44,17 @@ _H200 = "-nvidia-h200"  # of a result measured on one
 _BATCHES = "shards to 224-pixel batches, two workers, wall clock"
 _STEP = "a training step, full width, batch 128"
 _TEN = "ten-crop evaluation, full width"
-_SHARD = "a shard read, verified and on the disk"
+_SHARD = "a shard read, verified and written to disk"
 ROWS = [
     Row(
         "prep",
-        "decode, resize to 256, statistics, encode, a core",
-        "Pillow as usually written",
+        "decode, resize to 256, pixel statistics, encode; per core",
+        "the usual Pillow script",
         "speed.times_the_usual_script.ours",
     ),
     Row("prep", "", "libjpeg-turbo alone, a limit", "speed.share_of_the_limit"),
     *_peers(
-        "validate", "decode whole, name every fault, digest, a core", "faster_than.{}", {"pillow": "Pillow's verify and load"}
+        "validate", "decode fully, find every fault, digest; per core", "faster_than.{}", {"pillow": "Pillow's verify and load"}
     ),
     *_peers("validate", "", "faster_than.{}", {"decoding": "libjpeg-turbo's decoding alone, a limit"}),
     *_peers("input", _BATCHES, "two_workers.loaders.{}.ours_is_faster_by", {"imagefolder": "ImageFolder"}),
@@ -74,39 +74,39 @@ ROWS += _peers(
     },
 )
 ROWS += [
-    Row("train_step", f"{_STEP}, float32", "the same net as usually written", "rows.0.faster_than_obvious"),
-    Row("train_step", "", "torchvision's AlexNet, a net without norms", "rows.0.faster_than_torchvision", in_readme=False),
-    Row("train_step", "", "our own net without norms, a limit", "rows.0.share_of_the_same_net_without_norms"),
-    Row("train_step", f"{_STEP}, bfloat16", "the same net as usually written, bfloat16", "rows.1.faster_than_obvious"),
+    Row("train_step", f"{_STEP}, float32", "the same network in plain torch", "rows.0.faster_than_obvious"),
+    Row("train_step", "", "torchvision's AlexNet, which has no norms", "rows.0.faster_than_torchvision", in_readme=False),
+    Row("train_step", "", "our own network without norms, a limit", "rows.0.share_of_the_same_net_without_norms"),
+    Row("train_step", f"{_STEP}, bf16", "the same network in plain torch, bf16", "rows.1.faster_than_obvious"),
     Row(
         "train_step",
         "",
-        "torchvision's AlexNet, a net without norms, bfloat16",
+        "torchvision's AlexNet, which has no norms, bf16",
         "rows.1.faster_than_torchvision",
         in_readme=False,
     ),
     Row(
         f"train_step{_H200}",
-        "a training step on an H200, full width, batch 256, bfloat16",
-        "the same net as usually written, bfloat16",
+        "a training step on an H200, full width, batch 256, bf16",
+        "the same network in plain torch, bf16",
         "rows.0.faster_than_obvious",
     ),
     Row(
         f"train_step{_H200}",
         "",
-        "torchvision's AlexNet, a net without norms",
+        "torchvision's AlexNet, which has no norms",
         "rows.0.faster_than_torchvision",
         in_readme=False,
     ),
     Row(
         f"train_epoch{_H200}",
-        "an epoch from JPEGs on disk on an H200 with 16 cores, bfloat16, batch 256",
-        "ImageFolder, DataLoader and the net as usually written",
+        "a training epoch from JPEGs on disk, on an H200 with 16 cores, batch 256, bf16",
+        "ImageFolder, DataLoader and the network in plain torch",
         "faster_than_peer",
     ),
     Row(
         "two_gpu",
-        "two towers in two processes, batch 32, a thread each",
+        "two towers in two processes, batch 32, one thread each",
         "one device with one thread",
         "results.0.forms.a process a tower.times_one_device",
     ),
@@ -119,15 +119,15 @@ ROWS += [
     ),
 ]
 for kind in ("bf16", "float32"):
-    peers = {"obvious": "a float32 pass a crop", "torchvision": "torchvision's evaluate loop", "timm": "timm's validation"}
+    peers = {"obvious": "a float32 pass per crop", "torchvision": "torchvision's evaluate loop", "timm": "timm's validation"}
     for place, text in (("", _TEN), (_H200, f"{_TEN}, on an H200")):
         path, in_readme = f"faster_than.{{}}.ours, {kind}", kind == "bf16" and not place
         ROWS += _peers(f"evaluate{place}", f"{text}, {kind}", path, peers, in_readme=in_readme)
 ROWS += [
-    Row("extract", "fc7 of every image into Parquet, full width, float32", "a forward hook", "faster_than_hook.ours"),
-    Row("extract", "the same, bf16", "a forward hook", "faster_than_hook.ours, bf16", in_readme=False),
-    Row(f"extract{_H200}", "the same on an H200, float32", "a forward hook", "faster_than_hook.ours", in_readme=False),
-    Row(f"extract{_H200}", "the same on an H200, bf16", "a forward hook", "faster_than_hook.ours, bf16", in_readme=False),
+    Row("extract", "fc7 of every image into Parquet, full width, float32", "torch's forward hook", "faster_than_hook.ours"),
+    Row("extract", "the same, bf16", "torch's forward hook", "faster_than_hook.ours, bf16", in_readme=False),
+    Row(f"extract{_H200}", "the same on an H200, float32", "torch's forward hook", "faster_than_hook.ours", in_readme=False),
+    Row(f"extract{_H200}", "the same on an H200, bf16", "torch's forward hook", "faster_than_hook.ours, bf16", in_readme=False),
     Row("store", _SHARD, "boto3, verifying nothing", "clients.ours, verified and on the disk, 1 stream.of_unverified_boto3"),
     Row("registry", "a release of 266 MB published", "boto3's upload_file, verifying nothing", "faster_than_boto3.publish"),
     Row(
@@ -141,9 +141,9 @@ ROWS += [
     ),
     *_peers(
         "commands",
-        "`make run`'s DVC where nothing has changed, fetch included",
+        "what `make run` does by DVC when nothing has changed, fetch included",
         "faster_than.{}",
-        {"dvc repro, no-op": "`dvc repro`", "dvc status, no-op": "`dvc status`, which only looks"},
+        {"dvc repro, no-op": "`dvc repro`", "dvc status, no-op": "`dvc status`, which runs nothing"},
     ),
 ]
 
@@ -166,8 +166,8 @@ def shown(ratio: float) -> str:
 
 
 def table(results: dict[str, Any], rows: list[Row]) -> str:
-    """Markdown: what is done, beside what, the ratio, and the program that measures it."""
-    lines = ["| what | beside | as fast | `python -m benchmarks.` |", "|---|---|---|---|"]
+    """Markdown: what is done, compared with what, the ratio, and the program that measures it."""
+    lines = ["| what | compared with | times as fast | `python -m benchmarks.` |", "|---|---|---|---|"]
     lines += [
         f"| {row.what} | {row.peer} | {shown(row.ratio(results[row.result]))} | `{row.result.partition('-')[0]}` |"
         for row in rows
