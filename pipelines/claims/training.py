@@ -84,14 +84,14 @@ def markdown() -> str:
         lines.append(f"| {row.what} | {row.paper} | {row.source} | {row.ours} | {differ} |")
     return "\n".join(
         [
-            "# The paper against its source against this project",
+            "# Training: the paper, its source, and this project",
             "",
-            "What decides a training, by the text of 2012 (with its sections), by the source that produced its numbers",
-            "(released in 2025), and here. This project's column is filled from the numbers of `presets/imagenet.yaml`, and",
-            "`alexnet claims --write` makes this page. Text: the variant `paper-text` of `params.yaml` changes it to what the",
-            f"paper says. A test holds every row; `{FILE}` names it.",
+            "Everything that decides a training: by the paper of 2012 (with its sections), by the source code that produced",
+            "its numbers (released in 2025), and in this project, whose column has the values of `presets/imagenet.yaml`. The",
+            "last column marks what the variant `paper-text` of `params.yaml` changes to the paper's value. Every row has a",
+            f"test, which `{FILE}` names; `alexnet claims --write` makes this page from that file.",
             "",
-            "| | paper | source | here | text |",
+            "| | paper | source | this project | `paper-text` |",
             "|---|---|---|---|---|",
             *lines,
             "",
