@@ -23,10 +23,10 @@ from tests.faults.cases import (
 PAGE = ROOT / "docs" / "reliability.md"
 _INTRODUCTION = """# Reliability
 
-What this product promises to survive, and how often it has. Every promise is put to the test by faults that are really caused:
-processes are killed and stopped, disks filled, bits flipped, connections cut, replies lost. `make test-faults` runs every test
-and writes this page; `tests/faults/cases.yaml` says which tests cause which fault. A test that is run with several parameters
-counts once for each.
+What this project promises to survive, and the tests of each promise. The tests really cause the faults: they kill and stop
+processes, fill disks, flip bits, cut connections and lose replies. `make test-faults` runs them all and writes this page;
+`tests/faults/cases.yaml` says which tests cause which fault. A test with several parameters counts once for each.
+"Not tested here" is what needs another machine, such as GPUs.
 """
 
 
@@ -60,7 +60,7 @@ def _overview(promises: list[Promise], results: dict[str, Any]) -> str:
 
 
 def _section(promise: Promise, results: dict[str, Any]) -> str:
-    lines = [f"## {promise.key}", "", promise.text, "", "| fault | tests | passed | cannot happen here |", "|---|---|---|---|"]
+    lines = [f"## {promise.key}", "", promise.text, "", "| fault | tests | passed | not tested here |", "|---|---|---|---|"]
     lines += [_row(fault, results) for fault in promise.faults]
     return "\n".join(lines) + "\n"
 
@@ -92,30 +92,30 @@ def _passed(found: Counter[str]) -> str:
     return ", ".join([str(found["passed"]), *others])
 
 
-_KINDS = """## Kinds
+_KINDS = """## Causes
 
-What people report of their data and machines (A to F), and attacks and faults (1 to 12), sorted by cause. A kind is ended by a
-rule, which stands once in the code; `tests/faults/kinds.yaml` says which tests try it.
+Trouble that people report of their data and machines (A to F), and attacks and faults (1 to 12), sorted by cause. For each
+cause there is one rule that prevents it, in one place in the code; `tests/faults/kinds.yaml` says which tests check it.
 
-| | kind | rule | in the code | tests | passed |
+| | cause | rule | in the code | tests | passed |
 |---|---|---|---|---|---|
 """
 _SOAK = """## Soak
 
-`make soak` runs the whole pipeline on sixteen pictures, causes one fault at a moment that a seed decides, gives the command
-again until it succeeds, and compares every output with those of an undisturbed run.
+`make soak` runs the whole pipeline on sixteen images and causes one fault, at a moment that a seed decides. It repeats the
+command until it succeeds, and compares every output with those of an undisturbed run.
 
 {rounds} rounds, {survived} with equal outputs.
 
-| fault | rounds | equal outputs | runs of the command |
+| fault | rounds | equal outputs | runs until success |
 |---|---|---|---|
 """
 _READERS = """## Readers
 
-`make fuzz` gives every reader of outside data bytes that no program would write: damaged ones, hostile values, structure out of
-nothing. A reader takes them or says what is wrong, within a gigabyte and ten seconds.
+`make fuzz` gives every reader of outside data damaged files, hostile values and random structures. A reader must accept them
+or say what is wrong, within a gigabyte of memory and ten seconds.
 
-| what is read | bodies | taken | refused by name | CPU seconds |
+| what is read | inputs | accepted | refused with an error | CPU seconds |
 |---|---|---|---|---|
 """
 
@@ -125,7 +125,7 @@ def _soak(rounds: list[dict[str, Any]]) -> str:
     for fault in sorted({each["fault"] for each in rounds}):
         found = [each for each in rounds if each["fault"] == fault]
         counts = sorted(Counter(each["attempts"] for each in found).items())
-        runs = ", ".join(f"{number} in {count}" for number, count in counts)
+        runs = ", ".join(f"{number} ({count} round{'s' if count > 1 else ''})" for number, count in counts)
         lines.append(f"| {fault} | {len(found)} | {sum(each['survived'] for each in found)} | {runs} |\n")
     return _SOAK.format(rounds=len(rounds), survived=sum(each["survived"] for each in rounds)) + "".join(lines)
 
