@@ -17,32 +17,32 @@ from pipelines.runtime.console import advice, escaped, spell_out, until_unread
 
 _TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 _ABOUT = """\
-The two-GPU AlexNet of 2012 as a pipeline. This command is for its results and its set-up; `make run`, `dvc repro` and
-`prefect deployment run train-alexnet/train-alexnet` make them.
+The two-GPU AlexNet of 2012 as a pipeline. This command chooses what to run and uses the results; `make run`, `dvc repro` or
+`prefect deployment run train-alexnet/train-alexnet` runs it.
 
-  alexnet pull alexnet@latest            the released model, every byte of it checked
-  alexnet predict photo.jpg              what is in the picture
-  alexnet use imagenet && dvc repro      another run: the numbers of a preset, laid over params.yaml
-  alexnet show --preset imagenet         every number of that run, its command, and what to expect of it"""
+  alexnet pull alexnet@latest            fetch the released model and check every byte
+  alexnet predict photo.jpg              print what is in the picture
+  alexnet use imagenet && dvc repro      choose another run: write a preset's values into params.yaml
+  alexnet show --preset imagenet         print every parameter of that run, its command, and the expected result"""
 _EXPLAIN = f"""\
-  alexnet explain photo.jpg                      photo-explained.html, a page, and photo-explained.png, a slide
-  alexnet explain photo.jpg m --out talk         by the model in the folder m, into the folder talk
+  alexnet explain photo.jpg                      writes photo-explained.html (a page) and photo-explained.png (a slide)
+  alexnet explain photo.jpg m --out talk         the same with the model in folder m, into the folder talk
 
 --json: {{page, slide}}, their paths
 {PLACES}"""
 _SHARDS = """\
-  alexnet shards                     how many, how large, where
-  alexnet shards --urls train        an address a line; in Python, with stock webdataset:
+  alexnet shards                     print their number, size and place
+  alexnet shards --urls train        print one address per line; in Python, with stock webdataset:
                                      wds.WebDataset(pipelines.storage.webdataset.urls("train"), shardshuffle=False)
-  alexnet shards --verify            every object under their prefix is read and compared; 1 if one is damaged
-  alexnet shards --verify --repair   the source's images make a damaged shard again: the same bytes, or it says why not
+  alexnet shards --verify            read every object and compare its digest; the exit status is 1 if one is damaged
+  alexnet shards --verify --repair   also make damaged shards again from the source's images, with the same bytes
 
---json: {prefix, shards, bytes, damaged: [{key, fault, mended}]}, the last null where nothing was compared; or [ADDRESS]
-They are read with the credentials of the data bucket, ALEXNET_BUCKET; --repair needs params.yaml, ALEXNET_SOURCE and the code
-that made them, and a right to write."""
+--json: {prefix, shards, bytes, damaged: [{key, fault, mended}]}, `damaged` null without --verify; with --urls, [ADDRESS]
+It uses the credentials of the data bucket, ALEXNET_BUCKET. --repair needs the right to write, and params.yaml, ALEXNET_SOURCE
+and the code as they were when the shards were made."""
 _ENDS = """\
-exit status: 0 done; 1 it cannot be done, standard error says why; 2 a mistake in the command; 75 the store cannot be
-reached now, try again later; 130 interrupted"""
+exit status: 0 success; 1 failure, with the reason on standard error; 2 wrong usage; 75 the store cannot be reached,
+try again later; 130 interrupted"""
 _TRAIN_VARIANT = (
     "python -m pipelines.train --manifest artifacts/manifest.json --pixels artifacts/pixels.npz "
     "--model artifacts/{0} --history artifacts/{0}.csv --variant {0}"
@@ -90,43 +90,60 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, run: Callable[[argparse.Namespace], int], about: str, more: str = "") -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=f"{about}.", epilog=more, formatter_class=form)
         command.set_defaults(run=run)
-        command.add_argument("--json", action="store_true", help="for a program")
+        command.add_argument("--json", action="store_true", help="print JSON, for programs")
         return command
 
     add_commands(add)
 
-    explain = add("explain", _explain, "One picture through the whole network: write a page and a slide", _EXPLAIN)
-    explain.add_argument("image", type=Path, metavar="PHOTO", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
+    explain = add("explain", _explain, "Write a page and a slide of one picture's way through the network", _EXPLAIN)
+    explain.add_argument("image", type=Path, metavar="PHOTO", help="an image file")
     explain.add_argument(
         "model", nargs="?", default="alexnet@latest", metavar="DIR|NAME@...", help="a folder, or a released model to pull"
     )
-    explain.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where to; the current folder unless given")
-    explain.add_argument("--offline", action="store_true", help="ask no store: a model that was pulled before")
+    explain.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="the folder to write into; default: the current one"
+    )
+    explain.add_argument("--offline", action="store_true", help="ask no registry; use a model that was pulled before")
 
-    about = "Make torchvision's AlexNet a trained network of this project: a folder for predict, explain, evaluate and extract"
+    about = "Convert torchvision's AlexNet into a model folder, for predict, explain, evaluate and extract"
     imported = add("import-torchvision", _import_torchvision, about)
-    imported.add_argument("state", type=Path, metavar="SAFETENSORS", help="its state dict; a .pth is a pickle, and not read")
+    imported.add_argument(
+        "state", type=Path, metavar="SAFETENSORS", help="its state dict; a .pth file is a pickle and is not read"
+    )
     imported.add_argument("folder", type=Path, metavar="DIR", help="the folder to make")
     imported.add_argument(
-        "--labels", type=Path, metavar="FILE", help="a class in every line; ImageNet's, from torchvision, unless given"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="a file with one class per line; default: ImageNet's classes, from torchvision",
     )
 
     ensemble = add(
-        "ensemble", _ensemble, "Average networks and measure them on the shards' test images, or validation's", PLACES
+        "ensemble",
+        _ensemble,
+        "Average networks and measure them on the test images, or the validation images if there are none",
+        PLACES,
     )
     ensemble.add_argument("models", nargs="+", metavar="DIR|NAME@...", help="folders, or released models to pull")
-    ensemble.add_argument("--weights", nargs="+", type=float, default=(), metavar="W", help="of each; equal unless given")
-    ensemble.add_argument("--manifest", type=Path, default=Path("artifacts/manifest.json"), help="of the shards")
+    ensemble.add_argument(
+        "--weights", nargs="+", type=float, default=(), metavar="W", help="the weight of each; default: equal"
+    )
+    ensemble.add_argument(
+        "--manifest",
+        type=Path,
+        default=Path("artifacts/manifest.json"),
+        help="the manifest of the shards; default: %(default)s",
+    )
     ensemble.add_argument("--to", type=Path, metavar="DIR", help="write predictions and tables into this new folder")
-    ensemble.add_argument("--offline", action="store_true", help="ask no store for models: those that were pulled before")
+    ensemble.add_argument("--offline", action="store_true", help="ask no registry; use models that were pulled before")
 
-    use = add("use", _use, "Choose a run: lay a preset over params.yaml, comments and all", _presets_help())
+    use = add("use", _use, "Choose a run: write a preset's values into params.yaml; comments stay", _presets_help())
     use.add_argument("preset", metavar="PRESET")
 
-    describe = add("describe", _describe, "The network of params.yaml, layer by layer", _presets_help())
+    describe = add("describe", _describe, "Print or draw the network of params.yaml, layer by layer", _presets_help())
     describe.add_argument("--preset", help="as `alexnet use PRESET` would make it")
     describe.add_argument("--variant", help="a name under `variants` in params.yaml")
-    describe.add_argument("--draw", type=Path, metavar="FILE", help="draw it as in figure 2: FILE.svg or FILE.png")
+    describe.add_argument("--draw", type=Path, metavar="FILE", help="draw it as in the paper's figure 2: FILE.svg or FILE.png")
 
     show = add("show", _show, "Print every number of a run, the command that runs it, and what to expect", _presets_help())
     show.add_argument("--preset", help="as `alexnet use PRESET` would make it")
@@ -134,52 +151,71 @@ def _parser() -> argparse.ArgumentParser:
 
     ilsvrc = add("make-ilsvrc", _make_ilsvrc, "Make small archives in ImageNet's format, to try the preset imagenet-demo")
     ilsvrc.add_argument("folder", type=Path, metavar="DIR")
-    ilsvrc.add_argument("--synsets", type=int, default=10, help="classes; 10 unless given")
-    ilsvrc.add_argument("--images", type=int, default=60, help="training images of every synset; 60 unless given")
-    ilsvrc.add_argument("--val-images", type=int, default=10, help="validation images of every synset; 10 unless given")
-    ilsvrc.add_argument("--year", choices=["2010", "2012"], default="2012", help="whose names and packing; 2012 unless given")
+    ilsvrc.add_argument("--synsets", type=int, default=10, help="number of classes; default: 10")
+    ilsvrc.add_argument("--images", type=int, default=60, help="training images per class; default: 60")
+    ilsvrc.add_argument("--val-images", type=int, default=10, help="validation images per class; default: 10")
     ilsvrc.add_argument(
-        "--plant", nargs="+", default=(), metavar="FAULT", help="faults to plant, named as in validate.policy; `all`: every one"
+        "--year", choices=["2010", "2012"], default="2012", help="the year whose file names and packing to use; default: 2012"
+    )
+    ilsvrc.add_argument(
+        "--plant", nargs="+", default=(), metavar="FAULT", help="faults to put in, named as in validate.policy, or `all`"
     )
 
     shards = add(
-        "shards", _shards, "Say where the run's shards are, compare them with their digests, make damaged ones again", _SHARDS
+        "shards", _shards, "Print where the run's shards are; compare them with their digests; make damaged ones again", _SHARDS
     )
     shards.add_argument(
         "--urls", choices=["train", "val", "test"], metavar="SPLIT", help="print the addresses of a split's shards"
     )
     shards.add_argument("--verify", action="store_true", help="read every object and compare its digest")
-    shards.add_argument("--repair", action="store_true", help="the same, and make what is damaged again, from the source")
-    shards.add_argument(
-        "--manifest", type=Path, default=Path("artifacts/manifest.json"), help="artifacts/manifest.json unless given"
-    )
-    shards.add_argument(
-        "--index", type=Path, default=Path("artifacts/index.parquet"), help="artifacts/index.parquet unless given"
-    )
+    shards.add_argument("--repair", action="store_true", help="the same, and make damaged shards again from the source")
+    shards.add_argument("--manifest", type=Path, default=Path("artifacts/manifest.json"), help="default: %(default)s")
+    shards.add_argument("--index", type=Path, default=Path("artifacts/index.parquet"), help="default: %(default)s")
 
-    claims = add("claims", _claims, "Train what the paper's claims compare, from where it was, and print what came of it")
-    claims.add_argument("--scale", default="smoke", help="smoke (minutes), pocket (hours) or full (GPUs); smoke unless given")
+    claims = add(
+        "claims",
+        _claims,
+        "Train the networks that the paper's claims compare, continuing where it stopped, and print the results",
+    )
+    claims.add_argument(
+        "--scale", default="smoke", help="smoke (minutes), figure1 (an hour), pocket (hours) or full (GPUs); default: smoke"
+    )
     what = claims.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="train nothing: say which cells are finished")
-    what.add_argument("--table", action="store_true", help="train nothing: compare the cells that are finished")
+    what.add_argument("--list", action="store_true", help="train nothing; list which trainings are finished")
+    what.add_argument("--table", action="store_true", help="train nothing; compare what is finished")
     what.add_argument(
-        "--write", action="store_true", help="train nothing: bring README and docs/ up to the results, of all scales"
+        "--write", action="store_true", help="train nothing; update README and docs/ from the results of all scales"
     )
 
     story = add(
-        "story", _story, "Write the page of what made AlexNet win: every claim's result, shown in a network and a photo", PLACES
+        "story",
+        _story,
+        "Write a page on what made AlexNet win: the result of every claim, shown with a network and a photo",
+        PLACES,
     )
-    story.add_argument("image", type=Path, metavar="PHOTO", help="JPEG, PNG, GIF, BMP, WebP, TIFF, PPM")
+    story.add_argument("image", type=Path, metavar="PHOTO", help="an image file")
     story.add_argument(
-        "model", nargs="?", type=Path, default=Path("artifacts/model"), metavar="DIR", help="a run's model folder"
+        "model",
+        nargs="?",
+        type=Path,
+        default=Path("artifacts/model"),
+        metavar="DIR",
+        help="a run's model folder; default: %(default)s",
     )
-    story.add_argument("--out", type=Path, default=Path("docs/story.html"), metavar="FILE", help="docs/story.html unless given")
+    story.add_argument("--out", type=Path, default=Path("docs/story.html"), metavar="FILE", help="default: %(default)s")
 
-    doctor = add("doctor", _doctor, "Say what this machine has and lacks, before hours are spent")
+    doctor = add("doctor", _doctor, "Check what this machine has and lacks")
     doctor.add_argument(
-        "--deep", action="store_true", help="also rights, clock, speed of store, disk and GPUs, hours of the run: some seconds"
+        "--deep",
+        action="store_true",
+        help="also test rights, clock and the speed of store, disk and GPUs, and estimate how long the run takes",
     )
-    doctor.add_argument("--price", type=float, metavar="P", help="this machine's, an hour: what the training costs")
+    doctor.add_argument(
+        "--price",
+        type=float,
+        metavar="P",
+        help="with --deep: the price of this machine per hour, to estimate what the training costs",
+    )
     return parser
 
 
