@@ -273,14 +273,14 @@ def _prepare(worker: str | None, image: str | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.scheduler", description="A Prefect server and worker on this machine.", epilog=_HELP
+        prog="python -m infra.scheduler", description="The Prefect server and worker of this checkout.", epilog=_HELP
     )
     parser.add_argument("verb", choices=["up", "down", "status", "prepare", "supervise"])
     parser.add_argument(
-        "--worker", metavar="NAME", help="with prepare: the worker that starts next; its old runs are set to Crashed"
+        "--worker", metavar="NAME", help="with prepare: the worker that will be started; its unfinished runs are set to Crashed"
     )
     parser.add_argument(
-        "--kubernetes", metavar="IMAGE", help="with prepare: a new work pool's runs are Kubernetes Jobs of this image"
+        "--kubernetes", metavar="IMAGE", help="with prepare: runs of a new work pool are Kubernetes Jobs of this image"
     )
     args = parser.parse_args(arguments)
     try:
@@ -314,7 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if args.verb == "up" or all(well for well, _ in lines) else 1
 
 
-_HELP = "up and status show a line for store, server and worker; status ends with 1 unless all three are well."
+_HELP = "up and status print one line each for store, server and worker; status exits with 1 unless all three run."
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -313,12 +313,14 @@ def status() -> tuple[bool, str]:
     return False, f"store    {down}"
 
 
-_VERBS = "env prints export lines for a shell; buckets makes those of ALEXNET_BUCKET and ALEXNET_REGISTRY in a store of yours"
+_VERBS = "env: print export lines for a shell; buckets: make ALEXNET_BUCKET and ALEXNET_REGISTRY in your own store"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m infra.stack", description="A real S3 object store on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.stack", description="The local S3 object store (SeaweedFS) of this checkout."
+    )
     parser.add_argument("verb", choices=["up", "down", "status", "env", "buckets"], help=_VERBS)
     verb = parser.parse_args(arguments).verb
     try:

@@ -64,7 +64,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     status = "Enabled"
     filter {}
     abort_incomplete_multipart_upload {
-      days_after_initiation = 2 # a killed stage leaves them, and they cost what objects cost
+      days_after_initiation = 2 # killed stages leave them, and they are billed like objects
     }
   }
 
@@ -75,7 +75,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       status = "Enabled"
       filter {}
       noncurrent_version_expiration {
-        noncurrent_days = 14 # so long a deleted shard can be brought back
+        noncurrent_days = 14 # for this long a deleted shard can be restored
       }
       expiration {
         expired_object_delete_marker = true
@@ -84,7 +84,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 }
 
-# A release is not deleted before its time. Aliases are small objects of the same bucket: each move is a new version of one.
+# A release cannot be deleted before the lock expires. Aliases are small objects of the same bucket; each move makes a new version.
 resource "aws_s3_bucket_object_lock_configuration" "registry" {
   bucket     = aws_s3_bucket.this["registry"].id
   depends_on = [aws_s3_bucket_versioning.this]
@@ -97,7 +97,7 @@ resource "aws_s3_bucket_object_lock_configuration" "registry" {
   }
 }
 
-# For everybody: no transport without TLS, and no removal of a release.
+# For everybody: no access without TLS, and no deletion of releases.
 data "aws_iam_policy_document" "bucket" {
   for_each = local.buckets
 

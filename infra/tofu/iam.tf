@@ -1,4 +1,4 @@
-# What each role may do. Nobody here may delete what lies in the registry but probes of its conditional writes.
+# What each role may do. None may delete from the registry, except the test objects of publish and `alexnet doctor`.
 locals {
   data     = aws_s3_bucket.this["data"].arn
   registry = aws_s3_bucket.this["registry"].arn
@@ -13,14 +13,14 @@ locals {
         data = { actions = concat(local.get, local.put, ["s3:DeleteObject"]), on = ["${local.data}/*"] }
       }
     }
-    # train: shards are read; checkpoints and weights are files of the machine's.
+    # train: reads shards; checkpoints and weights are local files.
     train = {
       list = [local.data]
       allow = {
         shards = { actions = local.get, on = ["${local.data}/*"] }
       }
     }
-    # evaluate, probe, extract, publish: a release is written, an alias moved.
+    # evaluate, probe, extract, publish: write releases and move aliases.
     publish = {
       list = [local.data, local.registry]
       allow = {

@@ -1,8 +1,8 @@
 # Buckets and roles of the pipeline on AWS, for OpenTofu or Terraform:
 #   cd infra/tofu && tofu init && tofu validate
 #   tofu apply -var data_bucket=NAME -var registry_bucket=NAME -var 'trusted=["arn:aws:iam::ACCOUNT:root"]'
-# CI does not run `tofu validate`, for no package brings the provider: tests/infra/test_files.py checks syntax, format, references, rights.
-# `tofu output -raw environment` prints what the stages need to know of it.
+# CI does not run `tofu validate`, because no Python package provides tofu; tests/infra/test_files.py checks syntax, format, references and
+# rights. `tofu output -raw environment` prints the variables that the stages need.
 terraform {
   required_version = ">= 1.6"
   required_providers {
@@ -34,17 +34,17 @@ variable "registry_bucket" {
 
 variable "trusted" {
   type        = list(string)
-  description = "ARNs of who may take the roles: accounts, users, or the roles of nodes and service accounts."
+  description = "ARNs that may assume the roles: accounts, users, or the roles of nodes and service accounts."
 }
 
 variable "lock_days" {
   type        = number
   default     = 365
-  description = "For so long no role can delete a version of an object in the registry."
+  description = "Days for which no role can delete an object version in the registry."
 }
 
 variable "lock_mode" {
   type        = string
   default     = "GOVERNANCE"
-  description = "COMPLIANCE: nobody, not even the account's owner, can shorten it."
+  description = "GOVERNANCE; or COMPLIANCE, which nobody can shorten, not even the account's owner."
 }
