@@ -6,9 +6,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 from alexnet.errors import DataError, ParamsError
 from alexnet.files.strict import loads, read_bytes, shown
@@ -79,14 +79,22 @@ def _value(kind: Any, value: object, path: str) -> object:
         if not isinstance(value, list):
             raise ParamsError(f"{path}: must be a list, got {shown(value)}")
         return tuple(_value(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is Annotated:
+        return _mapping(typing.get_args(args[0]), value, path, args[1])
     if origin in (dict, Mapping):
-        if not isinstance(value, dict):
-            raise ParamsError(f"{path}: must be a mapping, got {shown(value)}")
-        keys = {_key(args[0], name): name for name in value}
-        return {
-            _value(args[0], key, path): _value(args[1], value[name], f"{path}.{_in_a_path(name)}") for key, name in keys.items()
-        }
+        return _mapping(args, value, path, {})
     return _leaf(kind, value, path)
+
+
+def _mapping(kinds: Sequence[Any], value: object, path: str, own: Mapping[Any, Any]) -> dict[Any, Any]:
+    """kinds: of the keys and of the values. own: kinds of the values of some keys, where they are others."""
+    if not isinstance(value, dict):
+        raise ParamsError(f"{path}: must be a mapping, got {shown(value)}")
+    keys = {_key(kinds[0], name): name for name in value}
+    return {
+        _value(kinds[0], key, path): _value(own.get(key, kinds[1]), value[name], f"{path}.{_in_a_path(name)}")
+        for key, name in keys.items()
+    }
 
 
 def _key(kind: Any, name: Any) -> Any:
@@ -119,7 +127,7 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 def _dataclass(kind: type, tree: object, path: str) -> object:
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: must be a mapping, got {shown(tree)}")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     names = [field.name for field in dataclasses.fields(kind)]
     if unknown := [str(name) for name in tree if name not in names]:
         raise ParamsError(f"{path}: unknown {shown(', '.join(unknown))[1:-1]}; allowed: {', '.join(names)}")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +21,7 @@ _InFormat = Literal[
 ]
 Fault = Literal[_Unreadable, _InDataset, _InPixels, _InFormat]
 Policy = Literal["ignore", "repair", "drop", "stop"]
+_POLICY_OF = dict.fromkeys((*get_args(_Unreadable), "unknown_class"), Literal["drop", "stop"])  # nothing of them can be used
 FAULTS: tuple[Fault, ...] = get_args(Fault)  # the worst first
 POLICIES: tuple[Policy, ...] = get_args(Policy)  # the strictest last
 FAULT_MEANINGS: dict[Fault, str] = {
@@ -105,7 +106,7 @@ class ValidateConfig:
     max_aspect: float
     max_pixels: int
     counts: CountsConfig
-    policy: dict[Fault, Policy]
+    policy: Annotated[dict[Fault, Policy], _POLICY_OF]
     orientation: Literal["apply", "record"]
 
     def __post_init__(self) -> None:
@@ -114,11 +115,6 @@ class ValidateConfig:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
         if missing := [fault for fault in FAULTS if fault not in self.policy]:
             raise ValueError(f"policy: missing {', '.join(missing)}")
-        for fault in (*get_args(_Unreadable), "unknown_class"):
-            if self.policy[fault] not in ("drop", "stop"):
-                raise ValueError(
-                    f"policy.{fault}: must be drop or stop, for there is nothing to repair; got {self.policy[fault]!r}"
-                )
 
     def worst(self, faults: set[Fault]) -> Fault | None:
         """The fault that decides: of the strictest policy, then the first in FAULTS; None if all are ignored."""

@@ -6,12 +6,22 @@ reports; "the text" is what the paper says of it, where the two differ.
 
 from dataclasses import dataclass, fields
 from math import prod
+from operator import attrgetter
 from typing import Any, Literal
 
 CHANNELS = 3
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
 LAYERS = (*CONVOLUTIONS, "fc6", "fc7", "fc8")
 MAX_PX, MAX_UNITS = 4096, 1 << 20  # of images and kernels; of channels, units and classes
+_NAMEABLE = {  # the layers that a list may name
+    "without": LAYERS[1:-1],
+    "cross_connections": LAYERS,
+    "pool.layers": CONVOLUTIONS,
+    "lrn.layers": CONVOLUTIONS,
+    "map_norm.layers": CONVOLUTIONS,
+    "dropout_layers": LAYERS[:-1],
+    "init.ones": LAYERS,
+}
 
 
 @dataclass(frozen=True)
@@ -123,12 +133,8 @@ class ModelConfig:
                 f"kernels: must be 1 to 6 counts of at least 1, with units at least 1, none above {MAX_UNITS:,}, "
                 f"got {self.kernels} and {self.units}"
             )
-        if kept := sorted({"conv1", "fc8"} & set(self.without)):
-            raise ValueError(f"without: {', '.join(kept)} cannot be left out; conv2 to fc7 can")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
-        if "fc8" in self.dropout_layers:
-            raise ValueError("dropout_layers: fc8 is the output of the network; fc7 is the last layer with dropout")
         if "fc8" not in self.cross_connections:
             raise ValueError("cross_connections: must have fc8, or there would be two networks")
         self._check_norms()
@@ -144,17 +150,9 @@ class ModelConfig:
                 raise ValueError(f"{name}.k: must be above 0, alpha and beta at least 0, got {norm}")
 
     def _check_names(self) -> None:
-        for path, names in (
-            ("without", self.without),
-            ("cross_connections", self.cross_connections),
-            ("pool.layers", self.pool.layers),
-            ("lrn.layers", self.lrn.layers),
-            ("map_norm.layers", self.map_norm.layers),
-            ("dropout_layers", self.dropout_layers),
-            ("init.ones", self.init.ones),
-        ):
-            if unknown := [name for name in names if name not in LAYERS]:
-                raise ValueError(f"{path}: no such layer: {', '.join(unknown)}; layers: {', '.join(LAYERS)}")
+        for path, allowed in _NAMEABLE.items():
+            if unknown := [name for name in attrgetter(path)(self) if name not in allowed]:
+                raise ValueError(f"{path}: must name layers of {', '.join(allowed)}; got {', '.join(unknown)}")
 
     @property
     def convolutions(self) -> tuple[str, ...]:

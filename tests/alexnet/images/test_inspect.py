@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import threading
@@ -5,6 +6,7 @@ import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +19,17 @@ from PIL import Image
 
 from alexnet.config import build
 from alexnet.errors import ParamsError
-from alexnet.images.inspect import FAULT_MEANINGS, FAULTS, ImageReport, ValidateConfig, inspect_image, large_image_lock, suffix
+from alexnet.images.inspect import (
+    FAULT_MEANINGS,
+    FAULTS,
+    POLICIES,
+    Fault,
+    ImageReport,
+    ValidateConfig,
+    inspect_image,
+    large_image_lock,
+    suffix,
+)
 from pipelines.cli import pictures
 from pipelines.config import params
 
@@ -285,7 +297,7 @@ def tree(**changes: object) -> dict[str, object]:
         ),
         (
             {"policy": CONFIG.policy | {"truncated": "repair"}},
-            "validate.policy.truncated: must be drop or stop, for there is nothing to repair; got 'repair'",
+            "validate.policy.truncated: must be one of drop, stop, got 'repair'",
         ),
     ],
 )
@@ -293,6 +305,18 @@ def test_a_wrong_rule_is_refused_by_its_path(changes: dict[str, object], message
     with pytest.raises(ParamsError) as error:
         build(ValidateConfig, tree(**changes), "validate")
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_typo_in_a_policy_is_answered_with_what_this_fault_allows_and_no_more(fault: Fault) -> None:
+    with pytest.raises(ParamsError) as error:
+        build(ValidateConfig, tree(policy=CONFIG.policy | {fault: "stopp"}), "validate")
+    said = re.fullmatch(rf"validate\.policy\.{fault}: must be one of (.*), got 'stopp'", str(error.value))
+    assert said
+    for policy in POLICIES:
+        wrong = policy not in said[1].split(", ")
+        with pytest.raises(ParamsError) if wrong else nullcontext():
+            build(ValidateConfig, tree(policy=CONFIG.policy | {fault: policy}), "validate")
 
 
 @pytest.mark.parametrize(("name", "end"), [("a/b.JPG", ".jpg"), ("a.b/c", ""), (".hidden", ""), ("x.tar.gz", ".gz")])

@@ -103,11 +103,11 @@ def test_every_variant_is_tested_and_builds_at_both_widths() -> None:
         ({"classes": 1}, "classes: must be at least 2, got 1"),
         ({"towers": 3}, "towers: must be 1 or 2, got 3"),
         ({"kernels": ()}, "kernels: must be 1 to 6 counts"),
-        ({"without": ("fc7", "fc8")}, "without: fc8 cannot be left out; conv2 to fc7 can"),
-        ({"dropout_layers": ("fc8",)}, "dropout_layers: fc8 is the output"),
+        ({"without": ("fc7", "fc8")}, "without: must name layers of conv2, .*, fc7; got fc8"),
+        ({"dropout_layers": ("fc8", "conv1")}, "dropout_layers: must name layers of conv1, .*, fc7; got fc8"),
         ({"dropout": 1.0}, r"dropout: must be in \[0, 1\), got 1.0"),
         ({"cross_connections": ("fc7",)}, "cross_connections: must have fc8"),
-        ({"cross_connections": ("fc8", "conv9")}, "cross_connections: no such layer: conv9; layers: conv1"),
+        ({"cross_connections": ("fc8", "conv9")}, "cross_connections: must name layers of conv1, .*, fc8; got conv9"),
     ],
 )
 def test_an_impossible_architecture_is_refused(tiny: ModelConfig, change: dict[str, object], message: str) -> None:
@@ -157,3 +157,10 @@ def test_a_tree_of_before_every_layer_had_its_row_means_what_it_did(paper: Model
 def test_even_norm_sizes_are_refused(tiny: ModelConfig) -> None:
     with pytest.raises(ValueError, match="norms must have odd sizes"):
         replace(tiny, lrn=replace(tiny.lrn, size=4))
+
+
+def test_a_norm_or_pooling_that_no_layer_would_have_is_refused(tiny: ModelConfig) -> None:
+    """Of a fully connected layer it would be left out without a word."""
+    for path in ("pool", "lrn", "map_norm"):
+        with pytest.raises(ValueError, match=rf"{path}\.layers: must name layers of conv1, .*, conv6; got fc6"):
+            replace(tiny, **{path: replace(getattr(tiny, path), layers=("conv1", "fc6"))})
