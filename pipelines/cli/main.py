@@ -41,8 +41,8 @@ _SHARDS = """\
 It uses the credentials of the data bucket, ALEXNET_BUCKET. --repair needs the right to write, and params.yaml, ALEXNET_SOURCE
 and the code as they were when the shards were made."""
 _ENDS = """\
-exit status: 0 success; 1 failure, with the reason on standard error; 2 wrong usage; 75 the store cannot be reached,
-try again later; 130 interrupted"""
+exit status: 0 success; 1 failure, with the reason on standard error; 2 wrong usage; 3 `trace` could not compare everything;
+75 the store cannot be reached, try again later; 130 interrupted"""
 _TRAIN_VARIANT = (
     "python -m pipelines.train --manifest artifacts/manifest.json --pixels artifacts/pixels.npz "
     "--model artifacts/{0} --history artifacts/{0}.csv --variant {0}"

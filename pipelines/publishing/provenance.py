@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet.files.strict import open_regular
+from alexnet.errors import DataError
+from alexnet.files.strict import open_regular, shown
 from pipelines.config.tree import Tree
 
 NAME = "provenance.json"
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _CODE = ("alexnet/", "pipelines/")
 _OUTPUTS = {  # a stage's output by its path in a release
     "shards.json": "artifacts/manifest.json",
@@ -51,14 +54,14 @@ def of_checkout() -> Provenance:
         return Provenance(
             _git("rev-parse", "HEAD").decode().strip(), tuple(sorted(line[3:] for line in changed.split("\0") if line))
         )
-    except subprocess.CalledProcessError as error:
-        return Provenance(None, (), _cleaned(error.stderr.decode(errors="replace")))
     except (OSError, subprocess.SubprocessError) as error:
-        return Provenance(None, (), _cleaned(str(error)))
+        return Provenance(None, (), said(error))
 
 
-def _cleaned(said: str) -> str:
-    return " ".join(said.replace(str(Path.cwd()), ".").split())[:200]
+def said(error: OSError | subprocess.SubprocessError) -> str:
+    """What git said, or why it did not run, without the place of this checkout."""
+    text = error.stderr.decode(errors="replace") if isinstance(error, subprocess.CalledProcessError) else str(error)
+    return " ".join(text.replace(str(Path.cwd()), ".").split())[:200]
 
 
 def changed_data(folder: Path, lock: Tree) -> list[str]:
@@ -90,8 +93,11 @@ def changed_code(commit: str, lock: Tree) -> list[str]:
     """The files and folders of code that a stage in dvc.lock was run with and that are others in the commit.
 
     Raises:
+        DataError: that is no commit, or the lock names no code.
         OSError, subprocess.SubprocessError: this folder has no such commit.
     """
+    if not _COMMIT.fullmatch(commit):  # git would take it for an option
+        raise DataError(f"{NAME}: commit: must be 40 or 64 digits 0-9a-f, got {shown(commit)}")
     deps = {
         dep["path"]: dep["md5"]
         for stage in lock["stages"].values()
@@ -99,6 +105,8 @@ def changed_code(commit: str, lock: Tree) -> list[str]:
         if dep["path"].startswith(_CODE)
     }
     files = dict(_files_of(commit))
+    if not deps:
+        raise DataError("dvc.lock names no code that a stage ran")
     return sorted(path for path, md5 in deps.items() if _md5_of(path, files) != md5)
 
 

@@ -55,7 +55,8 @@ _TRACE = f"""\
   alexnet trace alexnet@latest --image 0_17      also prints where that image comes from, and the shard it is in
 
 Prints one line per link: release, code, lineage, model, index, shards, source, validation. Each is `right`, `wrong` (also if
-the release was made from changed code or data), or `absent` (not found here). The exit status is 1 if one is wrong.
+the release was made from changed code or data), `not compared` (with the reason) or `skipped` (by --quick). The exit status
+is 0 if all were compared and are right, 1 if one is wrong or there is no such release, 3 if one could not be compared.
 Run it in a checkout to compare the code with its commit. The source is looked for as `make run` does, with ALEXNET_SOURCE.
 --json: {{name, version, links: [{{name, state, about, files: {{PATH: SHA256}}}}], image: the row of the index with its shard}}
 {_MODEL}"""

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,18 +27,21 @@ from pipelines.publishing import provenance
 from pipelines.publishing.provenance import Provenance
 from pipelines.registry.release import MANIFEST, Release, is_signature
 from pipelines.runtime.console import escaped, progress
+from pipelines.runtime.errors import Unreachable
+from pipelines.sources.layout import some
 from pipelines.sources.open import open_source
 from pipelines.storage.bucket import data_bucket
 from pipelines.validation import index
 from pipelines.validation.report import ValidationReport
 
 _THREADS = 8
-State = Literal["right", "wrong", "absent"]
+State = Literal["right", "wrong", "not compared", "skipped"]
+_INCOMPLETE = 3  # exit status
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A step of the chain: compared and right, or wrong, or absent: not at hand here. files: SHA-256 of what it names."""
+    """A step of the chain: compared and right or wrong, or not compared, and why. files: SHA-256 of what it names."""
 
     name: str
     state: State
@@ -47,7 +50,7 @@ class Finding:
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Prints every link; 1 if one is wrong."""
+    """Prints every link. 0: all were compared and are right; 1: one is wrong; 3: one could not be compared."""
     folder = model_folder(args.model, args.offline)
     release = Release.from_manifest(read_bytes(folder / MANIFEST), str(folder / MANIFEST))
     chain = Chain(folder, release, quick=args.quick, image=args.image)
@@ -57,12 +60,21 @@ def trace(args: argparse.Namespace) -> int:
         "version": release.version,
         "links": [dataclasses.asdict(link) for link in links],
     }
-    lines = [f"{link.name:12}{link.state:8}{escaped(link.about)}" for link in links]
+    status, summary = _outcome(links)
+    lines = [f"{link.name:12}{link.state:14}{escaped(link.about)}" for link in links] + summary
     if args.image:
         found["image"] = chain.image_row()
         lines += ["", *(f"{name:12}{escaped(value)}" for name, value in found["image"].items())]
     print_result(args.json, found, "\n".join([f"{release.name}@{release.version}", *lines]))
-    return int(any(link.state == "wrong" for link in links))
+    return status
+
+
+def _outcome(links: Sequence[Finding]) -> tuple[int, list[str]]:
+    """The exit status, and the lines that say it."""
+    wrong, unknown = ([link.name for link in links if link.state == state] for state in ("wrong", "not compared"))
+    summary = [f"differs: {', '.join(wrong)}"] if wrong else []
+    summary += [f"could not be compared: {', '.join(unknown)}"] if unknown else []
+    return 1 if wrong else _INCOMPLETE if unknown else 0, summary
 
 
 class Chain:
@@ -96,13 +108,16 @@ class Chain:
             try:
                 yield step()
             except (DataError, ParamsError, OSError) as error:
-                yield Finding(name, "absent", f"{error}")
+                says = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+                yield Finding(name, "not compared", says)
             except (LookupError, TypeError, ValueError, AttributeError) as error:  # of a file that somebody else wrote
                 yield Finding(name, "wrong", f"a file of it has another form than this program writes: {shown(error)}")
 
     def image_row(self) -> dict[str, Any]:
         """What the index says of the image, and the shard it is in where shards were read."""
-        rows = self.rows.filter(pc.equal(self.rows["key"], self.image)).to_pylist() if self.rows is not None else []
+        if self.rows is None:
+            raise DataError(f"--image: {self.image}: without the index of this release nothing says where images come from")
+        rows = self.rows.filter(pc.equal(self.rows["key"], self.image)).to_pylist()
         if not rows:
             raise DataError(f"--image: {self.image}: the index of this release has no such key that is used")
         row: dict[str, Any] = rows[0] | {"shard": self.shard_of.get(str(self.image))}
@@ -116,15 +131,16 @@ class Chain:
         return Finding("release", "wrong", "; ".join(wrong)) if wrong else Finding("release", "right", about)
 
     def _code(self) -> Finding:
-        made = read_json(Provenance, self.folder / provenance.NAME, "the release is older than this command", {"said": ""})
+        made = read_json(Provenance, self._file(provenance.NAME), "publish the release again", {"said": ""})
         if made.commit is None:
-            return Finding("code", "absent", str(made))
+            return Finding("code", "not compared", f"the release names no commit: {made}")
         if made.changed:
             return Finding("code", "wrong", f"made from changed code: {made}")
         try:
             changed = provenance.changed_code(made.commit, self._lock())
-        except (OSError, subprocess.SubprocessError):
-            return Finding("code", "absent", f"commit {made.commit}, which this folder's git does not have")
+        except (OSError, subprocess.SubprocessError) as error:
+            about = f"commit {made.commit}: git said: {provenance.said(error)}; run this where git has it (git fetch)"
+            return Finding("code", "not compared", about)
         if changed:
             return Finding("code", "wrong", f"stages ran other code than commit {made.commit}: {', '.join(changed)}")
         return Finding("code", "right", f"commit {made.commit}; every stage in dvc.lock ran its code")
@@ -132,7 +148,7 @@ class Chain:
     def _lineage(self) -> Finding:
         lock = self._lock()
         wrong = provenance.changed_data(self.folder, lock)
-        wrong += provenance.changed_params(tree.read(self.folder / params.FILE), lock)
+        wrong += provenance.changed_params(tree.read(self._file(str(params.FILE))), lock)
         if wrong:
             return Finding(
                 "lineage", "wrong", f"made from changed data or parameters: not as dvc.lock has them: {', '.join(wrong)}"
@@ -140,18 +156,24 @@ class Chain:
         return Finding("lineage", "right", f"data and parameters are those of the {len(lock['stages'])} stages in dvc.lock")
 
     def _lock(self) -> tree.Tree:
-        return tree.read(self.folder / "dvc.lock")
+        return tree.read(self._file("dvc.lock"))
+
+    def _file(self, name: str) -> Path:
+        """Of the release. Raises DataError where it has no such file."""
+        if not (self.folder / name).exists():
+            raise DataError(f"the release has no {name}")
+        return self.folder / name
 
     def _model(self) -> Finding:
         files = {path: self.release.files[path].sha256 for path in ("model.safetensors", "config.json")}
         shards = self._manifest()
-        synsets = loads(read_bytes(self.folder / "config.json"))["synsets"]
+        synsets = loads(read_bytes(self._file("config.json")))["synsets"]
         if synsets != [dataclasses.asdict(each) for each in shards.synsets]:
             return Finding("model", "wrong", "its classes are not those of the shards", files)
         return Finding("model", "right", f"model.safetensors {files['model.safetensors']}, {len(synsets):,} classes", files)
 
     def _index(self) -> Finding:
-        table = index.read(self.folder / "index.parquet")
+        table = index.read(self._file("index.parquet"))
         self.rows = table.filter(pc.is_in(table["action"], pa.array(["use", "repair"])))
         counts = Counter(zip(self.rows["split"].to_pylist(), self.rows["label"].to_pylist(), strict=True))
         listed = Counter[tuple[str, int]]()
@@ -168,17 +190,18 @@ class Chain:
         shards = [(split, shard) for split, found in manifest.splits.items() for shard in found]
         where, files = f"{bucket}/{manifest.prefix}", {shard.name: shard.sha256 for _, shard in shards}
         sizes = bucket.sizes(manifest.prefix)
-        if not any(manifest.prefix + name in sizes for name in files):
-            return Finding("shards", "absent", f"{len(files)} shards: none at {where}", files)
-        wrong = [
-            f"{shard.name} has another size" for _, shard in shards if sizes.get(manifest.prefix + shard.name) != shard.bytes
-        ]
+        there = [(split, shard) for split, shard in shards if manifest.prefix + shard.name in sizes]
+        wrong = [f"{shard.name} has another size" for _, shard in there if sizes[manifest.prefix + shard.name] != shard.bytes]
         if not self.quick and not wrong:
-            with progress(sum(shard.bytes for _, shard in shards), "shards", "B") as advance:
-                wrong = [fault for split, shard in shards for fault in self._shard_faults(manifest, split, shard, advance)]
+            with progress(sum(shard.bytes for _, shard in there), "shards", "B") as advance:
+                wrong = [fault for split, shard in there for fault in self._shard_faults(manifest, split, shard, advance)]
         if wrong:
             return Finding("shards", "wrong", f"{where}: {'; '.join(wrong)}", files)
         how = "sizes" if self.quick else "digests, keys and labels"
+        if missing := [name for name in files if manifest.prefix + name not in sizes]:
+            rest = f"; the others: {how} as listed" if there else ""
+            about = f"{len(missing):,} of {len(files):,} shards are not at {where}: {some(missing)}{rest}"
+            return Finding("shards", "not compared", f"{about}; set ALEXNET_BUCKET to the bucket that has them", files)
         return Finding("shards", "right", f"{len(files)} shards at {where}, {how} as listed", files)
 
     def _shard_faults(self, manifest: Manifest, split: str, shard: Shard, advance: Callable[[int], None]) -> Iterator[str]:
@@ -206,41 +229,63 @@ class Chain:
         return dict(zip(rows["key"].to_pylist(), rows["label"].to_pylist(), strict=True))
 
     def _source(self) -> Finding:
-        config = params.load(self.folder / params.FILE).source
+        config = params.load(self._file(str(params.FILE))).source
         if self.rows is None:
-            return Finding("source", "absent", f"{config.name}: without index.parquet nothing says which files")
+            return Finding("source", "not compared", f"{config.name}: without the index nothing says which files")
         if self.quick:
-            return Finding("source", "absent", f"{config.name}: not read, as --quick asks")
+            return Finding("source", "skipped", f"{config.name}: not read, as --quick asks")
         source = open_source(config)
+        sizes = {file.path: file.size for file in source.folder.list()}
         rows = self.rows.select(["path", "offset", "bytes", "sha256", "key"]).sort_by(
             [("path", "ascending"), ("offset", "ascending")]
         )
         with progress(len(rows), "source", "image") as advance, ThreadPoolExecutor(_THREADS) as pool:
-            wrong = [key for key in pool.map(partial(_source_fault, source.read, advance), rows.to_pylist()) if key]
+            found = list(pool.map(partial(_image_state, source.read, sizes, advance), rows.to_pylist()))
+        wrong, unread = ([about for state, about in found if state == other] for other in ("wrong", "not compared"))
         if wrong:
-            return Finding("source", "wrong", f"{config.name}: {len(wrong):,} images are others now: {', '.join(wrong[:3])}")
+            about = f"{config.name}: {len(wrong):,} of {len(rows):,} images are others now: {some(wrong)}"
+            return Finding("source", "wrong", about)
+        if unread:
+            rest = "; the others are as in the index" if len(unread) < len(rows) else ""
+            about = f"{config.name}: {len(unread):,} of {len(rows):,} images cannot be read: {unread[0]}{rest}"
+            return Finding("source", "not compared", about)
         return Finding("source", "right", f"{config.name}: {len(rows):,} images, every digest as in the index")
 
     def _validation(self) -> Finding:
-        report = ValidationReport.read(self.folder / "validation.json")
+        report = ValidationReport.read(self._file("validation.json"))
         files = {"validation.json": self.release.files["validation.json"].sha256}
         found = self.release.files.get("index.parquet")
-        if found and report.index_sha256 != found.sha256:
+        if not found:
+            raise DataError("the release has no index.parquet that it could be of")
+        if report.index_sha256 != found.sha256:
             return Finding("validation", "wrong", f"it is of another index, {report.index_sha256}", files)
         broken = "; ".join(rule.rule for rule in report.broken_rules()) or "no critical rule broken"
         docs = report.data_docs or "no place"
         about = f"of that index: {report.images:,} images read, {report.used:,} used; {broken}; Data Docs at {docs}"
-        return Finding("validation", "right" if found else "absent", about, files)
+        return Finding("validation", "right", about, files)
 
     def _manifest(self) -> Manifest:
-        return Manifest.read(self.folder / "shards.json")
+        return Manifest.read(self._file("shards.json"))
 
 
-def _source_fault(read: Callable[[str, int, int], bytes], advance: Callable[[int], None], row: dict[str, Any]) -> str | None:
-    """The key of an image whose bytes are not the index's."""
-    try:
-        found = hashlib.sha256(read(row["path"], row["offset"], row["bytes"])).hexdigest()
-    except DataError:
-        found = ""
+def _image_state(
+    read: Callable[[str, int, int], bytes], sizes: Mapping[str, int], advance: Callable[[int], None], row: dict[str, Any]
+) -> tuple[State, str]:
+    """Whether the source has the bytes of an image of the index, and its key; or why they cannot be read.
+
+    sizes: of the source's files. Raises Unreachable where its store does not answer, for then all others would wait in vain.
+    """
     advance(1)
-    return None if found == row["sha256"] else str(row["key"])
+    path, size = str(row["path"]), row["bytes"]
+    if path not in sizes:
+        return "not compared", f"{path} is not there"
+    key = str(row["key"])
+    if row["offset"] == 0 and sizes[path] != size:
+        return "wrong", key
+    try:
+        digest = hashlib.sha256(read(path, row["offset"], size)).hexdigest()
+    except Unreachable:
+        raise
+    except DataError as error:
+        return "not compared", str(error)
+    return "right" if digest == row["sha256"] else "wrong", key
