@@ -252,6 +252,8 @@ def _ensemble(args: argparse.Namespace) -> int:
     from pipelines.cli.ensemble import evaluate, text
     from pipelines.cli.models.folder import model_folder
 
+    if args.to and args.to.exists():  # it would be replaced, with all that is in it
+        raise DataError(f"{args.to}: exists; name a folder to make")
     folders = [model_folder(reference, args.offline) for reference in args.models]
     with contextlib.redirect_stdout(sys.stderr):  # what it says on its way is no part of the result
         split, results = evaluate(folders, args.weights, args.manifest, args.to)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet.errors import ParamsError
+from alexnet.files.atomic import atomic_write_bytes
 from alexnet.images.inspect import FAULTS, Fault
 from pipelines.cli.pictures import (
     animation,
@@ -95,7 +96,7 @@ class Contents:
 
 
 def make(folder: Path, recipe: Recipe) -> Contents:
-    """Writes the archives of the recipe's year to a folder."""
+    """Writes the archives of the recipe's year to a folder. Raises ParamsError where others of these names are there."""
     wnids = [f"n{1_440_764 + 37 * label:08}" for label in range(recipe.synsets)]
     # The real kit's ids are not in the order of the wnids either: code that takes one for the other must fail here too.
     ids = [int(each) + 1 for each in np.random.default_rng(2012).permutation(recipe.synsets)]
@@ -110,9 +111,13 @@ def make(folder: Path, recipe: Recipe) -> Contents:
     contents = Contents(wnids, ids, train, val)
     for number, fault in enumerate(recipe.plant):
         _plant(contents, fault, number)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in _archives(contents, recipe.year).items():
-        (folder / name).write_bytes(data)
+    archives = _archives(contents, recipe.year)
+    for name, data in archives.items():
+        path = folder / name
+        if path.exists() and (path.stat().st_size != len(data) or path.read_bytes() != data):
+            raise ParamsError(f"{path}: exists, and is another one; name a folder without it, or remove it")
+    for name, data in archives.items():
+        atomic_write_bytes(folder / name, data)
     return contents
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
+from alexnet.files.atomic import atomic_write
 from alexnet.images.inspect import SUFFIXES, suffix
 from pipelines.cli.models.folder import model_folder
 from pipelines.cli.output import print_result
@@ -102,6 +103,8 @@ def features(args: argparse.Namespace) -> int:
     """Prints the values at points of the network for every photograph, or writes them and prints their shapes."""
     import numpy as np
 
+    if args.out and args.out.suffix.lower() != ".npz":
+        raise DataError(f"--out: {args.out}: must end in .npz")
     model, photos = _open(args)
     names: list[str] = []
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in args.layer or ["fc7"]}
@@ -111,7 +114,7 @@ def features(args: argparse.Namespace) -> int:
             parts[layer].append(values.numpy())
     arrays = {layer: np.concatenate(found) for layer, found in parts.items() if found}
     if args.out and names:
-        with args.out.open("wb") as file:
+        with atomic_write(args.out) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, images=np.array(names), **arrays)
     rows = [(name, layer, values[row]) for row, name in enumerate(names) for layer, values in arrays.items()]
     tree = [

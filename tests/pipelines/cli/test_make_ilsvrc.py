@@ -50,3 +50,15 @@ def test_the_command_lists_the_archives_and_the_planted_faults(tmp_path: Path, c
     assert {fault for faults in found["faults"].values() for fault in faults} == set(FAULTS)
     assert main([*command, "--plant", "gray"]) == 1
     assert "make-ilsvrc: error: plant: no such fault 'gray'; there are empty, not_an_image, " in capsys.readouterr().err
+
+
+def test_other_archives_of_these_names_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They may be ImageNet's own, fetched in a week."""
+    command = ["make-ilsvrc", str(tmp_path), "--synsets", "2", "--images", "1", "--val-images", "1"]
+    own = tmp_path / "ILSVRC2012_img_val.tar"
+    own.write_bytes(b"ImageNet")
+    assert main(command) == 1
+    assert f"{own}: exists, and is another one; name a folder without it, or remove it" in capsys.readouterr().err
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(own.name, b"ImageNet")]
+    own.unlink()
+    assert main(command) == main(command) == 0

@@ -142,5 +142,8 @@ def test_features_are_printed_or_written(place: TrainedFolder, capsys: pytest.Ca
         assert np.allclose(arrays["fc7"], [each["features"]["fc7"] for each in found])
         shape = "x".join(map(str, arrays["conv5.pool"].shape[1:]))
     assert f"2.jpg\tconv5.pool\t{shape}\n" in out
+    status, _, err = run(capsys, "features", "1.jpg", MODEL, "--out", "2.jpg")
+    assert (status, err) == (1, "alexnet features: error: --out: 2.jpg: must end in .npz\n")
+    assert Path("2.jpg").read_bytes() == pictures.jpeg(2)
     status, _, err = run(capsys, "features", "1.jpg", MODEL, "--layer", "fc9")
     assert (status, err.startswith("alexnet features: error: no point fc9; this network has conv1")) == (1, True)
