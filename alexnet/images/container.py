@@ -15,6 +15,8 @@ from PIL import Image, ImageCms
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
 _PPM = re.compile(rb"P[2356]" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"(\d+)")  # width, height, greatest value
 _ORIENTATION = 0x0112
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # as Pillow finds it, without a reader of XML
+_HIDDEN = "xmp that Pillow does not see"
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 1 | 4  # TIFF's tag of a page, and its bits of what is no page of its own
 _EXIF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers of a frame: SOF0 to SOF15
@@ -32,7 +34,7 @@ _COLORS = {  # the colors by which a profile is compared with sRGB
 
 @dataclass(frozen=True)
 class Exif:
-    """EXIF's orientation, 1 to 8, 1 where it says none; and whether it can be read."""
+    """EXIF's orientation, 1 to 8, 0 where it says none; and whether it can be read."""
 
     orientation: int
     is_damaged: bool
@@ -87,20 +89,33 @@ def num_frames(image: Image.Image, data: bytes) -> int:
 
 
 def tiff_orientation(image: Image.Image) -> int:
-    """The orientation, 1 to 8, by which Pillow turns a TIFF, and no other file, when it decodes it; asked before that."""
-    orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1) if image.format == "TIFF" else 1
-    return int(orientation) if orientation in range(1, 9) else 1
+    """The orientation, 1 to 8, by which Pillow turns a TIFF, and no other file, when it decodes it; 0: none. Ask before."""
+    orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 0) if image.format == "TIFF" else 0
+    return int(orientation) if orientation in range(9) else 1
+
+
+def hide_xmp(image: Image.Image) -> None:
+    """Keeps a TIFF's XMP where Pillow does not see it: by an orientation in it alone it would turn pixels, and not the size."""
+    if image.format == "TIFF" and "xmp" in image.info:
+        image.info[_HIDDEN] = image.info.pop("xmp")
+
+
+def xmp_orientation(image: Image.Image) -> int:
+    """XMP's orientation, 1 to 8, 1 without one. As in Pillow, it counts where neither EXIF nor TIFF's tag says any."""
+    xmp = image.info.get("xmp") or image.info.get(_HIDDEN)
+    found = _XMP_ORIENTATION.search(xmp) if isinstance(xmp, bytes) else None
+    return int(found[1]) if found and found[1] in b"12345678" else 1
 
 
 def read_exif(exif: bytes | None) -> Exif:
     """Parses the first directory of EXIF. Pillow's parser reports damage by warnings, whose filters all threads share."""
     if not exif:
-        return Exif(1, is_damaged=False)
+        return Exif(0, is_damaged=False)
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
-        return Exif(1, is_damaged=True)
-    orientation, is_damaged = 1, False
+        return Exif(0, is_damaged=True)
+    orientation, is_damaged = 0, False
     try:
         (start,) = struct.unpack_from(f"{order}I", tiff, 4)
         (count,) = struct.unpack_from(f"{order}H", tiff, start)
@@ -109,10 +124,10 @@ def read_exif(exif: bytes | None) -> Exif:
             size = number * _EXIF_TYPE_BYTES.get(kind, 1)
             is_damaged |= size > 4 and offset + size > len(tiff)
             if tag == _ORIENTATION:
-                (orientation,) = struct.unpack_from(f"{order}{'I' if kind == 4 else 'H'}", tiff, at + 8)
+                orientation = struct.unpack_from(f"{order}{'I' if kind == 4 else 'H'}", tiff, at + 8)[0] or 1
     except struct.error:
-        return Exif(1, is_damaged=True)
-    return Exif(orientation or 1, is_damaged) if orientation <= 8 else Exif(1, is_damaged=True)
+        return Exif(0, is_damaged=True)
+    return Exif(orientation, is_damaged) if orientation <= 8 else Exif(1, is_damaged=True)
 
 
 def read_profile(icc: bytes | None) -> Profile:

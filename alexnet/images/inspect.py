@@ -11,7 +11,16 @@ from typing import Annotated, Literal, get_args
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from alexnet.images.container import bits_per_channel, is_baseline_jpeg, num_frames, read_exif, read_profile, tiff_orientation
+from alexnet.images.container import (
+    bits_per_channel,
+    hide_xmp,
+    is_baseline_jpeg,
+    num_frames,
+    read_exif,
+    read_profile,
+    tiff_orientation,
+    xmp_orientation,
+)
 
 _Unreadable = Literal["empty", "not_an_image", "truncated", "bomb"]
 _InDataset = Literal["unknown_class", "conflicting", "leaked", "duplicate"]  # needs the labels, or other images, to be seen
@@ -43,7 +52,7 @@ FAULT_MEANINGS: dict[Fault, str] = {
     "palette": "colors from a palette",
     "grey": "no colors",
     "exif_damaged": "EXIF that cannot be read",
-    "exif_rotated": "an EXIF orientation, which is applied only where validate.orientation says so",
+    "exif_rotated": "an orientation in EXIF or XMP, which is applied only where validate.orientation says so",
     "frames": "several pictures in a file, of which the first is used",
     "profile": "an ICC profile whose colors are not sRGB's, which is not applied",
 }
@@ -127,7 +136,7 @@ class ImageReport:
     """What one file is, as its container says.
 
     width, height: pixels as they are stored, 0 where unknown. mode, format: Pillow's names, empty where unknown. frames:
-    pictures in the file. orientation: EXIF's, 1 to 8, 1 without one. profile: the name of its ICC profile; empty without one.
+    pictures in the file. orientation: EXIF's or XMP's, 1 to 8, 1 without one. profile: its ICC profile's name; empty if none.
     """
 
     width: int
@@ -162,7 +171,7 @@ def inspect_image(data: bytes, name: str, config: ValidateConfig) -> ImageReport
             decode_fault = _decode_fault(image, data, file_format)
         exif, profile = read_exif(image.info.get("exif")), read_profile(image.info.get("icc_profile"))
         frames = num_frames(image, data)
-    orientation = turned if file_format == "TIFF" else exif.orientation
+        orientation = (turned if file_format == "TIFF" else exif.orientation) or xmp_orientation(image)
     checks: dict[Fault, bool] = {
         "tiny": min(width, height) < config.min_side_px,
         "extreme_aspect": max(width, height) > config.max_aspect * min(width, height),
@@ -198,9 +207,11 @@ def open_image(data: bytes) -> Image.Image:
         factory, accepts = Image.OPEN[name]
         if accepts is None or accepts(data[:16]) is True:
             try:
-                return factory(io.BytesIO(data), "")
+                image = factory(io.BytesIO(data), "")
             except (SyntaxError, IndexError, TypeError, struct.error):  # what plugins raise on another format's header
                 continue
+            hide_xmp(image)
+            return image
     raise UnidentifiedImageError(f"cannot identify an image of {len(data):,} bytes")
 
 

@@ -13,7 +13,7 @@ from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg,
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from alexnet.images.container import bits_per_channel, read_exif, tiff_orientation
+from alexnet.images.container import bits_per_channel, read_exif, tiff_orientation, xmp_orientation
 from alexnet.images.inspect import large_image_lock, open_image
 
 Filter = Literal["triangle", "area"]
@@ -37,7 +37,7 @@ def prepare(data: bytes, side_px: int, resize_filter: Filter, orientation: int =
 
 
 def turn(pixels: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The picture as it is meant, from the pixels as they are stored, by EXIF's orientation, 1 to 8."""
+    """The picture as it is meant, from the pixels as they are stored, by an orientation of EXIF, 1 to 8."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     upside_down, mirrored = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
@@ -45,12 +45,13 @@ def turn(pixels: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarr
 
 
 def orientation_of(data: bytes) -> int:
-    """EXIF's orientation of an image file, 1 to 8, 1 without one. Raises as `open_image`."""
+    """The orientation of an image file by EXIF, else by XMP, 1 to 8, 1 without one. Raises as `open_image`."""
     with open_image(data) as image:
         stored = tiff_orientation(image)
         if image.format == "PNG":
-            image.load()  # EXIF may come after the pixels
-        return stored if image.format == "TIFF" else read_exif(image.info.get("exif")).orientation
+            image.load()  # both may come after the pixels
+        said = stored if image.format == "TIFF" else read_exif(image.info.get("exif")).orientation
+        return said or xmp_orientation(image)
 
 
 def resize(pixels: UInt8[np.ndarray, "h w 3"], side_px: int, resize_filter: Filter) -> UInt8[np.ndarray, "side side 3"]:
@@ -87,7 +88,7 @@ def encode(pixels: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
 
 
 def decode(data: bytes, min_side_px: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """An image file as RGB, as it is stored: EXIF's orientation is not applied.
+    """An image file as RGB, as it is stored: no orientation is applied.
 
     Args:
         min_side_px: Lets a JPEG come at 1/2, 1/4 or 1/8 of its size while its shorter side stays at least this; libjpeg-turbo

@@ -37,7 +37,7 @@ SCANNED = pa.schema(  # what is found of an image without the others
         ("mode", pa.string()),
         ("format", pa.string()),
         ("frames", pa.int32()),  # pictures in the file
-        ("orientation", pa.int32()),  # EXIF's, 1 to 8; 1 without one
+        ("orientation", pa.int32()),  # EXIF's or XMP's, 1 to 8; 1 without one
         ("profile", pa.string()),  # the name of its ICC profile, empty without one
         ("faults", pa.string()),  # all that were found, also ignored ones, joined by commas, the worst first; null: none
     ]

@@ -112,6 +112,30 @@ def test_the_form_of_a_turned_picture_is_that_of_its_file(kind: str, orientation
     assert report.faults == ({"exif_rotated"} if orientation > 1 else set())
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_orientation_in_xmp_counts_where_exif_says_none_as_in_pillow(kind: str, orientation: int) -> None:
+    valid = orientation if 1 <= orientation <= 8 else 1
+    image, name = pictures.draw_image(1, 64, 48), f"a.{kind.lower()}"
+    for form in (f'tiff:Orientation="{orientation}"', f"<tiff:Orientation>{orientation}</tiff:Orientation>"):
+        report = inspect_image(pictures.with_xmp(image, kind, form), name, CONFIG)
+        assert (report.width, report.height, report.orientation) == (64, 48, valid)
+        assert report.faults == ({"exif_rotated"} if valid > 1 else set())
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    both = pictures.with_xmp(image, kind, f'tiff:Orientation="{orientation}"', exif)
+    assert inspect_image(both, name, CONFIG).orientation == 3
+
+
+@pytest.mark.parametrize(
+    "xmp", ["", "tiff:Orientation", "tiff:Orientation='6'", "<!ENTITY a '&a;&a;'>" * 1000, "\xff" * 60_000]
+)
+def test_other_xmp_says_no_orientation(xmp: str) -> None:
+    report = inspect_image(pictures.with_xmp(pictures.draw_image(1), "JPEG", xmp), "a.jpg", CONFIG)
+    assert report.orientation == 1
+    assert not report.faults
+
+
 def test_importing_changes_no_setting_of_pillow() -> None:
     print_it = "print(Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)"
     code = f"from PIL import Image, ImageFile; {print_it}; import alexnet.images.resize; {print_it}"

@@ -154,6 +154,19 @@ def test_a_picture_is_turned_as_exif_says(orientation: int) -> None:
         assert psnr(prepare(data, 32, "triangle", orientation), meant) > 40
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_xmp_says_by_pillows_rule(kind: str, orientation: int) -> None:
+    image = pictures.draw_image(3, 90, 60)
+    data = pictures.with_xmp(image, kind, f'tiff:Orientation="{orientation}"')
+    with Image.open(io.BytesIO(data)) as opened:
+        shown = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    stored = decode(data)
+    assert stored.shape == (60, 90, 3)
+    assert orientation_of(data) == orientation
+    assert psnr(turn(stored, orientation), shown) > 40
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK"])
 def test_many_pixels_come_smaller_and_look_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pictures.draw_image(7, 1301, 1101)
