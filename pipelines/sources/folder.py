@@ -6,6 +6,7 @@ test/hat/3.jpg                             where it is there: what the report is
 val/images/4.jpg, val/val_annotations.txt  as tiny-imagenet-200 has it: the list says the classes
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,9 @@ from pipelines.sources.archives.tar_stream import LARGEST
 from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage, safe_keys
 from pipelines.sources.class_names import LABEL_LISTS, LISTS, read_class_names, read_labels
 from pipelines.sources.known_names import alike, shown
-from pipelines.sources.layout import LeftOut, Node, find_splits, hints, images, outside, take, tree
+from pipelines.sources.layout import LeftOut, Node, find_splits, hints, images, kept, outside, stop, take, tree
 from pipelines.sources.levels import check_levels
+from pipelines.sources.masks import Masks, find_masks
 from pipelines.sources.places import Folder
 
 _IMAGES_PER_PARTITION = 256
@@ -144,6 +146,8 @@ class FolderSource:
             out.folders |= outside(root, places)
         self._classify(found, labels, classes)
         self._check(found, root, bool(labels), classes)
+        if not self.name_is_key and (masks := find_masks((file.path, wnid) for _, wnid, file in found.images)):
+            self._refuse_masks(masks, places, out)
         return found
 
     def _classify(self, found: Found, labels: Mapping[str, str], classes: set[str]) -> None:
@@ -190,6 +194,13 @@ class FolderSource:
         if name.startswith("ILSVRC"):
             return "one of ImageNet's images, whose classes a list tells; `alexnet use imagenet` reads them"
         return f"an image in no class's folder; move it to {place}CLASS/, or remove it"
+
+    def _refuse_masks(self, masks: Masks, places: Mapping[str, Split | None], out: LeftOut) -> None:
+        setting = f"source.ignore to {json.dumps([*self.config.ignore, *masks.patterns], ensure_ascii=False)}"
+        if self.config.given_splits:
+            out.masks = f"{masks}; if they are, set {setting} in params.yaml"
+            return
+        stop(self.where, f"{masks}", f"set {setting}; or, if they are images of their classes, source.splits to {kept(places)}")
 
     def _check(self, found: Found, root: Node, has_labels: bool, classes: set[str]) -> None:
         if not found.images:

@@ -105,7 +105,7 @@ def is_ignored(path: str, patterns: Iterable[str]) -> bool:
     """Whether a path, a folder that it lies in, or the name of one of them fits one of the patterns of `source.ignore`."""
     parts = path.split("/")
     heads = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return any(fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns for name in (*heads, *parts))
+    return any(fnmatchcase(name, pattern.removeprefix("./").rstrip("/")) for pattern in patterns for name in (*heads, *parts))
 
 
 def split_words(name: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from pipelines.sources.known_names import is_container, is_ignored, is_litter, i
 
 _NAMED = 5  # names in a message at most
 _PLAIN = re.compile(r"[\w.][\w./ -]*")  # a path that YAML reads as it is
+_SPECIAL = re.compile(r"[^\w ./-]")
 _KINDS = 40  # suffixes in a message at most
 
 
@@ -64,7 +65,8 @@ class LeftOut:
     """What is not taken. folders: with their images, beside the splits or the classes. litter, ignored: by name and pattern.
 
     suffixes: of other files. loose: images in no class's folder. unlabelled: images that are taken, and whose class the
-    development kit or the list of labels does not know, or that has none in its sample. tars: in no split that is named.
+    development kit or the list of labels does not know, or that has none in its sample. tars: in no split that is named. masks:
+    what is said of images that are taken, and may be masks of others.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
@@ -74,6 +76,7 @@ class LeftOut:
     tars: list[str] = field(default_factory=list)
     litter: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    masks: str = ""
 
     def is_image(self, file: SourceFile, lists: Collection[str] = ()) -> bool:
         """Whether a file is an image by its name; another is counted, unless it is one of the lists that are read."""
@@ -98,8 +101,12 @@ class LeftOut:
             yield f"not taken, in no split that source.splits names: {len(self.tars):,} tars ({some(self.tars)})"
         if self.litter:
             yield f"not taken, left by systems and other programs: {_counted(self.litter)}"
-        if self.ignored:
-            yield f"not taken, as source.ignore says: {_counted(self.ignored)}"
+        if fitting := +self.ignored:
+            yield f"not taken, as source.ignore says: {_counted(fitting)}"
+        if others := sorted(self.ignored.keys() - fitting.keys()):
+            yield f"source.ignore: nothing is left out by {some(others)}; a pattern is of a name, or of a path below the source"
+        if self.masks:
+            yield f"taken, and may be no images of their classes: {self.masks}"
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -133,6 +140,7 @@ def take(files: Iterable[SourceFile], config: SourceConfig, out: LeftOut) -> lis
     taken: list[SourceFile] = []
     verdicts: dict[str, str | None] = {"": None}  # of folders: the litter that they are or lie in
     kept, previews = [], set[str]()
+    out.ignored.update(dict.fromkeys(config.ignore, 0))
     for file in files:
         folder, _, name = file.path.rpartition("/")
         if name and not is_litter(name) and suffix(name) in SUFFIXES:
@@ -271,6 +279,16 @@ def setting(splits: Mapping[Split, str]) -> str:
     return (
         f"{{{', '.join(f'{split}: {path if _PLAIN.fullmatch(path) else json.dumps(path)}' for split, path in splits.items())}}}"
     )
+
+
+def kept(places: Mapping[str, Split | None]) -> str:
+    """The value of `source.splits` by which these folders are the splits, whatever else is found."""
+    return setting({split or "train": place.rstrip("/") or "." for place, split in places.items()})
+
+
+def ignoring(path: str) -> str:
+    """The setting of `source.ignore` that leaves this path out; what YAML or a pattern would read is any character."""
+    return f"source.ignore to [{json.dumps(_SPECIAL.sub('?', path), ensure_ascii=False)}] in params.yaml"
 
 
 def stop(where: str, what: str, do: str) -> NoReturn:

@@ -11,12 +11,18 @@ from alexnet.errors import DataError
 from alexnet.images.inspect import SUFFIXES, suffix
 from alexnet.shards.manifest import Split
 from pipelines.sources.base import SourceFile
+from pipelines.sources.class_names import LABEL_LISTS, LISTS
 from pipelines.sources.known_names import is_container, split_names
-from pipelines.sources.layout import Node, images, setting, some, stop
+from pipelines.sources.layout import Node, images, kept, setting, some, stop
 
 _SPLITS_DEEP = 3  # folders above the splits, at most, that are looked into for a better ALEXNET_SOURCE
 _ENDS = re.compile(r"^[\W\d_]+|[\W\d_]+$")  # what an image's name has around that of a class, as in cat.12
 _SHOWN = 5  # classes that images' names say, at most
+_TABLES = 20  # files that may be lists, at most; more are of an image each
+_TABLE = re.compile(  # names of files that may tell the classes of images in one folder
+    r".*\.(csv|tsv|xlsx?|jsonl|parquet)|.*(label|class|annot|train|val|test|split|target|meta|list).*\.(txt|json|ya?ml)",
+    re.IGNORECASE,
+)
 
 
 def check_levels(root: Node, where: str, places: Mapping[str, Split | None], files: Sequence[SourceFile]) -> None:
@@ -33,16 +39,13 @@ def check_levels(root: Node, where: str, places: Mapping[str, Split | None], fil
     """
     if "" in places:
         _check_top(root, where, files)
-    kept: dict[Split, str] = {split or "train": place.rstrip("/") or "." for place, split in places.items()}
     for place in [place for place, split in places.items() if split in (None, "train")]:
         node = root.at(place.rstrip("/"))
         assert node
-        tops, classes = node.with_images(), f"set source.splits to {setting(kept)}"
+        tops, classes = node.with_images(), f"set source.splits to {kept(places)}"
         if mixed := next((name for name in tops if is_container(name)), None):
             what = f"{place}{mixed}/ has the name of a folder for images of all classes{_told(files)}"
-            stop(
-                where, what, f"move them to {place}CLASS/IMAGE, for no list of labels is read; or, if it is a class, {classes}"
-            )
+            stop(where, what, f"move them to {place}CLASS/IMAGE{_untold(files)}; or, if it is a class, {classes}")
         for name, child in tops.items():
             if len(same := tops.keys() & child.with_images().keys()) > 1:
                 what = f"{place}{name}/ has folders of the same names as beside it ({some(sorted(same))})"
@@ -82,7 +85,7 @@ def _check_top(root: Node, where: str, files: Sequence[SourceFile]) -> None:
     named = split_names(tops)
     if len(named) > 1 and len(named) == len(tops):
         what = f"{some([f'{name}/' for name in tops])} have the names of splits, and no train/ with classes' folders in it"
-        do = f"move the images to train/CLASS/IMAGE{_told(files)}"
+        do = f"move the images to train/CLASS/IMAGE{_told(files)}{_untold(files)}"
         stop(where, what, f"{do}; or, if these are the classes, set source.splits to {{train: .}}")
     if any(split is not None for split in named.values()) and any(tops[name].has_classes for name in named):
         others = some([f"{name}/" for name in tops if name not in named])
@@ -105,9 +108,10 @@ def _check_top(root: Node, where: str, files: Sequence[SourceFile]) -> None:
         what = f"all its images lie in {path}"
         stop(where, what, f"if the folders in it are the classes, set ALEXNET_SOURCE to {where}/{path.rstrip('/')}")
     if not tops and root.own:
-        stop(where, f"in no class's folder: {images(root.own)}{_told(files)}", "move them to CLASS/IMAGE")
+        stop(where, f"in no class's folder: {images(root.own)}{_told(files)}", f"move them to CLASS/IMAGE{_untold(files)}")
     if path and len(root.children) == 1 and not any(map(is_container, path.split("/")[:-1])):
-        raise DataError(f"{where}: one class only, {path.rstrip('/')}{_told(files)}; it takes two to tell apart")
+        what = f"one class only, {path.rstrip('/')}{_told(files)}"
+        raise DataError(f"{where}: {what}; it takes two to tell apart{_untold(files)}")
 
 
 def _told(files: Sequence[SourceFile]) -> str:
@@ -118,6 +122,16 @@ def _told(files: Sequence[SourceFile]) -> str:
     if not 2 <= len(times) <= times.total() // 2:
         return ""
     return f" (by their names, of {some(sorted(times)[: _SHOWN + 1])})"
+
+
+def _untold(files: Sequence[SourceFile]) -> str:
+    """The files that may tell the images' classes, and what to make by them, for they are not read; empty without any."""
+    read = {*LISTS, *LABEL_LISTS}
+    tables = [file.path for file in files if _TABLE.fullmatch(name := file.path.rpartition("/")[2]) and name not in read]
+    if not 0 < len(tables) <= _TABLES:
+        return ""
+    make = "make a folder of every class by it, as docs/data.md shows, or WebDataset tars of KEY.jpg and KEY.cls"
+    return f", for no list of images and classes is read, as {some(tables)} may be: {make}"
 
 
 def places_of_splits(root: Node, depth: int = _SPLITS_DEEP) -> list[str]:

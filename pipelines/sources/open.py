@@ -21,6 +21,6 @@ def open_source(config: SourceConfig) -> Source:
         case "imagenet":
             return open_imagenet(config)
         case "webdataset":
-            return WebDatasetSource(*folder_of("webdataset"), config)
+            return WebDatasetSource(*folder_of(config), config)
         case "folder":
-            return FolderSource(*folder_of("folder"), config=config)
+            return FolderSource(*folder_of(config), config=config)

@@ -3,15 +3,16 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet.errors import DataError
 from pipelines.runtime import environment
-from pipelines.sources.base import SourceFile
-from pipelines.sources.known_names import is_litter
+from pipelines.sources.base import SourceConfig, SourceFile
+from pipelines.sources.known_names import is_ignored, is_litter
+from pipelines.sources.layout import ignoring
 
 if TYPE_CHECKING:
     from pipelines.storage.bucket import Bucket
@@ -22,16 +23,19 @@ class LocalFolder:
     """A folder of this machine.
 
     by_digest: the stamps are digests of the content, which are the same on every machine; otherwise times and inodes.
+    ignore: patterns of `source.ignore`. What they name is listed too, and nothing that is wrong with it stops the listing.
     """
 
     root: Path
     by_digest: bool = False
+    ignore: tuple[str, ...] = ()
 
     def list(self) -> list[SourceFile]:
         """All files by path; with a slash at their end, folders that are empty, or litter and not looked into."""
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such folder; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX")
-        files = sorted(_walk(str(self.root), "", frozenset()), key=lambda file: file.path)
+            what = "is a file" if self.root.exists() else "no such folder"
+            raise DataError(f"{self.root}: {what}; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX")
+        files = sorted(_walk(str(self.root), "", frozenset(), self.ignore), key=lambda file: file.path)
         return [replace(file, stamp=self.digest(file)) for file in files if not file.is_folder] if self.by_digest else files
 
     def digest(self, file: SourceFile) -> str:
@@ -52,37 +56,59 @@ class LocalFolder:
         return data
 
 
-def _walk(folder: str, prefix: str, parents: frozenset[tuple[int, int]]) -> Iterator[SourceFile]:
+def _walk(folder: str, prefix: str, parents: frozenset[tuple[int, int]], ignore: Sequence[str]) -> Iterator[SourceFile]:
     """All files below a folder, through links. os.walk would follow a link to a parent for ever.
 
-    parents: device and inode of the folders that this one lies in.
+    parents: device and inode of the folders that this one lies in. ignore: patterns of what is listed though it cannot be read.
     """
     try:
         own = Path(folder).stat()
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
-            litter = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if is_litter(entry.name)]
-            found = [(entry.name, entry.stat()) for entry in entries if not is_litter(entry.name)]
     except OSError as error:
-        where = _escaped(error.filename or folder)
-        raise DataError(f"{where}: {error.strerror}; a link that leads nowhere, or no right to read it; mend it") from None
+        raise _unreadable(folder, prefix.rstrip("/"), error) from None
     parents |= {(own.st_dev, own.st_ino)}
-    if not found and prefix:
+    if prefix and all(is_litter(entry.name) for entry in entries):
         yield SourceFile(prefix, 0, "")
-    yield from (SourceFile(f"{prefix}{name}", 0, "") for name in litter)
-    for name, status in found:
-        if _escaped(name) != name:
-            raise DataError(f"{_escaped(f'{folder}/{name}')}: a name that is not UTF-8; rename it")
-        if (status.st_dev, status.st_ino) in parents:
-            raise DataError(f"{folder}/{name}: a link to a folder that it lies in; remove it")
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(f"{folder}/{name}", f"{prefix}{name}/", parents)
-        elif stat.S_ISREG(status.st_mode):
-            # A time can be set back and two files can have one; the inode and the time of its last change are the system's own.
-            stamp = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-            yield SourceFile(f"{prefix}{name}", status.st_size, stamp)
-        else:
-            raise DataError(f"{folder}/{name}: neither a file nor a folder; remove it")
+    for entry in entries:
+        path = f"{prefix}{entry.name}"
+        try:
+            yield from _files_at(entry, path, parents, ignore)
+        except DataError:
+            if not is_ignored(path, ignore):
+                raise
+            yield SourceFile(path, 0, "")
+
+
+def _files_at(
+    entry: "os.DirEntry[str]", path: str, parents: frozenset[tuple[int, int]], ignore: Sequence[str]
+) -> Iterator[SourceFile]:
+    """An entry of a folder: a file, or the files below it. Raises DataError where it is neither, or cannot be read."""
+    try:
+        if is_litter(entry.name):
+            yield SourceFile(f"{path}/" if entry.is_dir() else path, 0, "")
+            return
+        status = entry.stat()
+    except OSError as error:
+        raise _unreadable(entry.path, path, error) from None
+    if _escaped(entry.name) != entry.name:
+        raise DataError(f"{_escaped(entry.path)}: a name that is not UTF-8; rename it, or set {ignoring(path)}")
+    if (status.st_dev, status.st_ino) in parents:
+        raise DataError(f"{entry.path}: a link to a folder that it lies in; remove it, or set {ignoring(path)}")
+    if stat.S_ISDIR(status.st_mode):
+        yield from _walk(entry.path, f"{path}/", parents, ignore)
+    elif stat.S_ISREG(status.st_mode):
+        # A time can be set back and two files can have one; the inode and the time of its last change are the system's own.
+        stamp = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        yield SourceFile(path, status.st_size, stamp)
+    else:
+        raise DataError(f"{entry.path}: neither a file nor a folder; remove it, or set {ignoring(path)}")
+
+
+def _unreadable(place: str, path: str, error: OSError) -> DataError:
+    or_ignore = f", or set {ignoring(path)}" if path else ""
+    what = f"a link that leads nowhere, or no right to read it; mend it{or_ignore}"
+    return DataError(f"{_escaped(place)}: {error.strerror}; {what}")
 
 
 def _escaped(path: str) -> str:
@@ -121,13 +147,15 @@ class BucketFolder:
 Folder = LocalFolder | BucketFolder
 
 
-def folder_of(source: str) -> tuple[Folder, str]:
+def folder_of(config: SourceConfig) -> tuple[Folder, str]:
     """The files at ALEXNET_SOURCE, a local path or an s3://BUCKET/PREFIX, and that place. A prefix is taken literally."""
     place = environment.source()
     if not place:
-        raise DataError(f"ALEXNET_SOURCE: not set; the source `{source}` reads the folder or s3://BUCKET/PREFIX that it names")
+        raise DataError(
+            f"ALEXNET_SOURCE: not set; the source `{config.name}` reads the folder or s3://BUCKET/PREFIX that it names"
+        )
     if not place.startswith("s3://"):
-        return LocalFolder(Path(place).expanduser()), place
+        return LocalFolder(Path(place).expanduser(), ignore=config.ignore), place
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
     if not bucket:
         raise DataError(f"ALEXNET_SOURCE: {place!r} has no bucket; write s3://BUCKET/PREFIX")

@@ -198,7 +198,7 @@ def _check_digests(folder: Folder, where: str, files: dict[str, SourceFile], arc
 
 def open_imagenet(config: SourceConfig) -> ArchivesSource | FolderSource:
     """The archives, or the unpacked folders, at ALEXNET_SOURCE. Raises DataError that says what is missing."""
-    folder, place = folder_of("imagenet")
+    folder, place = folder_of(config)
     where = place.rstrip("/")
     published = [name for year in YEARS for name in year.archives]
     if unknown := [archive.file for archive in config.archives if archive.file not in published]:

@@ -136,3 +136,11 @@ def test_a_million_names_are_understood_in_seconds() -> None:
     """No time is measured: a pass that is not linear would not end."""
     source = opened(*(f"{split}/c{i % 50}/{i}.jpg" for split in ("train", "val") for i in range(20_000)))
     assert source.num_images() == 40_000
+
+
+def test_a_pattern_that_fits_nothing_is_said() -> None:
+    source = opened(*both("train"), "raw/1.jpg", ignore=("./raw/", "old", "/data/raw"))
+    assert list(source.left_out().lines()) == [
+        "not taken, as source.ignore says: 1 ./raw/",
+        "source.ignore: nothing is left out by /data/raw, old; a pattern is of a name, or of a path below the source",
+    ]

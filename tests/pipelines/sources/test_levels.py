@@ -1,8 +1,14 @@
 """Folders that may be no classes."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from alexnet.errors import DataError
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.places import LocalFolder
 from tests.pipelines.sources.test_layout import both, opened
 
 
@@ -51,3 +57,37 @@ def test_a_splits_folder_of_all_its_images_is_gone_through() -> None:
     source = opened(*both("Final_Training/Images"), "Final_Test/Images/1.jpg")
     assert source.class_names().keys() == {"a", "b"}
     assert source.left_out().folders == {"Final_Test": 1}
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        (["1.jpg", "2.jpg", "labels.csv"], "in no class's folder: 2 images; move them to CLASS/IMAGE"),
+        (["images/1.jpg", "images/2.jpg", "labels.csv"], "images/ has the name .*; move them to CLASS/IMAGE"),
+        (["train/1.jpg", "test/2.jpg", "labels.csv"], "test/, train/ have the names of splits, .* train/CLASS/IMAGE"),
+        (["photos/1.jpg", "labels.csv"], "one class only, photos; it takes two to tell apart"),
+        (["1.jpg", "train_labels.txt", "labels.csv"], "in no class's folder"),
+    ],
+)
+def test_a_list_of_classes_beside_a_flat_folder_is_named_with_what_to_make_of_it(paths: list[str], says: str) -> None:
+    with pytest.raises(DataError, match=rf"here: {says}.*, as .*labels\.csv.* may be: .*docs/data\.md") as refused:
+        opened(*paths).files()
+    assert ("train_labels.txt" in str(refused.value)) == ("train_labels.txt" in paths)
+
+
+@pytest.mark.parametrize("others", [["README.txt", "classes.json"], [f"{number}.csv" for number in range(30)]])
+def test_other_files_are_not_taken_for_lists(others: list[str]) -> None:
+    with pytest.raises(DataError, match=r"move them to CLASS/IMAGE$"):
+        opened("1.jpg", *others).files()
+
+
+def test_folders_of_classes_are_made_of_a_list_as_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    program = textwrap.dedent(re.search(r"(    import csv.*?)\n\n", page, re.DOTALL)[1])  # type: ignore[index]
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        Path(f"{number}.jpg").write_bytes(b"x")
+    Path("labels.csv").write_text("filename,label\n" + "".join(f"{each}.jpg,{'ab'[each % 2]}\n" for each in range(4)))
+    exec(program)  # this repository's own page
+    source = FolderSource(LocalFolder(tmp_path / "by-class"), "here")
+    assert {image.path: image.wnid for image in source.images()} == {f"{'ab'[n % 2]}/{n}.jpg": "ab"[n % 2] for n in range(4)}

@@ -1,9 +1,15 @@
+import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from alexnet.errors import DataError
+from pipelines.sources.base import SourceConfig
+from pipelines.sources.layout import LeftOut, take
+from pipelines.sources.open import open_source
 from pipelines.sources.places import BucketFolder, LocalFolder, folder_of
 
 
@@ -17,13 +23,13 @@ def made(root: Path) -> LocalFolder:
 @pytest.mark.parametrize("prefix", ["data#2/", "a?b/", "100%25/", "a//b/", " space/", "猫/", ""])
 def test_a_prefix_is_taken_literally(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_SOURCE", f"s3://bucket/{prefix.removesuffix('/')}")
-    assert folder_of("folder")[0] == BucketFolder("bucket", prefix)
+    assert folder_of(SourceConfig("folder", 0.25, ()))[0] == BucketFolder("bucket", prefix)
 
 
 def test_a_place_without_a_bucket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_SOURCE", "s3:///photos")
     with pytest.raises(DataError, match="'s3:///photos' has no bucket; write s3://BUCKET/PREFIX"):
-        folder_of("folder")
+        folder_of(SourceConfig("folder", 0.25, ()))
 
 
 def test_a_file_replaced_with_the_same_size_and_time_is_another(tmp_path: Path) -> None:
@@ -93,3 +99,62 @@ def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "b" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
     with pytest.raises(DataError, match=r"b/\\xff\.jpg: a name that is not UTF-8; rename it"):
         LocalFolder(tmp_path).list()
+
+
+def _link(root: Path) -> None:
+    (root / "b/2 [x].jpg").symlink_to("gone.jpg")
+
+
+def _loop(root: Path) -> None:
+    (root / "b/2.jpg").symlink_to("2.jpg")
+
+
+def _parent(root: Path) -> None:
+    (root / "b/more").symlink_to("..")
+
+
+def _pipe(root: Path) -> None:
+    os.mkfifo(root / "b/猫.jpg")
+
+
+def _no_text(root: Path) -> None:
+    (root / "b" / os.fsdecode(b"\xff\xfe-2.jpg")).touch()
+
+
+def _broken_folder(root: Path) -> None:
+    (root / "b/old").mkdir()
+    (root / "b/old/4.jpg").touch()
+    (root / "b/old/5.jpg").symlink_to("gone.jpg")
+
+
+@pytest.mark.parametrize("fault", [_link, _loop, _parent, _pipe, _no_text, _broken_folder])
+def test_what_is_ignored_is_not_judged(fault: Callable[[Path], None], tmp_path: Path) -> None:
+    """By the setting that the error names, and by the name at any depth of all that lies beside the two images."""
+    folder = made(tmp_path)
+    fault(tmp_path)
+    with pytest.raises(DataError, match=r", or set source\.ignore to \[.*\] in params.yaml$") as refused:
+        folder.list()
+    (pattern,) = json.loads(re.search(r"to (\[.*\]) in", str(refused.value))[1])  # type: ignore[index]
+    for ignore in (pattern,), ("b/[!1]*",), ("b",):
+        config = SourceConfig("folder", 0.25, (), ignore=ignore)
+        out = LeftOut()
+        files = take(LocalFolder(tmp_path, ignore=ignore).list(), config, out)
+        assert {file.path for file in files} - {"b/old/4.jpg"} == {"a/1.jpg"} | ({"b/1.jpg"} if ignore != ("b",) else set())
+        assert out.ignored.keys() == {*ignore}
+
+
+def test_fetch_leaves_out_what_source_ignore_names_before_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path)
+    _link(tmp_path)
+    monkeypatch.setenv("ALEXNET_SOURCE", str(tmp_path))
+    with pytest.raises(DataError, match="a link that leads nowhere"):
+        open_source(SourceConfig("folder", 0.25, ())).layout()
+    source = open_source(SourceConfig("folder", 0.25, (), ignore=("2*.jpg",)))
+    assert source.layout().startswith("2 images of 2 classes")
+    assert list(source.left_out().lines()) == ["not taken, as source.ignore says: 1 2*.jpg"]
+
+
+def test_a_file_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(DataError, match=r"photos\.zip: is a file; set ALEXNET_SOURCE to a folder or to s3://BUCKET/PREFIX"):
+        LocalFolder(tmp_path / "photos.zip").list()
