@@ -89,9 +89,9 @@ def read_records() -> dict[str, Run]:
 def screen(run: Run) -> str:
     """How the shipped run ends, and what it takes."""
     shown = "\n".join(["$ make run", "...", *summary.error_rates(run.results), "...", *summary.advice(run.results)])
-    took = f"{run.cpu_minutes:.0f} minutes of a core's time and {run.peak_gigabytes:.1f} GB of memory"
-    quote = "The number to quote is the center crop's, fixed before looking."
-    return f"```\n{shown}\n```\n\nThat is {took}\n({run.machine}). {quote}"
+    took = f"{run.cpu_minutes:.0f} minutes of CPU time and {run.peak_gigabytes:.1f} GB of memory"
+    quote = "The error to quote is the center crop's,\nwhich was decided before any result was seen."
+    return f"```\n{shown}\n```\n\nIt takes {took} ({run.machine}). {quote}"
 
 
 def show_predictions(png: Path) -> None:
@@ -104,7 +104,7 @@ def show_predictions(png: Path) -> None:
 
 def table(runs: dict[str, Run]) -> str:
     """A row a run."""
-    lines = ["| run | trained on | top-1 error, 95% interval | ridge on thumbnails | core minutes |", "|---|---|---|---|---|"]
+    lines = ["| run | trained on | top-1 error, 95% interval | ridge on thumbnails | CPU minutes |", "|---|---|---|---|---|"]
     return "\n".join(lines + [_row(TITLES[name], run) for name, run in runs.items()])
 
 

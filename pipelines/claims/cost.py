@@ -25,4 +25,4 @@ def cost(name: str, mapping: Mapping) -> str:
             return f"{len(trained)} networks."
         hours += images * given.train.epochs / rate[0] / 3600
         where = where or rate[1]
-    return f"{len(trained)} networks, {hours:,.0f} GPU hours of training by the rates {where}; on N GPUs an Nth of it."
+    return f"{len(trained)} networks, {hours:,.0f} GPU hours of training by the rates {where}; divide by the number of GPUs."

@@ -75,7 +75,7 @@ def _part(of: Table) -> str:
     ]
     return "\n".join(
         [
-            f"`{of.scale}`: {of.scaled} {of.hours:g} hours of {', '.join(of.machines)}. {table.design(of)}".rstrip(),
+            f"`{of.scale}`: {of.scaled} It took {of.hours:g} hours of {', '.join(of.machines)}. {table.design(of)}".rstrip(),
             "",
             "| claim (section) | paper | log of 2012 | here, 95% interval | verdict | seeds |",
             "|---|---|---|---|---|---|",

@@ -53,7 +53,7 @@ def markdown(table: Table) -> str:
     return "\n".join(
         [
             f"Scale `{table.scale}`: {table.scaled}",
-            f"{table.hours:g} hours of {', '.join(table.machines)}. {design(table)}".rstrip(),
+            f"It took {table.hours:g} hours of {', '.join(table.machines)}. {design(table)}".rstrip(),
             "",
             "| claim (section) | paper | log of 2012 | ours, top-1 | top-5 | verdict | seeds | seeds it takes |",
             "|---|---|---|---|---|---|---|---|",
@@ -70,13 +70,15 @@ def design(table: Table) -> str:
     found, assumed = [], table.assumed
     if table.rates:
         rates = "; ".join(f"{name}: {', '.join(f'{rate:g}' for rate in each)}" for name, each in table.rates.items())
-        found.append(f"Each recipe is trained with every seed at as many rates, and by its soonest it is compared ({rates}).")
+        found.append(
+            f"Each recipe is trained with every seed at several rates, and the rate that is soonest is compared ({rates})."
+        )
     if assumed and table.smallest:
         found.append(
-            f"Computed beforehand: where networks err on {assumed.error:.1%} of {assumed.images:,} images, "
-            f"{100 * assumed.seeds_std:g} points more or less from seed to seed, and have {assumed.shared:.0%} of their wrong "
-            f"images in common, {table.seeds} seeds resolve a difference of {100 * table.smallest:.1f} points four times out "
-            f"of five, with the correction for {len(table.rows)} claims."
+            f"Computed beforehand: if networks err on {assumed.error:.1%} of {assumed.images:,} images, differ by "
+            f"{100 * assumed.seeds_std:g} points (standard deviation) between seeds and share {assumed.shared:.0%} of "
+            f"their wrong images, {table.seeds} seeds resolve a difference of {100 * table.smallest:.1f} points with 80% "
+            f"power, corrected for {len(table.rows)} claims."
         )
     return " ".join(found)
 

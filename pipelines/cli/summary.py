@@ -65,13 +65,13 @@ def advice(results: Results) -> list[str]:
     """What to type next."""
     program = ".venv/bin/alexnet"
     lines = [
-        (f"{program} predict PHOTO", "what is in a picture, of these classes"),
-        (f"{program} explain PHOTO", "its way through the network, as a page"),
-        (f"{program} claims --scale smoke", "what the paper's ideas are worth: each trained with and without"),
-        (f"{program} use folder", "then your own photographs: ALEXNET_SOURCE=PHOTOS make run"),
+        (f"{program} predict PHOTO", "the most probable classes of a picture"),
+        (f"{program} explain PHOTO", "a page: the picture in every layer of the network"),
+        (f"{program} claims --scale smoke", "what each idea of the paper is worth: trained with and without it"),
+        (f"{program} use folder", "your own photographs; then ALEXNET_SOURCE=PHOTOS make run"),
     ]
     if results.many_crops.views != "ten":  # it was trained without flips
-        lines.append((f"{program} use imagenette", "then photographs, which can show flips, colors and ten crops: make run"))
+        lines.append((f"{program} use imagenette", "photographs, with flips, color noise and ten crops; then make run"))
     return [f"{'' if row else 'try next':12}{each:41}{what}" for row, (each, what) in enumerate(lines)]
 
 
