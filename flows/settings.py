@@ -19,7 +19,7 @@ Source = Literal["digits", "solar-cells", "imagenette", "folder", "imagenet", "w
 
 
 class RunSettings(BaseModel):
-    """A run's settings. What is not given is as the checkout's params.yaml and the worker's environment have it."""
+    """A run's settings. What is not given comes from the checkout's params.yaml and the worker's environment."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,10 +29,12 @@ class RunSettings(BaseModel):
         description="Where the sources folder, imagenet, imagenette and webdataset are: a path on the worker, or s3://BUCKET/PREFIX.",
     )
     preset: str | None = Field(
-        default=None, description="A run of presets/, such as imagenet, as `alexnet use PRESET` lays it."
+        default=None, description="A preset, such as imagenet, whose values the run uses, as after `alexnet use PRESET`."
     )
     variant: str | None = Field(default=None, description="An ablation under `variants` in params.yaml, such as no-lrn.")
-    overrides: list[str] = Field(default=[], description="Other numbers, as `dvc exp run -S` has them: train.epochs=3")
+    overrides: list[str] = Field(
+        default=[], description="Other values of parameters, written as for `dvc exp run -S`: train.epochs=3"
+    )
     devices: str | None = Field(default=None, description="A device for every process: cpu, cuda:0 or cuda:0,cuda:1.")
     publish: bool | None = Field(default=None, description="Whether the run ends with a release.")
 

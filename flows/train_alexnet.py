@@ -92,7 +92,7 @@ def validate_data(settings: RunSettings = _NO_SETTINGS) -> Any:
 
 @flow(name="evaluate-release", persist_result=False)
 def evaluate_release(release: str = "alexnet@latest", settings: RunSettings = _NO_SETTINGS) -> Any:
-    """Measures a released model on the present validation or test images.
+    """Measures a released model on the current validation or test images.
 
     Args:
         release: NAME@VERSION or NAME@ALIAS in the registry.

@@ -81,7 +81,7 @@ def test_the_summary_reports_the_results(finished: Checkout) -> None:
 def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_it(finished: Checkout) -> None:
     (finished.root / "started").touch()
     assert stages_run(finished.repro().stdout) == ["fetch"]
-    assert finished.summary(since="started").endswith("nothing to do: all of it has been made before\n")
+    assert finished.summary(since="started").endswith("nothing to do: nothing has changed since the last run\n")
     finished.change("publish", alias="staging")
     assert stages_run(finished.repro().stdout) == ["fetch", "publish"]
     finished.change("publish", alias="latest")

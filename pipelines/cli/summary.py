@@ -101,9 +101,8 @@ def _champion(receipt: Receipt) -> list[str]:
 def _throughput() -> list[str]:
     if not THROUGHPUT.exists():
         return []
-    return [
-        f"throughput  {read_json(Throughput, THROUGHPUT, _ADVICE).evaluation:,.0f} images/s, read, decoded and by all crops"
-    ]
+    rate = read_json(Throughput, THROUGHPUT, _ADVICE).evaluation
+    return [f"throughput  {rate:,.0f} images/s by all crops, reading and decoding included"]
 
 
 def _with_time(stage: str) -> str:
@@ -127,7 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.since:
-        print(f"ran         {', '.join(map(_with_time, ran))}" if ran else "nothing to do: all of it has been made before")
+        print(
+            f"ran         {', '.join(map(_with_time, ran))}" if ran else "nothing to do: nothing has changed since the last run"
+        )
     return 0
 
 

@@ -187,8 +187,8 @@ def main() -> None:
         prog="python -m tests.faults.fuzz", description="Feed damaged and hostile bytes to every reader."
     )
     parser.add_argument("readers", nargs="*", metavar="READER", help=f"of: {', '.join(READERS)}")
-    parser.add_argument("--examples", type=int, default=2000, help="bodies for each reader")
-    parser.add_argument("--seed", type=int, default=0, help="of the bodies")
+    parser.add_argument("--examples", type=int, default=2000, help="inputs for each reader; default: 2000")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs; default: 0")
     args = parser.parse_args()
     here = Path.cwd()
     for name in args.readers or READERS:

@@ -276,8 +276,8 @@ def survive(number: int, seed: int, stack: Stack, store: Store, wholes: Callable
 def main() -> int:
     """The command line. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description="Whole runs, each with a random fault.")
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of faults and moments")
+    parser.add_argument("--rounds", type=int, default=50, help="default: 50")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments; default: 0")
     args = parser.parse_args()
     SOAK.parent.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has started ends with it

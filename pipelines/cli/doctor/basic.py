@@ -107,13 +107,18 @@ def _gpus() -> Iterator[Check]:
         gpu = torch.cuda.get_device_properties(index)
         yield Check(f"gpu {index}", f"{gpu.name}, {gpu.total_memory / 1e9:,.0f} GB, compute {gpu.major}.{gpu.minor}")
     if not count and _has_driver():
-        yield Check("gpus", "nvidia-smi answers, torch sees no device", "install a torch for this driver's CUDA", "warning")
+        yield Check("gpus", "nvidia-smi works, but torch finds no GPU", "install a torch for this driver's CUDA", "warning")
     elif not count:
         yield Check("gpus", "none")
     elif count > 1 and torch.cuda.can_device_access_peer(0, 1):
         yield Check("interconnect", "GPU 0 to GPU 1: direct")
     elif count > 1:
-        yield Check("interconnect", "GPU 0 to GPU 1: through the host", "the towers' exchange is slower; it works", "warning")
+        yield Check(
+            "interconnect",
+            "GPU 0 to GPU 1: through the host",
+            "the towers exchange activations more slowly; nothing else changes",
+            "warning",
+        )
 
 
 def _has_driver() -> bool:
@@ -126,9 +131,9 @@ def _has_driver() -> bool:
 def _training() -> Iterator[Check]:
     from pipelines.runtime import launch
 
-    chosen = "ALEXNET_DEVICES" if "ALEXNET_DEVICES" in os.environ else "what is here"
+    chosen = "ALEXNET_DEVICES" if "ALEXNET_DEVICES" in os.environ else "the devices found"
     form, why = launch.local_form(towers=2)
-    yield Check("training", f"{form}: {why}; by {chosen}")
+    yield Check("training", f"{form}: {why}; chosen by {chosen}")
 
 
 def _params() -> Iterator[Check]:
@@ -142,7 +147,7 @@ def _source() -> Iterator[Check]:
 
     config = params.load().source
     if _is_downloaded_by_a_run(config.name):
-        yield Check("source", f"{config.name}: not here yet; the first run brings it")
+        yield Check("source", f"{config.name}: not here yet; the first run downloads or unpacks it")
     else:
         found = summarize(config.name, open_source(config))
         yield Check("source", f"{config.name}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB")
@@ -159,7 +164,7 @@ def _is_downloaded_by_a_run(source: str) -> bool:
 def _bucket(name: str, open_bucket: Callable[[], Bucket]) -> Iterator[Check]:
     own = Path(sysconfig.get_path("scripts")) / "weed"
     if not os.environ.get("ALEXNET_BUCKET") and not environment.STACK.exists() and (own.exists() or shutil.which("weed")):
-        yield Check(name, "none named; `make run` starts the local store")
+        yield Check(name, "ALEXNET_BUCKET is not set; `make run` starts the local store")
         return
     bucket = open_bucket()
     bucket.check()

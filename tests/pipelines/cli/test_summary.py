@@ -83,7 +83,7 @@ def test_variants_trained_alike_and_the_throughput_are_named_where_there_are_any
     THROUGHPUT.write_bytes(to_json(Throughput("a machine", "float32", 321.4, {"center": 3000.2, "five": 600.1})))
     lines = summary.summary().splitlines()
     assert lines[6].split() == ["trained", "alike:", "torchvision", "2.08%", "1.42", "to", "3.03%"]
-    assert lines[7] == "throughput  321 images/s, read, decoded and by all crops"
+    assert lines[7] == "throughput  321 images/s by all crops, reading and decoding included"
 
 
 def test_the_split_that_is_reported_on_is_named(finished: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_stage_whose_time_is_damaged_is_named_without_it(
 def test_a_run_of_which_nothing_was_left_to_do_is_reported(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("started").touch()
     assert summary.main(["--since", "started"]) == 0
-    assert capsys.readouterr().out.endswith("nothing to do: all of it has been made before\n")
+    assert capsys.readouterr().out.endswith("nothing to do: nothing has changed since the last run\n")
 
 
 @pytest.mark.parametrize("missing", [summary.RESULTS, summary.RECEIPT], ids=str)

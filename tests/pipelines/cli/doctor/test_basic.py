@@ -54,8 +54,8 @@ def test_a_fresh_machine_lacks_nothing_that_the_first_run_brings(
     before = sorted(tmp_path.rglob("*"))
     checks = basic.doctor()
     assert [check for check in checks if check.state == "missing"] == []
-    assert check_named(checks, "source").found == f"{source}: not here yet; the first run brings it"
-    assert check_named(checks, "registry").found == "none named; `make run` starts the local store"
+    assert check_named(checks, "source").found == f"{source}: not here yet; the first run downloads or unpacks it"
+    assert check_named(checks, "registry").found == "ALEXNET_BUCKET is not set; `make run` starts the local store"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -96,7 +96,7 @@ def test_the_form_of_training_is_reported_with_its_reason(monkeypatch: pytest.Mo
     monkeypatch.setattr(launch, "_peer_access", lambda names: None)
     monkeypatch.setenv("ALEXNET_DEVICES", "cuda:0,cuda:1")
     (check,) = basic._training()
-    assert check.found == "process-a-tower: 2 processes, a tower each; they exchange outputs by NCCL; by ALEXNET_DEVICES"
+    assert check.found == "process-a-tower: 2 processes, a tower each; they exchange outputs by NCCL; chosen by ALEXNET_DEVICES"
     monkeypatch.setenv("ALEXNET_PROCESSES", "1")
     (check,) = basic._training()
     assert check.found.startswith("two-devices: one process on cuda:0 and cuda:1: a tower on each")
