@@ -55,7 +55,7 @@ def markdown(table: Table) -> str:
             f"Scale `{table.scale}`: {table.scaled}",
             f"It took {table.hours:g} hours of {', '.join(table.machines)}. {design(table)}".rstrip(),
             "",
-            "| claim (section) | paper | log of 2012 | ours, top-1 | top-5 | verdict | seeds | seeds it takes |",
+            "| claim (section) | paper | log of 2012 | ours, top-1 | top-5 | verdict | seeds | seeds needed |",
             "|---|---|---|---|---|---|---|---|",
             *(f"| {' | '.join(_columns(row, table))} |" for row in table.rows),
             "",
@@ -88,9 +88,9 @@ def _legend(table: Table, measured: int) -> list[str]:
         return ["How many times fewer epochs, with a 95% interval over seeds."]
     return [
         "Differences are in points of error, above 0 where the paper's side errs less, with 95% intervals over seeds and",
-        f"images. A word stands only where chance is ruled out at 5% for all {measured} measured claims together (Holm);",
-        "elsewhere the claim is not resolved at this scale. Seeds it takes: to resolve the paper's effect, or the measured",
-        "one where the paper gives none, four times out of five.",
+        f"images. A claim is called supported or contradicted only if chance is ruled out at 5% for all {measured} measured",
+        "claims together (Holm); otherwise it is not resolved at this scale. Seeds needed: how many resolve the paper's",
+        "effect, or the measured one if the paper gives none, with 80% power.",
     ]
 
 
