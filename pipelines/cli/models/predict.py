@@ -18,6 +18,7 @@ from pipelines.cli.models.folder import model_folder
 from pipelines.cli.output import print_result
 from pipelines.runtime import console
 from pipelines.runtime.console import escaped
+from pipelines.sources.known_names import is_litter
 
 if TYPE_CHECKING:
     from alexnet.inference.photos import Classifier, Photo, Prediction
@@ -39,7 +40,8 @@ def find_photos(named: Sequence[str]) -> list[str]:
     for name in named:
         path = Path(name)
         if path.is_dir():
-            files = [file for file in path.rglob("*") if file.is_file()]
+            own = (file for file in path.rglob("*") if not any(map(is_litter, file.relative_to(path).parts)))
+            files = [file for file in own if file.is_file()]
             some = sorted(str(file) for file in files if suffix(file.name) in SUFFIXES)
             if others := Counter(
                 suffix(file.name) or "without a suffix" for file in files if suffix(file.name) not in SUFFIXES

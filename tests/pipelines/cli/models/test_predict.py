@@ -127,6 +127,18 @@ def test_names_cannot_steer_the_terminal(place: TrainedFolder, capsys: pytest.Ca
     assert err.startswith("alexnet predict: error: bad\\x1b.jpg: an empty file")
 
 
+def test_what_systems_leave_in_a_folder_is_no_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("1.jpg", "._1.jpg", ".DS_Store", "more/@eaDir/1.jpg", "more/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_photos([str(tmp_path)]) == [f"{tmp_path}/1.jpg", f"{tmp_path}/more/2.jpg"]
+    assert capsys.readouterr().err == ""
+    hidden = tmp_path / ".hidden"
+    hidden.mkdir()
+    (hidden / "3.jpg").touch()
+    assert find_photos([str(hidden)]) == [f"{hidden}/3.jpg"]
+
+
 def test_features_are_printed_or_written(place: TrainedFolder, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (1, 2):
         Path(f"{seed}.jpg").write_bytes(pictures.jpeg(seed))
