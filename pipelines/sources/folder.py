@@ -22,7 +22,7 @@ from pipelines.sources.archives.tar_stream import LARGEST
 from pipelines.sources.base import Partition, SourceConfig, SourceFile, SourceImage, safe_keys
 from pipelines.sources.class_names import LABEL_LISTS, LISTS, read_class_names, read_labels
 from pipelines.sources.known_names import alike, shown
-from pipelines.sources.layout import LeftOut, Node, find_splits, hints, images, kept, outside, stop, take, tree
+from pipelines.sources.layout import LeftOut, Node, find_splits, hints, images, kept, outside, separate, stop, take, tree
 from pipelines.sources.levels import check_levels
 from pipelines.sources.masks import Masks, find_masks
 from pipelines.sources.places import Folder
@@ -92,8 +92,8 @@ class FolderSource:
         found = self._found
         counts = Counter(split for split, _, _ in found.images)
         text = f"{images(len(found.images))} of {len(self.class_names()):,} classes"
-        if "" not in found.places:
-            parts = (f"{place} ({split or 'train'}, {counts[split]:,})" for place, split in found.places.items())
+        if [*found.places] != [""]:
+            parts = (f"{place or './'} ({split or 'train'}, {counts[split]:,})" for place, split in found.places.items())
             text += f" in {', '.join(parts)}"
         text += f"; {'' if '' in found.places else 'SPLIT/'}CLASS/{'.../' if found.deep else ''}IMAGE"
         if found.deep:
@@ -136,23 +136,26 @@ class FolderSource:
         places = find_splits(root, self.where, self.config, labelled=self.name_is_key or bool(labels))
         if not self.config.given_splits and not self.name_is_key:
             check_levels(root, self.where, places, files)
-        classes = set(self.devkit.names) if self.devkit else _classes(root, places)
+        nodes = separate(root, places)
+        classes = set(self.devkit.names) if self.devkit else _classes(nodes, places)
         for place in [place for place, split in places.items() if split == "test"]:
             # Images in `test` itself, or in folders of no class, are to be predicted.
-            if self.name_is_key or not _classes(root, {place: None}) & classes:
+            is_apart = not any(place.startswith(other) for other in places if other != place)
+            if self.name_is_key or (is_apart and not _classes(nodes, {place: None}) & classes):
                 del places[place]
         found = Found(files, places, out)
         if "" not in places:
             out.folders |= outside(root, places)
         self._classify(found, labels, classes)
-        self._check(found, root, bool(labels), classes)
+        self._check(found, nodes, bool(labels), classes)
         if not self.name_is_key and (masks := find_masks((file.path, wnid) for _, wnid, file in found.images)):
             self._refuse_masks(masks, places, out)
         return found
 
     def _classify(self, found: Found, labels: Mapping[str, str], classes: set[str]) -> None:
         """Splits and classes of all files, or where those that have none are counted."""
-        place_of = cache(partial(_place_of, found.places))
+        inner_first = dict(sorted(found.places.items(), key=lambda each: -len(each[0])))
+        place_of = cache(partial(_place_of, inner_first))
         for file in found.files:
             folder, _, name = file.path.rpartition("/")
             place = place_of(folder)
@@ -202,7 +205,7 @@ class FolderSource:
             return
         stop(self.where, f"{masks}", f"set {setting}; or, if they are images of their classes, source.splits to {kept(places)}")
 
-    def _check(self, found: Found, root: Node, has_labels: bool, classes: set[str]) -> None:
+    def _check(self, found: Found, nodes: Mapping[str, Node], has_labels: bool, classes: set[str]) -> None:
         if not found.images:
             others = [f"{count:,} {kind}" for kind, count in found.out.suffixes.most_common(_NAMED)]
             others += [f"{number:,} files that source.ignore leaves out"] if (number := found.out.ignored.total()) else []
@@ -213,7 +216,7 @@ class FolderSource:
             )
         splits = dict.fromkeys(found.places.values())
         for place, split in found.places.items():
-            inside = _classes(root, {place: None}, with_empty=True)
+            inside = _classes(nodes, {place: None}, with_empty=True)
             if split == "val" and not has_labels and not inside & classes:
                 raise DataError(
                     f"{self.where}: {place} has no folder of a class of the training images; needs {place}CLASS/IMAGE"
@@ -230,7 +233,7 @@ class FolderSource:
             twins = [twin for twin in alike(classes) if {name.rpartition("/")[2] for name in empty} & {*twin}]
             if twins:
                 more += f" ({' and '.join(map(shown, sorted(twins[0])))} differ in spelling alone: give them one name)"
-            strange = sorted(_classes(root, {"train/": None}) - classes)
+            strange = sorted(_classes(nodes, {"train/": None}) - classes)
             also = f"; {strange[0]} is no class of the development kit: rename it" if self.devkit and strange else ""
             raise DataError(
                 f"{self.where}: no images in class {', '.join(empty[:_NAMED])}{more}; add some, remove the class's folder, "
@@ -240,11 +243,11 @@ class FolderSource:
             raise DataError(f"{self.where}: one class only, {classes.pop()}; it takes two to tell apart")
 
 
-def _classes(root: Node, places: Mapping[str, Split | None], *, with_empty: bool = False) -> set[str]:
+def _classes(nodes: Mapping[str, Node], places: Mapping[str, Split | None], *, with_empty: bool = False) -> set[str]:
     """The folders of classes in the training split, or where there are none in the source."""
     names: set[str] = set()
     for place, split in places.items():
-        node = root.at(place.rstrip("/"))
+        node = nodes.get(place)
         if node and split in (None, "train"):
             names |= {name for name, child in node.children.items() if child.total or with_empty}
     return names

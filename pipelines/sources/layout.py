@@ -238,8 +238,33 @@ def _given_splits(root: Node, where: str, given: dict[Split, str]) -> dict[str, 
         if node is None or not node.total:
             there = ", ".join(f"{name}/" for name in root.with_images()) or "none"
             raise DataError(f"source.splits.{split}: {where} has no images in {path or '.'}/; folders with images: {there}")
-        found[f"{path}/" if path else ""] = split if "val" in given or split != "train" else None
+        place = f"{path}/" if path else ""
+        if place in found:
+            raise DataError(
+                f"source.splits: {found[place] or 'train'} and {split} are both {path or '.'}; name a folder for each"
+            )
+        found[place] = split if "val" in given or split != "train" else None
     return found
+
+
+def separate(root: Node, places: Collection[str]) -> dict[str, Node]:
+    """The folders of the splits; one that lies in another, as val/ beside the classes, is taken out of that."""
+    nodes = {place: node for place in places if (node := root.at(place.rstrip("/")))}
+    for place in sorted(nodes, key=len, reverse=True):
+        if any(place.startswith(other) for other in nodes if other != place):
+            _cut(root, place.rstrip("/").split("/"))
+    return nodes
+
+
+def _cut(node: Node, path: Sequence[str]) -> int:
+    """Takes a folder out of those above it; the number of its images."""
+    name, *below = path
+    child = node.children[name]
+    total = _cut(child, below) if below else child.total
+    node.total -= total
+    if not below or (not child.children and not child.total):
+        del node.children[name]
+    return total
 
 
 def outside(node: Node, places: Collection[str], path: str = "") -> dict[str, int]:

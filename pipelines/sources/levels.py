@@ -91,7 +91,9 @@ def _check_top(root: Node, where: str, files: Sequence[SourceFile]) -> None:
         others = some([f"{name}/" for name in tops if name not in named])
         have = "has the name of a split" if len(named) == 1 else "have the names of splits"
         what = f"{', '.join(f'{name}/' for name in named)} {have} beside {others}"
-        do = "name the training images' folder in source.splits; or, if these are the classes, set it to {train: .}"
+        like: dict[Split, str] = {"train": ".", **{split: name for name, split in named.items() if split}}
+        do = f"name the training images' folder in source.splits, as in {setting(like)}"
+        do += "; or, if these are the classes, set it to {train: .}"
         stop(where, what, do)
     if below := places_of_splits(root):
         many = "one of them" if len(below) > 1 else "it"

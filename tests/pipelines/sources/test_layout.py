@@ -144,3 +144,28 @@ def test_a_pattern_that_fits_nothing_is_said() -> None:
         "not taken, as source.ignore says: 1 ./raw/",
         "source.ignore: nothing is left out by /data/raw, old; a pattern is of a name, or of a path below the source",
     ]
+
+
+def test_a_split_may_lie_beside_the_classes_of_another() -> None:
+    paths = [*both("x"), *both("x/val"), *both("x/val")]
+    paths = [path.removeprefix("x/") for path in dict.fromkeys(paths)]
+    with pytest.raises(DataError, match=r"val/ has the name of a split beside a/, b/; .* as in {train: ., val: val}; or"):
+        opened(*paths).files()
+    source = opened(*paths, splits={"train": ".", "val": "val"})
+    assert {(image.path, image.split, image.wnid) for image in source.images()} == {
+        ("a/0.jpg", "train", "a"),
+        ("b/0.jpg", "train", "b"),
+        ("val/a/0.jpg", "val", "a"),
+        ("val/b/0.jpg", "val", "b"),
+    }
+    assert source.layout() == "4 images of 2 classes in ./ (train, 2), val/ (val, 2); CLASS/IMAGE"
+    deep = opened(*both("d"), *both("d/v/val"), splits={"train": "d", "val": "d/v/val"})
+    assert splits(deep) == {"d": "val"}
+    assert deep.class_names().keys() == {"a", "b"}
+    with pytest.raises(DataError, match=r"test/1.jpg: an image in no class's folder"):
+        opened(*paths, "test/1.jpg", splits={"train": ".", "val": "val", "test": "test"}).files()
+
+
+def test_two_splits_of_one_folder_are_named() -> None:
+    with pytest.raises(DataError, match=r"source.splits: train and val are both x; name a folder for each"):
+        opened(*both("x"), splits={"train": "x", "val": "./x/"}).files()
