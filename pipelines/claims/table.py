@@ -88,9 +88,9 @@ def _legend(table: Table, measured: int) -> list[str]:
         return ["How many times fewer epochs, with a 95% interval over seeds."]
     return [
         "Differences are in points of error, above 0 where the paper's side errs less, with 95% intervals over seeds and",
-        f"images. A claim is called supported or contradicted only if chance is ruled out at 5% for all {measured} measured",
-        "claims together (Holm); otherwise it is not resolved at this scale. Seeds needed: how many resolve the paper's",
-        "effect, or the measured one if the paper gives none, with 80% power.",
+        "images. A claim is called supported or contradicted only if chance is ruled out at 5% for",
+        f"all {measured} measured claims together (Holm); otherwise it is not resolved at this scale. Seeds needed: how many",
+        "resolve the paper's effect, or the measured one if the paper gives none, with 80% power.",
     ]
 
 
