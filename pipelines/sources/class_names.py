@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from alexnet.errors import DataError
 from alexnet.files.strict import loads
 from pipelines.sources.base import SourceFile
+from pipelines.sources.layout import ignoring
 
 if TYPE_CHECKING:
     from pipelines.sources.places import Folder
@@ -29,7 +30,8 @@ def read_class_names(folder: "Folder", files: list[SourceFile], where: str) -> d
         return _from_json(loads(data)) if name.endswith(".json") else _from_lines(data.decode())
     except (ValueError, AttributeError, TypeError):
         raise DataError(
-            f"{where}/{name}: no list of classes; needs WNID and name in every line, or JSON {{WNID: name}}; mend or remove it"
+            f"{where}/{name}: no list of classes; needs WNID and name in every line, or JSON {{WNID: name}}; mend or "
+            f"remove it, or set {ignoring(name)}"
         ) from None
 
 
@@ -55,7 +57,7 @@ def read_labels(folder: "Folder", files: Iterable[SourceFile], where: str) -> di
         try:
             lines = folder.read(file.path, 0, file.size).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:
-            raise DataError(f"{where}/{file.path}: not UTF-8 text; fetch it again, or remove it") from None
+            raise DataError(f"{where}/{file.path}: not UTF-8 text; fetch it again, or set {ignoring(file.path)}") from None
         for number, line in enumerate(lines, 1):
             name, _, rest = line.partition("," if file.path.endswith(".csv") else "\t")
             words = rest.split()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import DataError
+from pipelines.sources.base import SourceConfig
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.places import LocalFolder
 
@@ -35,5 +36,7 @@ def test_a_class_has_the_name_of_the_list_or_of_its_folder(tmp_path: Path, file:
     ("file", "text"), [("words.txt", "n01\n"), ("classes.json", "[1]"), ("classes.json", "{"), ("classes.json", '{"a": 1}')]
 )
 def test_a_damaged_list_is_named(tmp_path: Path, file: str, text: str) -> None:
-    with pytest.raises(DataError, match=f"here/{file}: no list of classes"):
+    with pytest.raises(DataError, match=rf'here/{file}: no list of classes; .*, or set source\.ignore to \["{file}"\]'):
         names(tmp_path, file, text)
+    config = SourceConfig("folder", 0.25, (), ignore=(file,))
+    assert FolderSource(LocalFolder(tmp_path), "here", config=config).class_names() == {"n01": "n01", "n02": "n02"}
