@@ -126,7 +126,7 @@ def test_a_variant_is_trained_alike_once_and_stands_beside_ridge(
     place: TrainedFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = Path("params.yaml")
-    text = file.read_text().replace("baselines: []", "baselines: [tanh]").replace("epochs: 14", "epochs: 2")
+    text = file.read_text().replace("baselines: []", "baselines: [tanh]").replace("epochs: 10", "epochs: 2")
     file.write_text(text)
     run_evaluate(place)
     results, metrics = Results.read(place.path("evaluation/results.json")), Metrics.read(place.path("metrics.json"))

@@ -112,7 +112,7 @@ def test_the_recipe_of_a_run_changed_by_hand_names_no_preset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("  epochs: 14", "  epochs: 3"))
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("  epochs: 10", "  epochs: 3"))
     (tmp_path / "presets").symlink_to(ROOT / "presets")
     assert run(capsys, "show")[1].endswith("# params.yaml, changed by hand.\n# run: make run\n# expect: unknown\n")
 
