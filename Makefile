@@ -92,7 +92,7 @@ soak: $(READY) ## Run the pipeline fifty times, with a fault at a random moment,
 test-gpu: $(READY) ## Run the tests that need a CUDA device
 	@$(PY) -m pytest -m gpu
 
-bench: $(READY) ## Run all benchmarks, about forty minutes on an otherwise idle machine
+bench: $(READY) ## Run all benchmarks, about 35 minutes on an otherwise idle machine
 	@for name in prep validate input train_step train_epoch two_gpu evaluate extract store registry commands; do \
 	  echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 	@$(PY) -m benchmarks.report

@@ -99,6 +99,12 @@ ROWS += [
         in_readme=False,
     ),
     Row(
+        "train_epoch",
+        "a training epoch from JPEGs on disk, batch 128, bf16",
+        "ImageFolder, DataLoader and the network in plain torch",
+        "faster_than_peer",
+    ),
+    Row(
         f"train_epoch{_H200}",
         "a training epoch from JPEGs on disk, on an H200 with 16 cores, batch 256, bf16",
         "ImageFolder, DataLoader and the network in plain torch",
@@ -128,7 +134,14 @@ ROWS += [
     Row("extract", "the same, bf16", "torch's forward hook", "faster_than_hook.ours, bf16", in_readme=False),
     Row(f"extract{_H200}", "the same on an H200, float32", "torch's forward hook", "faster_than_hook.ours", in_readme=False),
     Row(f"extract{_H200}", "the same on an H200, bf16", "torch's forward hook", "faster_than_hook.ours, bf16", in_readme=False),
-    Row("store", _SHARD, "boto3, verifying nothing", "clients.ours, verified and on the disk, 1 stream.of_unverified_boto3"),
+    Row("store", _SHARD, "boto3, verifying nothing", "clients.ours, verified and on the disk.of_unverified_boto3"),
+    *(
+        Row("store", what, "boto3, verifying nothing", f"clients.{ours}.of_unverified_boto3", in_readme=False)
+        for what, ours in (
+            ("the same, verified in memory", "ours, its digest compared, in memory"),
+            ("the same, neither verified nor written", "ours, streamed only"),
+        )
+    ),
     Row("registry", "a release of 266 MB published", "boto3's upload_file, verifying nothing", "faster_than_boto3.publish"),
     Row(
         "registry", "the same pulled, every byte verified", "boto3's download_file, verifying nothing", "faster_than_boto3.pull"

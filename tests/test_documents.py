@@ -172,7 +172,7 @@ NOT_HERE = {
         "ALEXNET_DEVICES=cuda:0,cuda:1,cuda:2,cuda:3 make run",
     ),
     "needs ImageNet": ("ALEXNET_SOURCE=/data/ilsvrc make run",),
-    "takes forty minutes of a quiet machine": ("make bench", "python -m benchmarks.NAME"),
+    "takes half an hour of a quiet machine": ("make bench", "python -m benchmarks.NAME"),
     "needs PyTorch's own index of packages; tests/infra/test_environment.py says what it spares": (
         "python3 -m venv .venv",
         ".venv/bin/pip install --no-deps torch==2.15.0+cpu torchvision==0.29.2+cpu --index-url URL",
