@@ -98,7 +98,7 @@ def test_the_whole_recipe_of_a_run_is_shown(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.chdir(ROOT)
     text = run(capsys, "show")[1]
     assert build(params.Params, YAML(typ="safe", pure=True).load(text), "shown") == params.load()
-    assert "# run: alexnet use digits && make run\n# expect: 1.6 % top-1 error" in text
+    assert "# run: alexnet use digits && make run\n# expect: 2.0 % top-1 error" in text
     found = json.loads(run(capsys, "show", "--preset", "imagenet", "--variant", "no-lrn", "--json")[1])
     assert build(params.Params, found["params"], "shown") == params.load(preset="imagenet", variant="no-lrn")
     assert "ALEXNET_SOURCE=" in found["run"]

@@ -53,7 +53,7 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
         "of images. Its top-1 error by the center crop is 10.00% (5.00 to 25.00%) on 5 validation images, none of which it was "
         "trained on." in text
     )
-    assert "| learning rate of weights | 0.01 from epoch 0, 0.002 from epoch 9, 0.0004 from epoch 12 |" in text
+    assert "| learning rate of weights | 0.01 from epoch 0, 0.002 from epoch 7, 0.0004 from epoch 9 |" in text
     assert "| hardware | `a \\| GPU`, 2 processes, torch 2.15 |" in text
     assert "- What the license of its images does not allow: Their license is the images' own; ask their owner." in text
     assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
