@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -42,17 +42,27 @@ def configure() -> None:
     setattr(Console, "on_broken_pipe", _drop_output)  # noqa: B010 - the types forbid a plain assignment to a method
     if os.environ.get(_VARIABLE) != "json":
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.set_name("console")  # by which Prefect finds it when it sets up logging again
     handler.setFormatter(_Json())
     logging.getLogger().handlers[:] = [handler]
 
 
-def _drop_output(_: Console) -> None:
+def _drop_output(_: object) -> None:
     """Drops what this process and its children print from here on: whoever read it has been killed."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(null, stream)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Outlives who reads it. What was not written would otherwise fail again when the process ends, with status 120."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging names it
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            _drop_output(self)
+        else:
+            super().handleError(record)
 
 
 class _Json(logging.Formatter):
