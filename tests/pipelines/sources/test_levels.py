@@ -83,7 +83,7 @@ def test_other_files_are_not_taken_for_lists(others: list[str]) -> None:
 
 def test_folders_of_classes_are_made_of_a_list_as_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
-    program = textwrap.dedent(re.search(r"(    import csv.*?)\n\n", page, re.DOTALL)[1])  # type: ignore[index]
+    program = textwrap.dedent(re.findall(r"(    import csv.*?)\n\n", page, re.DOTALL)[0])
     monkeypatch.chdir(tmp_path)
     for number in range(4):
         Path(f"{number}.jpg").write_bytes(b"x")

@@ -134,7 +134,7 @@ def test_what_is_ignored_is_not_judged(fault: Callable[[Path], None], tmp_path: 
     fault(tmp_path)
     with pytest.raises(DataError, match=r", or set source\.ignore to \[.*\] in params.yaml$") as refused:
         folder.list()
-    (pattern,) = json.loads(re.search(r"to (\[.*\]) in", str(refused.value))[1])  # type: ignore[index]
+    (pattern,) = json.loads(re.findall(r"to (\[.*\]) in", str(refused.value))[0])
     for ignore in (pattern,), ("b/[!1]*",), ("b",):
         config = SourceConfig("folder", 0.25, (), ignore=ignore)
         out = LeftOut()
