@@ -33,20 +33,6 @@ def rotated_jpeg(seed: int) -> bytes:
     return encode_image(draw_image(seed), exif=exif.tobytes())
 
 
-def with_xmp(image: Image.Image, file_format: str, said: str, exif: Image.Exif | None = None) -> bytes:
-    """An image file with an XMP packet that says this, and with this EXIF."""
-    packet = f"<x:xmpmeta><rdf:Description {said}/></x:xmpmeta>".encode("latin-1")
-    if file_format == "TIFF":
-        exif = exif or Image.Exif()
-        exif[700] = packet
-        return encode_image(image, "TIFF", tiffinfo=exif)
-    options = {"exif": exif} if exif else {}
-    if file_format == "PNG":
-        png = encode_image(image, "PNG", **options)
-        return png[:33] + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet) + png[33:]
-    return encode_image(image, file_format, xmp=packet, **options)
-
-
 def animation(seed: int, file_format: str, frames: int = 3) -> bytes:
     """Several pictures in a file; MPO is several JPEGs."""
     first, *others = (draw_image(seed + number) for number in range(frames))

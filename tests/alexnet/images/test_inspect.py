@@ -32,6 +32,7 @@ from alexnet.images.inspect import (
 )
 from pipelines.cli import pictures
 from pipelines.config import params
+from tests.support.xmp import with_xmp
 
 CONFIG = params.load().validate
 STRICT = replace(CONFIG, policy=CONFIG.policy | {"grey": "repair"})
@@ -118,12 +119,12 @@ def test_an_orientation_in_xmp_counts_where_exif_says_none_as_in_pillow(kind: st
     valid = orientation if 1 <= orientation <= 8 else 1
     image, name = pictures.draw_image(1, 64, 48), f"a.{kind.lower()}"
     for form in (f'tiff:Orientation="{orientation}"', f"<tiff:Orientation>{orientation}</tiff:Orientation>"):
-        report = inspect_image(pictures.with_xmp(image, kind, form), name, CONFIG)
+        report = inspect_image(with_xmp(image, kind, form), name, CONFIG)
         assert (report.width, report.height, report.orientation) == (64, 48, valid)
         assert report.faults == ({"exif_rotated"} if valid > 1 else set())
     exif = Image.Exif()
     exif[0x0112] = 3
-    both = pictures.with_xmp(image, kind, f'tiff:Orientation="{orientation}"', exif)
+    both = with_xmp(image, kind, f'tiff:Orientation="{orientation}"', exif)
     assert inspect_image(both, name, CONFIG).orientation == 3
 
 
@@ -131,7 +132,7 @@ def test_an_orientation_in_xmp_counts_where_exif_says_none_as_in_pillow(kind: st
     "xmp", ["", "tiff:Orientation", "tiff:Orientation='6'", "<!ENTITY a '&a;&a;'>" * 1000, "\xff" * 60_000]
 )
 def test_other_xmp_says_no_orientation(xmp: str) -> None:
-    report = inspect_image(pictures.with_xmp(pictures.draw_image(1), "JPEG", xmp), "a.jpg", CONFIG)
+    report = inspect_image(with_xmp(pictures.draw_image(1), "JPEG", xmp), "a.jpg", CONFIG)
     assert report.orientation == 1
     assert not report.faults
 

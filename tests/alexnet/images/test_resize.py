@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from alexnet.images.resize import Filter, decode, encode, orientation_of, prepare, turn
 from pipelines.cli import pictures
+from tests.support.xmp import with_xmp
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
@@ -158,7 +159,7 @@ def test_a_picture_is_turned_as_exif_says(orientation: int) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_as_xmp_says_by_pillows_rule(kind: str, orientation: int) -> None:
     image = pictures.draw_image(3, 90, 60)
-    data = pictures.with_xmp(image, kind, f'tiff:Orientation="{orientation}"')
+    data = with_xmp(image, kind, f'tiff:Orientation="{orientation}"')
     with Image.open(io.BytesIO(data)) as opened:
         shown = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
     stored = decode(data)
