@@ -36,7 +36,8 @@ from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
 
 _PREFIX = "benchmark/"
-_PEER = "boto3, unverified, body read in chunks of 1 MiB"
+_IN_MEMORY = "boto3, unverified, body read in chunks of 1 MiB"
+_ON_THE_DISK = "boto3's download_file, unverified, on the disk"
 Read = Callable[[Path], object]  # into an empty folder
 
 
@@ -60,7 +61,8 @@ def readers(bucket: Bucket, access: StoreAccess, shards: list[Shard], aws: str |
         "ours, verified and on the disk, 4 shards at a time": ours(bucket, shards, 4),
         "ours, its digest compared, in memory": lambda _: _compare_digests(bucket, shards),
         "ours, streamed only": lambda _: [sum(map(len, bucket.stream(_PREFIX + shard.name))) for shard in shards],
-        _PEER: _boto3(access, shards, Config(response_checksum_validation="when_required")),
+        _IN_MEMORY: _boto3(access, shards, Config(response_checksum_validation="when_required")),
+        _ON_THE_DISK: _downloaded(access, shards, Config(response_checksum_validation="when_required")),
         "boto3 as it comes: the store's checksum compared": _boto3(access, shards, Config()),
         "sha256 alone, of bytes in memory": lambda _: [hashlib.sha256(body).digest() for body in bodies],
     }
@@ -81,14 +83,7 @@ def _compare_digests(bucket: Bucket, shards: list[Shard]) -> None:
 
 
 def _boto3(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
-    client = boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key,
-        region_name=access.region,
-        config=config,
-    )
+    client = _client(access, config)
 
     def read(_: Path) -> None:
         for shard in shards:
@@ -97,6 +92,27 @@ def _boto3(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
                 pass
 
     return read
+
+
+def _downloaded(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
+    client = _client(access, config)
+
+    def read(folder: Path) -> None:
+        for shard in shards:
+            client.download_file(access.bucket, _PREFIX + shard.name, str(folder / shard.name))
+
+    return read
+
+
+def _client(access: StoreAccess, config: Config) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=access.endpoint,
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        region_name=access.region,
+        config=config,
+    )
 
 
 def _s3fs(access: StoreAccess, shards: list[Shard]) -> Read | None:
@@ -150,7 +166,8 @@ def measure(candidates: dict[str, Read], total: int, rounds: int) -> dict[str, d
             "megabytes_per_second": round(total / 1e6 / statistics.median(wall[name])),
             "best": round(total / 1e6 / min(wall[name])),
             "cpu_seconds_per_gigabyte": round(statistics.median(cpu[name]) / total * 1e9, 3),
-            "of_unverified_boto3": round(timing.ratio(wall[_PEER], wall[name]), 3),
+            "of_unverified_boto3": round(timing.ratio(wall[_IN_MEMORY], wall[name]), 3),
+            "of_boto3_on_the_disk": round(timing.ratio(wall[_ON_THE_DISK], wall[name]), 3),
         }
         for name in candidates
     }
