@@ -12,10 +12,11 @@ RESULTS = report.read_results()
 
 
 def test_the_documents_say_what_the_results_hold() -> None:
-    rows = report.measured(RESULTS)
-    page, readme = report.PAGE.read_text(), report.README.read_text()
-    assert page == with_block(with_block(page, "benchmarks", report.table(RESULTS, rows)), "machines", report.machines(RESULTS))
-    assert readme == with_block(readme, "benchmarks", report.table(RESULTS, [row for row in rows if row.in_readme]))
+    for path, blocks in report.documents(RESULTS).items():
+        for name, text in blocks.items():
+            assert path.read_text() == with_block(path.read_text(), name, text), (
+                f"{path.name}: run `python -m benchmarks.report`"
+            )
 
 
 def test_every_row_has_a_ratio() -> None:
