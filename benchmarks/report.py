@@ -245,18 +245,24 @@ def draw(results: dict[str, Any], rows: list[Row]) -> None:
         for place, row in enumerate(rows):
             color = style.GREY if row.peer.endswith("a limit") else style.BLUE
             axes.barh(place, row.ratio(results[row.result]) - 1, left=1, color=color, height=0.62)
-        programs = [row.result.replace("-nvidia-", ", ") for row in rows]
-        names = [f"{program}: {row.peer.removesuffix(', a limit')}" for program, row in zip(programs, rows, strict=True)]
-        axes.set_yticks(range(len(rows)), names, fontsize=style.SMALL, color=style.INK)
+        axes.set_yticks(range(len(rows)), [_bar_name(row) for row in rows], fontsize=style.SMALL, color=style.INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xscale("log")
-        axes.set_xticks([0.5, 1, 2, 5, 10], ["1/2", "as fast", "2x", "5x", "10x"])
+        axes.set_xticks([0.2, 0.5, 1, 2, 5, 10], ["0.2x", "0.5x", "1x", "2x", "5x", "10x"])
+        axes.tick_params(axis="x", labeltop=True)
         axes.minorticks_off()
         axes.axvline(1, color=style.FAINT, linewidth=1.2)
         axes.grid(visible=False, axis="y")
 
-    size = (style.WIDTH + 2.2, 0.8 + 0.24 * len(rows))
+    size = (style.WIDTH + 4, 0.8 + 0.24 * len(rows))
     atomic_write_bytes(PICTURE, style.render(size, bars, "How many times as fast as each peer")["svg"])
+
+
+def _bar_name(row: Row) -> str:
+    """Program, peer and precision."""
+    precision = row.what.rpartition(", ")[2]
+    told = f", {precision}" if precision in ("bf16", "float32") and precision not in row.peer else ""
+    return f"{row.result.replace('-nvidia-', ', ')}: {row.peer.removesuffix(', a limit').replace('`', '')}{told}"
 
 
 def main() -> None:
