@@ -261,7 +261,7 @@ def draw(results: dict[str, Any], rows: list[Row]) -> None:
 def _bar_name(row: Row) -> str:
     """Program, peer and precision."""
     precision = row.what.rpartition(", ")[2]
-    told = f", {precision}" if precision in ("bf16", "float32") and precision not in row.peer else ""
+    told = f", {precision}" if precision in ("bf16", "float32") and not row.peer.endswith(precision) else ""
     return f"{row.result.replace('-nvidia-', ', ')}: {row.peer.removesuffix(', a limit').replace('`', '')}{told}"
 
 
