@@ -146,7 +146,7 @@ def _drift(registry: Registry, alias: str, release: Release, inputs: Inputs) -> 
 
     before = version_before(registry.alias(alias), release)
     if before is None:
-        return "There was no release before."
+        return "There is no previous release."
     try:
         client, reference = client_of(f"{release.name}@{before}")
         rows = drift(Data(*client.pull_files(reference, FILES)), Data(inputs.index, inputs.pixels))

@@ -8,10 +8,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from alexnet.inference.metrics import VIEWS_NAMES
+from alexnet.loading.config import Views
 from alexnet.model.architecture import LayerCounts, layer_counts, total_counts
 from alexnet.shards.manifest import Manifest
 from pipelines.config.params import Params
-from pipelines.evaluation.results import Estimate, Results
+from pipelines.evaluation.results import Estimate, ProtocolResult, Results
 from pipelines.publishing.provenance import Provenance
 from pipelines.runtime.console import legible
 from pipelines.runtime.environment import TrainedOn
@@ -26,9 +27,10 @@ _CALIBRATION = (
     "error, 15 bins; `evaluation/calibration.csv` has the curve)."
 )
 _NO_FLIPS = (
-    "It was trained without flips, so that its many crops are the five unflipped ones; the rows of flipped crops show what "
-    "flipping does to it."
+    "It was trained without flips and may take a mirrored image for another class: by the mirror images of the five crops its "
+    "top-1 error is {:.2%}. The results leave out crops that are mirrored."
 )
+_MIRRORED: tuple[Views, ...] = ("flipped", "ten")
 _MAX_MISTAKES = 5
 _MAX_CLASSES = 30  # with a row of their own
 
@@ -137,11 +139,16 @@ class Facts:
             f"{center.value:.2%} ({_interval(center)}) on {images}."
         )
 
+    def protocols(self, measured: tuple[ProtocolResult, ...]) -> list[ProtocolResult]:
+        """Those for the card: without mirrored crops, if it was trained without flips."""
+        return [each for each in measured if self.params.train.augment.flip or each.views not in _MIRRORED]
+
     @property
     def limits(self) -> tuple[str, ...]:
         """What it cannot do, and what follows."""
         calibration = self.results.center_crop.calibration_error
-        flips = () if self.params.train.augment.flip else (_NO_FLIPS,)
+        mirrored = [each.top1_error.value for each in self.results.protocols if each.views == "flipped"]
+        flips = [] if self.params.train.augment.flip else [_NO_FLIPS.format(error) for error in mirrored]
         broken = (rule for rule in self.validation.rules if not rule.success and rule.severity != "info")
         rules = (f"The data broke a rule ({code(rule.severity)}): {code(rule.rule)}." for rule in broken)
         return (*_LIMITS, _CALIBRATION.format(calibration), *flips, *rules)

@@ -57,9 +57,26 @@ def test_a_card_has_the_error_rates_and_where_the_model_came_from(facts: Facts, 
     assert "| hardware | `a \\| GPU`, 2 processes, torch 2.15 |" in text
     assert "- What the license of its images does not allow: Their license is the images' own; ask their owner." in text
     assert "- The data broke a rule (`warning`): `No image is tiny`.\n" in text
-    assert "its many crops are the five unflipped ones" in text
     assert "two towers, which read each other's channels at `conv3`, `fc6`, `fc7`, `fc8`; input" in text
     assert "\n\n\n" not in text
+
+
+def test_mirrored_crops_are_left_out_if_it_was_trained_without_flips(facts: Facts, release_folder: Path) -> None:
+    five = facts.results.protocols[1]
+    mirrored = (replace(five, views="flipped", top1_error=Estimate(0.64, 0.6, 0.7)), replace(five, views="ten"))
+    facts = replace(facts, results=replace(facts.results, protocols=(*facts.results.protocols, *mirrored)))
+    limit = "by the mirror images of the five crops its top-1 error is 64.00%"
+    names = ["center crop", "five crops", "five crops, flipped", "ten crops"]
+
+    def shown(facts: Facts) -> tuple[list[str], bool]:
+        text = render_card(facts, release_folder)
+        rows = table(text, "on the same images")
+        return [row[0].removeprefix("this network, ") for row in rows if row[0].startswith("this network")], limit in text
+
+    assert shown(facts) == (names[:2], True)
+    train = facts.params.train
+    train = replace(train, augment=replace(train.augment, flip=True))
+    assert shown(replace(facts, params=replace(facts.params, train=train))) == (names, False)
 
 
 def test_a_variant_that_was_trained_alike_stands_beside_ridge(facts: Facts, release_folder: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_outcome_has_its_numbers_its_margin_and_the_drift() -> None:
     held = replace(receipt, held_back="the data broke a rule", champion=None)
     assert "Its time was not measured here." in page
     took = Timing(312.0, 600.0, 1, None, None, None, 0, 0, None, None)
-    page = render_outcome(held, 0.01, "There was no release before.", took)
+    page = render_outcome(held, 0.01, "There is no previous release.", took)
     assert "The last training here took 5.2 minutes (10.0 of processors, added up)" in page
     assert '<a href="data-docs/index.html">' in page
     assert "alexnet@4567 is not champion" in page
