@@ -50,6 +50,14 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
+_FIXED = _header("", 0)  # what all headers of `tar_of` share: all but name, size (bytes 124 to 134) and checksum (148 to 155)
+_WRITTEN = re.compile(
+    rb"([ -~]{1,99})\x00+%b([0-7]{11})%b([0-7]{6})\x00 %b"
+    % tuple(re.escape(_FIXED[a:b]) for a, b in ((100, 124), (135, 148), (156, 512)))
+)
+_FIXED_SUM = sum(_FIXED[100:124]) + sum(_FIXED[135:148]) + sum(b" " * 8) + sum(_FIXED[156:])  # the checksum counts as blanks
+
+
 @dataclass(frozen=True)
 class TarIndex:
     """The samples of one shard, in the order of their images: key, label, and the image's first byte and size in bytes."""
@@ -121,7 +129,7 @@ def parse_header(block: bytes, at: int, end: int, where: str) -> tarfile.TarInfo
     if not any(block):
         return None
     try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+        info = _written(block) or tarfile.TarInfo.frombuf(block, "utf-8", "replace")
     except tarfile.HeaderError as error:
         raise DataError(f"{where}: no tar header at byte {at:,}: {error}; the archive is damaged, fetch it again") from None
     info.offset, info.offset_data = at, at + BLOCK
@@ -130,6 +138,16 @@ def parse_header(block: bytes, at: int, end: int, where: str) -> tarfile.TarInfo
         raise DataError(f"{where}: member {info.name!r} at byte {at:,} has a size of {info.size:,}; the archive is damaged")
     if info.offset_data + info.size > end:
         raise DataError(f"{where}: member {info.name!r} at byte {at:,} reaches over the end at {end:,}; the archive is cut")
+    return info
+
+
+def _written(block: bytes) -> tarfile.TarInfo | None:
+    """The header, if it is one as `tar_of` writes them, in a fourth of the time of tarfile's reader; None for any other."""
+    match = _WRITTEN.fullmatch(block)
+    if match is None or int(match[3], 8) != _FIXED_SUM + sum(match[1]) + sum(match[2]):
+        return None
+    info = tarfile.TarInfo(match[1].decode("ascii"))
+    info.size, info.mode = int(match[2], 8), 0o444
     return info
 
 

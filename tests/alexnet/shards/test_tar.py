@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.errors import DataError
-from alexnet.shards.tar import Sample, TarIndex, index_tar, tar_of
+from alexnet.shards.tar import BLOCK, Sample, TarIndex, index_tar, parse_header, tar_of
 from tests.support import sample_shards
 from tests.support.sample_shards import jpeg, tar
 
@@ -35,6 +35,52 @@ def by_tarfile(body: bytes) -> list[tuple[str, int, bytes]]:
 def test_the_index_reads_what_tarfile_reads() -> None:
     assert read(GOOD) == by_tarfile(GOOD)
     assert [label for _, label, _ in read(GOOD)] == [0, 1, 2, 0, 1]
+
+
+def parsed(block: bytes) -> tuple[str, int, bytes, int] | None:
+    """Name, size, type and mode by our reader; None where it refuses."""
+    try:
+        info = parse_header(block, 0, 1 << 40, "here")
+    except DataError:
+        return None
+    assert info is not None
+    return info.name, info.size, info.type, info.mode
+
+
+def parsed_by_tarfile(block: bytes) -> tuple[str, int, bytes, int] | None:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+    except tarfile.HeaderError:
+        return None
+    size = 0 if info.isdir() else info.size
+    return (info.name, size, info.type, info.mode) if 0 <= size <= (1 << 40) - BLOCK else None
+
+
+@given(
+    name=st.one_of(
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), st.from_regex(r"[ -~]{1,99}", fullmatch=True)
+    ).filter(lambda name: "\0" not in name),
+    size=st.integers(0, 1 << 32),
+    changes=st.lists(st.tuples(st.integers(0, BLOCK - 1), st.sampled_from(b"\0 /019") | st.integers(0, 255)), max_size=3),
+    is_summed=st.booleans(),
+)
+@settings(max_examples=400, deadline=None)
+def test_a_header_is_read_as_tarfile_reads_it(name: str, size: int, changes: list[tuple[int, int]], is_summed: bool) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o444
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    for at, value in changes:
+        block[at] = value
+    if is_summed:
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+    assert parsed(bytes(block)) == parsed_by_tarfile(bytes(block))
+
+
+def test_the_headers_of_a_shard_are_read_without_tarfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = tar_of(Sample(f"k{number}", number, jpeg(number)) for number in range(3))
+    monkeypatch.delattr(tarfile.TarInfo, "frombuf")
+    assert read(body) == [(f"k{number}", number, jpeg(number)) for number in range(3)]
 
 
 @given(
