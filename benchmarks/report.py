@@ -207,17 +207,17 @@ def h200(results: dict[str, Any]) -> str:
     """Markdown: what the results of the H200 do not say, as far as they hold what was measured by hand."""
     steps, host = results[f"train_step{_H200}"], results[f"train_epoch{_H200}"].get("host_ms_per_step")
     rates = [
-        f"{row['images_per_second']['ours']:,.0f} were measured at batch {row['batch']}"
+        f"{row['images_per_second']['ours']:,.0f} at batch {row['batch']}"
         for row in steps["rows"]
         if row["precision"] == "bf16" and row["batch"] in (128, 256)
     ]
     apart = steps.get("towers_apart_images_per_second")
-    lines = [f"- The goal on an H200, 35,000 images/s at batch 128, is not reached: {', '.join(rates)}."]
+    lines = [f"- The goal on an H200, 35,000 images/s at batch 128, is not reached: measured were {', '.join(rates)}."]
     if apart:
         lines += [
-            "- Of these, only batch 256 was measured in one run with its peers. At batch 256, one convolution per tower instead",
-            f"  of a grouped one makes {apart:,} images/s, because cuDNN slices and reorders the data of grouped convolutions. Tried",
-            "  and slower: pooling compiled by torch, and response norms that keep no intermediate results in memory.",
+            "- Of these, only batch 256 was measured in one run with its peers. At batch 256, one convolution per tower",
+            f"  instead of a grouped one makes {apart:,} images/s, because cuDNN slices and reorders the data of grouped convolutions.",
+            "  Tried and slower: pooling compiled by torch, and response norms that keep no intermediate results in memory.",
         ]
     if host:
         lines += [

@@ -27,7 +27,7 @@ def test_results_of_a_checkout_without_the_other_loaders_and_of_another_h200_are
     steps["rows"] = [row for row in steps["rows"] if row["batch"] == 256]
     del steps["towers_apart_images_per_second"], found["train_epoch-nvidia-h200"]["host_ms_per_step"]
     page = report.documents(found)
-    assert "21,803 were measured at batch 256." in page[report.PAGE]["h200"]
+    assert "measured were 21,803 at batch 256." in page[report.PAGE]["h200"]
     assert "21,802 images/s" in page[report.OPERATIONS]["imagenet"]
 
 
