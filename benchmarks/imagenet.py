@@ -93,11 +93,13 @@ def text(results: dict[str, Any]) -> str:
         f"At {DOLLARS_PER_HOUR} dollars an hour for a machine with one such GPU, that is {DOLLARS_PER_HOUR * total / 3600:.0f} "
         f"dollars; a further run on the same shards takes {duration(train)}, {DOLLARS_PER_HOUR * train / 3600:.0f} dollars."
     )
-    return "\n".join(["| step | arithmetic | takes |", "|---|---|---|", *rows, "", _filled(sums), "", _filled(cost)])
+    return "\n".join(["| step | arithmetic | takes |", "|---|---|---|", *rows, "", filled(sums), "", filled(cost)])
 
 
-def _filled(paragraph: str) -> str:
-    return textwrap.fill(paragraph, 139, break_on_hyphens=False, break_long_words=False)
+def filled(paragraph: str) -> str:
+    """In lines of the documents' width; those of an item of a list are indented."""
+    indent = "  " * paragraph.startswith("- ")
+    return textwrap.fill(paragraph, 139, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def duration(seconds: float) -> str:

@@ -214,18 +214,18 @@ def h200(results: dict[str, Any]) -> str:
     apart = steps.get("towers_apart_images_per_second")
     lines = [f"- The goal on an H200, 35,000 images/s at batch 128, is not reached: measured were {', '.join(rates)}."]
     if apart:
-        lines += [
-            "- Of these, only batch 256 was measured in one run with its peers. At batch 256, one convolution per tower",
-            f"  instead of a grouped one makes {apart:,} images/s, because cuDNN slices and reorders the data of grouped convolutions.",
-            "  Tried and slower: pooling compiled by torch, and response norms that keep no intermediate results in memory.",
-        ]
+        lines.append(
+            "- Of these, only batch 256 was measured in one run with its peers. At batch 256, one convolution per tower instead "
+            f"of a grouped one makes {apart:,} images/s, because cuDNN slices and reorders the data of grouped convolutions. "
+            "Tried and slower: pooling compiled by torch, and response norms that keep no intermediate results in memory."
+        )
     if host:
-        lines += [
-            "- The epoch on the H200 is of earlier code, which drew a step's random numbers on the host in some hundred small",
-            "  operations while the loader's 16 threads ran. They are now drawn on the GPU, and the host needs",
-            f"  {host['now']} ms instead of {host['then']} ms per step. The epoch was not measured again.",
-        ]
-    return "\n".join(lines)
+        lines.append(
+            "- The epoch on the H200 is of earlier code, which drew a step's random numbers on the host in some hundred small "
+            "operations while the loader's 16 threads ran. They are now drawn on the GPU, and the host needs "
+            f"{host['now']} ms instead of {host['then']} ms per step. The epoch was not measured again."
+        )
+    return "\n".join(map(imagenet.filled, lines))
 
 
 def measured(results: dict[str, Any]) -> list[Row]:
