@@ -215,7 +215,7 @@ def h200(results: dict[str, Any]) -> str:
     lines = [f"- The goal on an H200, 35,000 images/s at batch 128, is not reached: measured were {', '.join(rates)}."]
     if apart:
         lines.append(
-            "- Of these, only batch 256 was measured in one run with its peers. At batch 256, one convolution per tower instead "
+            "- Of these, only batch 256 was measured in one run with its peers. At batch 256, a convolution per tower instead "
             f"of a grouped one makes {apart:,} images/s, because cuDNN slices and reorders the data of grouped convolutions. "
             "Tried and slower: pooling compiled by torch, and response norms that keep no intermediate results in memory."
         )
