@@ -32,7 +32,7 @@ def steps(results: dict[str, Any]) -> list[Step]:
     images, passes = train + val, f"{given.train.epochs} epochs x {train:,} images"
     check, resize = results["validate"]["cpu_ms_per_image"]["ours"], results["prep"]["speed"]["cpu_ms_per_image"]["ours"]
     kilobytes, scale = results["prep"]["images"]["mean_bytes"] / 1000, results["prep"]["scale"]
-    step, load = _gpu_step(results), results["train_epoch-nvidia-h200"]["images_per_second"]["load"]
+    (batch, step), load = _gpu_step(results), results["train_epoch-nvidia-h200"]["images_per_second"]["load"]
     judge = {name: results[name]["images_per_second"]["ours, bf16"] for name in ("evaluate", "evaluate-nvidia-h200")}
     return [
         Step(
@@ -48,7 +48,7 @@ def steps(results: dict[str, Any]) -> list[Step]:
         Step("index, suite, shuffle", f"`prep`, measured for {scale['rows']:,} rows", scale["seconds_in_all"]),
         Step(
             "train on one H200, if the loader is never waited for",
-            f"{passes} / {step:,} images/s (`train_step-nvidia-h200`, batch 128)",
+            f"{passes} / {step:,} images/s (`train_step-nvidia-h200`, batch {batch})",
             given.train.epochs * train / step,
             counted=False,
         ),
@@ -79,7 +79,7 @@ def text(results: dict[str, Any]) -> str:
     total = sum(step.seconds for step in found if step.counted)
     loaders = results["input"]["one_worker"]["loaders"]
     core = loaders.get("ours-whole", loaders["ours"])["samples_per_second"]  # whole images, which a GPU crops
-    cores = _gpu_step(results) / core
+    cores = _gpu_step(results)[1] / core
     whole = results["train_epoch-nvidia-h200"]["images_per_second"]["ours"]
     epochs = duration(given.train.epochs * (given.validate.counts.train_images or 0) / whole)
     rows = [f"| {step.name} | {step.arithmetic} | {duration(step.seconds)} |" for step in found]
@@ -109,8 +109,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _gpu_step(results: dict[str, Any]) -> int:
-    """Images a second of the steps alone on an H200, with the preset's batch or else the first that was measured."""
+def _gpu_step(results: dict[str, Any]) -> tuple[int, int]:
+    """Batch, and images a second of the steps alone on an H200: of the preset's batch, or else of the first that was measured."""
     batch = params.load(preset="imagenet").train.batch_size
     rows = [row for row in results["train_step-nvidia-h200"]["rows"] if row["precision"] == "bf16"]
-    return int(min(rows, key=lambda row: bool(row["batch"] != batch))["images_per_second"]["ours"])
+    row = min(rows, key=lambda row: bool(row["batch"] != batch))
+    return row["batch"], int(row["images_per_second"]["ours"])
