@@ -110,7 +110,7 @@ def duration(seconds: float) -> str:
 
 
 def _gpu_step(results: dict[str, Any]) -> tuple[int, int]:
-    """Batch, and images a second of the steps alone on an H200: of the preset's batch, or else of the first that was measured."""
+    """Batch, and images a second of the steps alone on an H200: of the preset's batch, or else of the first measured one."""
     batch = params.load(preset="imagenet").train.batch_size
     rows = [row for row in results["train_step-nvidia-h200"]["rows"] if row["precision"] == "bf16"]
     row = min(rows, key=lambda row: bool(row["batch"] != batch))

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.boto3_client import client_of
 from infra.stack import Stack, StoreAccess
 from pipelines.registry.client import Client
 from pipelines.registry.release import Release
@@ -27,19 +27,9 @@ from pipelines.storage.bucket import Bucket
 _FILES = {"model.safetensors": 244_000_000, "features.parquet": 20_000_000} | {f"pictures/{i}.png": 60_000 for i in range(40)}
 
 
-def _client(access: StoreAccess) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key,
-        region_name=access.region,
-    )
-
-
 def candidates(root: Path, access: StoreAccess) -> dict[str, Callable[[], object]]:
     """What publishes and what pulls, each time a release that is new: its first bytes differ from those before."""
-    client, bucket = _client(access), Bucket(access.registry, Store(**vars(access)))
+    client, bucket = client_of(access), Bucket(access.registry, Store(**vars(access)))
     draw = np.random.default_rng(1)
     folder = root / "release"
     for name, size in _FILES.items():

@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 from botocore.config import Config
 
@@ -31,6 +30,7 @@ from alexnet.shards.cache import ShardCache
 from alexnet.shards.manifest import Shard
 from alexnet.shards.tar import Sample, tar_of
 from benchmarks import timing
+from benchmarks.boto3_client import client_of
 from infra.stack import Stack, StoreAccess
 from pipelines.runtime.environment import Store
 from pipelines.storage.bucket import Bucket
@@ -83,7 +83,7 @@ def _compare_digests(bucket: Bucket, shards: list[Shard]) -> None:
 
 
 def _boto3(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
-    client = _client(access, config)
+    client = client_of(access, config)
 
     def read(_: Path) -> None:
         for shard in shards:
@@ -95,24 +95,13 @@ def _boto3(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
 
 
 def _downloaded(access: StoreAccess, shards: list[Shard], config: Config) -> Read:
-    client = _client(access, config)
+    client = client_of(access, config)
 
     def read(folder: Path) -> None:
         for shard in shards:
             client.download_file(access.bucket, _PREFIX + shard.name, str(folder / shard.name))
 
     return read
-
-
-def _client(access: StoreAccess, config: Config) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key,
-        region_name=access.region,
-        config=config,
-    )
 
 
 def _s3fs(access: StoreAccess, shards: list[Shard]) -> Read | None:
