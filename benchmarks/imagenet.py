@@ -114,4 +114,4 @@ def _gpu_step(results: dict[str, Any]) -> tuple[int, int]:
     batch = params.load(preset="imagenet").train.batch_size
     rows = [row for row in results["train_step-nvidia-h200"]["rows"] if row["precision"] == "bf16"]
     row = min(rows, key=lambda row: bool(row["batch"] != batch))
-    return row["batch"], int(row["images_per_second"]["ours"])
+    return row["batch"], round(row["images_per_second"]["ours"])
